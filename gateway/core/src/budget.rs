@@ -1,0 +1,196 @@
+//! Spend caps: what is reserved before a call and settled after it.
+//!
+//! A cap holds because money is taken *before* contact: settled + reserved never passes the
+//! limit. The store does the taking; this module says in which counters and for how much.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, RecordId, TaskId, TenantId};
+use crate::money::PicoUsd;
+use crate::time::{Timestamp, Window};
+
+/// Whose money a counter counts.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Scope {
+    /// The whole tenant.
+    Tenant,
+    /// One agent of the tenant.
+    Agent(AgentId),
+    /// One task of the tenant.
+    Task(TaskId),
+}
+
+/// One counter of money. The window is part of the key, hence nothing is ever reset.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BudgetKey {
+    /// The tenant that pays.
+    pub tenant: TenantId,
+    /// Which part of the tenant.
+    pub scope: Scope,
+    /// Over which time.
+    pub window: Window,
+}
+
+/// `acme/tenant/day:2026-11-23`, `acme/agent=bot/month:2026-11`, `acme/task=t-1/total`.
+impl fmt::Display for BudgetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tenant,
+            scope,
+            window,
+        } = self;
+        match scope {
+            Scope::Tenant => write!(f, "{tenant}/tenant/{window}"),
+            Scope::Agent(agent) => write!(f, "{tenant}/agent={agent}/{window}"),
+            Scope::Task(task) => write!(f, "{tenant}/task={task}/{window}"),
+        }
+    }
+}
+
+/// Why a text is not a [`BudgetKey`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a budget key is \"TENANT/SCOPE/WINDOW\"")]
+pub struct InvalidBudgetKey;
+
+impl FromStr for BudgetKey {
+    type Err = InvalidBudgetKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBudgetKey> {
+        let mut parts = text.splitn(3, '/');
+        let (Some(tenant), Some(scope), Some(window)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(InvalidBudgetKey);
+        };
+        let scope = match scope.split_once('=') {
+            None if scope == "tenant" => Scope::Tenant,
+            Some(("agent", agent)) => Scope::Agent(agent.parse().map_err(|_e| InvalidBudgetKey)?),
+            Some(("task", task)) => Scope::Task(task.parse().map_err(|_e| InvalidBudgetKey)?),
+            _ => return Err(InvalidBudgetKey),
+        };
+        Ok(Self {
+            tenant: tenant.parse().map_err(|_e| InvalidBudgetKey)?,
+            scope,
+            window: window.parse().map_err(|_e| InvalidBudgetKey)?,
+        })
+    }
+}
+
+impl TryFrom<String> for BudgetKey {
+    type Error = InvalidBudgetKey;
+
+    fn try_from(text: String) -> Result<Self, InvalidBudgetKey> {
+        text.parse()
+    }
+}
+
+impl From<BudgetKey> for String {
+    fn from(key: BudgetKey) -> Self {
+        key.to_string()
+    }
+}
+
+/// A counter a call counts in, and the most it may reach; without a limit it only counts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Budget {
+    /// The counter.
+    pub key: BudgetKey,
+    /// The most that settled + reserved may reach. Zero blocks every call that costs something.
+    pub limit: Option<PicoUsd>,
+}
+
+/// Money taken for one call, to be replaced by its cost.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// The call's record; settling the same id twice changes nothing.
+    pub id: RecordId,
+    /// Every counter the amount was taken from. The cost goes to the same ones, whatever the
+    /// clock says by then.
+    pub keys: Vec<BudgetKey>,
+    /// How much was taken from each.
+    pub amount: PicoUsd,
+}
+
+/// What a counter holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Balance {
+    /// The cost of finished calls.
+    pub settled: PicoUsd,
+    /// What calls in flight have taken.
+    pub reserved: PicoUsd,
+}
+
+/// The answer to a reservation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reserved {
+    /// The amount was taken from every counter.
+    Held(Hold),
+    /// Nothing was taken: this counter has no room for the amount.
+    Exhausted {
+        /// The first counter, in the order asked, without room.
+        key: BudgetKey,
+        /// Its limit.
+        limit: PicoUsd,
+        /// What it held at that moment.
+        balance: Balance,
+    },
+}
+
+/// A store could not do what was asked. A call that needs it is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("could not {operation} in the {store} store")]
+pub struct StoreError {
+    /// What was tried, as a verb phrase.
+    pub operation: &'static str,
+    /// Which store.
+    pub store: &'static str,
+    /// Why it failed.
+    #[source]
+    pub cause: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Where money is counted.
+#[async_trait]
+pub trait BudgetStore: Send + Sync {
+    /// Takes `amount` from every budget or from none, atomically over all of them.
+    async fn reserve(
+        &self,
+        id: RecordId,
+        budgets: &[Budget],
+        amount: PicoUsd,
+        now: Timestamp,
+    ) -> Result<Reserved, StoreError>;
+
+    /// Replaces the hold by `actual` in the counters it was taken from. Idempotent by the hold's
+    /// id. Does not wait: a store that is elsewhere queues it, since a settle also happens where
+    /// nobody can wait any more.
+    fn settle(&self, hold: &Hold, actual: PicoUsd);
+
+    /// What a counter holds now.
+    async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back_what_they_print() {
+        for text in [
+            "acme/tenant/day:2026-11-23",
+            "acme/agent=support.bot/month:2026-11",
+            "acme/task=T-1/total",
+        ] {
+            let key: BudgetKey = text.parse().expect(text);
+            assert_eq!(key.to_string(), text);
+        }
+        assert_eq!(
+            "acme/nobody/total".parse::<BudgetKey>(),
+            Err(InvalidBudgetKey)
+        );
+    }
+}

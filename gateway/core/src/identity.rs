@@ -1,0 +1,83 @@
+//! Who is calling: task tokens and what it takes to believe one.
+
+use crate::ids::{AgentId, TaskId, TenantId, TokenId};
+use crate::time::Timestamp;
+
+/// The longest life a task token may have, in seconds. Longer ones are refused even when their
+/// signature is good, so that a leaked token is worth little.
+pub const MAX_LIFETIME_SECONDS: i64 = 300;
+
+/// An authenticated identity. Only [`verify`] and the mint make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The tenant that everything this caller does belongs to.
+    pub tenant: TenantId,
+    /// The agent.
+    pub agent: AgentId,
+    /// The task.
+    pub task: TaskId,
+    /// The token's id.
+    pub token: TokenId,
+    /// When the token was issued.
+    pub issued_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// What is wrong with a token. Callers all see the same 401; the record keeps the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// There is none where SDKs put a key.
+    #[error("no task token")]
+    Missing,
+    /// More than one, or in a form that can be read in two ways.
+    #[error("ambiguous task token")]
+    Ambiguous,
+    /// Not a JWT of the accepted form.
+    #[error("not a task token")]
+    Malformed,
+    /// The signature, key or algorithm is not one of ours.
+    #[error("signature not accepted")]
+    Signature,
+    /// A claim is missing or of the wrong kind, or issuer or audience are others.
+    #[error("claims not accepted")]
+    Claims,
+    /// It lives longer than tokens may.
+    #[error("lifetime over 300 s")]
+    Lifetime,
+    /// It has ended.
+    #[error("expired")]
+    Expired,
+    /// It is from the future.
+    #[error("not yet valid")]
+    NotYetValid,
+    /// The registry does not know it.
+    #[error("not registered")]
+    Unregistered,
+    /// It, its task, its agent or its tenant has been revoked.
+    #[error("revoked")]
+    Revoked,
+    /// Its tenant is not configured here.
+    #[error("tenant not configured")]
+    UnknownTenant,
+}
+
+impl TokenFault {
+    /// The rule that decided, for the record.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "token_missing",
+            Self::Ambiguous => "token_ambiguous",
+            Self::Malformed => "token_malformed",
+            Self::Signature => "token_signature",
+            Self::Claims => "token_claims",
+            Self::Lifetime => "token_lifetime",
+            Self::Expired => "token_expired",
+            Self::NotYetValid => "token_not_yet_valid",
+            Self::Unregistered => "token_unregistered",
+            Self::Revoked => "token_revoked",
+            Self::UnknownTenant => "tenant_unknown",
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The decisions of Tollgate, and nothing else.
+//!
+//! Everything here is a synchronous function of its arguments: no clock, socket, environment,
+//! file or log. "Now" is always passed in. The store traits are the only `async` code, and they
+//! are implemented elsewhere. Each decision can therefore be tested with a table of values.
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        reason = "tests compute their expectations"
+    )
+)]
+
+pub mod ids;
+pub mod money;
+pub mod secret;
+pub mod time;
+
+pub mod budget;
+pub mod call;
+pub mod handle;
+pub mod identity;
+pub mod json;
+pub mod policy;
+pub mod price;
+pub mod rate;
+pub mod record;
+pub mod refusal;
+pub mod registry;
+pub mod report;
+pub mod route;
+pub mod usage;
+pub mod vault;

@@ -1,0 +1,299 @@
+//! What is allowed, as plain immutable data: providers, tenants, grants, credentials and limits.
+//!
+//! A [`Policy`] is always whole and valid; [`parse`] is the only way to make one.
+
+pub mod parse;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use http::{HeaderName, Method};
+
+use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TenantId};
+use crate::money::PicoUsd;
+use crate::rate::RateLimit;
+
+/// Everything the policy files say.
+#[derive(Debug, Default)]
+pub struct Policy {
+    /// SHA-256 over the names and bytes of the files, in hexadecimal.
+    pub version: String,
+    /// Providers and tools by name.
+    pub providers: BTreeMap<ProviderName, Arc<Provider>>,
+    /// Tenants by id.
+    pub tenants: HashMap<TenantId, Arc<Tenant>>,
+}
+
+/// A destination of calls.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name, which is also the first path segment of its routes.
+    pub name: ProviderName,
+    /// Where it is.
+    pub upstream: Upstream,
+    /// The language it speaks: shapes the gateway's own answers and says how usage is read.
+    pub dialect: Dialect,
+    /// Its name in the price catalogue, where it has one.
+    pub prices: Option<String>,
+    /// Where its key goes, unless a tenant's credential says otherwise.
+    pub place: Place,
+    /// What may be called; anything else is refused.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// An origin, and how far it is trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Host name or address, lower case, no port.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Put before every path; empty, or starts with `/` and does not end with one.
+    pub base_path: String,
+    /// PEM file of the authorities to trust instead of the system's.
+    pub ca_file: Option<std::path::PathBuf>,
+    /// Whether HTTP/2 is offered to it.
+    pub http2: bool,
+    /// Whether secrets may go to it without TLS. For tests and development.
+    pub insecure_plain_http: bool,
+}
+
+/// A provider's wire language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI and everything compatible with it.
+    OpenAi,
+    /// Anthropic.
+    Anthropic,
+    /// Anything else over HTTP: answers of the gateway are RFC 9457 problems.
+    Http,
+}
+
+/// One callable place of a provider.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The methods it takes.
+    pub methods: Vec<Method>,
+    /// The paths it covers, without the provider's prefix.
+    pub path: PathPattern,
+    /// What is done there.
+    pub operation: Operation,
+    /// A fixed price per call, for tools.
+    pub price_per_call: Option<PicoUsd>,
+    /// Whether it counts as an elevated action.
+    pub elevated: bool,
+}
+
+/// What is done at an endpoint, which decides whether and how it is metered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// OpenAI chat completions.
+    ChatCompletions,
+    /// OpenAI responses.
+    Responses,
+    /// OpenAI embeddings.
+    Embeddings,
+    /// Anthropic messages.
+    Messages,
+    /// Known to cost nothing: model lists, token counting.
+    Free,
+    /// A tool call, with a fixed price or none. Its body is not inspected but streamed.
+    Tool,
+}
+
+/// A path, segment by segment: literal text, `*` for one segment, a last `**` for any rest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PathPattern(pub(crate) Vec<Segment>);
+
+/// One part of a [`PathPattern`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// Exactly this text.
+    Literal(String),
+    /// Any one segment.
+    Any,
+    /// Everything that follows, at least one segment.
+    Rest,
+}
+
+/// A name, or a prefix followed by `*`, or `*` alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NamePattern(pub(crate) String);
+
+/// A tenant: the unit of isolation.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// False locks it out.
+    pub enabled: bool,
+    /// Spend caps over everything it does.
+    pub caps: Caps,
+    /// The most one task may spend in total.
+    pub task_cap: Option<PicoUsd>,
+    /// Calls per minute.
+    pub rate: Option<RateLimit>,
+    /// The output bound assumed where neither the request nor the model gives one, in tokens.
+    pub default_max_output_tokens: u64,
+    /// What it may call.
+    pub grants: Vec<Grant>,
+    /// Its credentials by handle name.
+    pub credentials: BTreeMap<HandleName, Arc<Credential>>,
+    /// Agents with limits of their own. An agent that is not listed has only the tenant's.
+    pub agents: BTreeMap<AgentId, AgentLimits>,
+}
+
+/// Spend caps by UTC window; absent means unlimited, zero blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// Per UTC day.
+    pub daily: Option<PicoUsd>,
+    /// Per UTC month.
+    pub monthly: Option<PicoUsd>,
+}
+
+/// Limits of one agent, inside its tenant's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AgentLimits {
+    /// Spend caps.
+    pub caps: Caps,
+    /// Calls per minute.
+    pub rate: Option<RateLimit>,
+}
+
+/// Leave to call a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The provider.
+    pub provider: ProviderName,
+    /// Which models; empty means every one.
+    pub models: Vec<NamePattern>,
+    /// Which agents; empty means every one.
+    pub agents: Vec<NamePattern>,
+    /// Which paths; empty means every endpoint of the provider.
+    pub paths: Vec<PathPattern>,
+}
+
+/// A tenant's key for a provider, and where it may go.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The name in handles.
+    pub name: HandleName,
+    /// The provider it is for.
+    pub provider: ProviderName,
+    /// Whether it is used when the request names none.
+    pub is_default: bool,
+    /// Which agents may use it; empty means every one.
+    pub agents: Vec<NamePattern>,
+    /// Where it may go.
+    pub binding: Binding,
+}
+
+/// The only place a secret may be sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The origin: scheme, host and port.
+    pub tls: bool,
+    /// Host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Methods; empty means those of the provider's endpoints.
+    pub methods: Vec<Method>,
+    /// Paths; empty means those of the provider's endpoints.
+    pub paths: Vec<PathPattern>,
+    /// Where in the request.
+    pub place: Place,
+}
+
+/// Where in a request a secret goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A header, after a fixed prefix such as `Bearer `.
+    Header {
+        /// Which header.
+        name: HeaderName,
+        /// What stands before the secret; may be empty.
+        prefix: String,
+    },
+    /// The password of HTTP Basic authentication.
+    Basic,
+    /// A query parameter.
+    Query {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Tenant {
+    /// The grant that lets `agent` call `provider` at `path` (and with `model`, if there is one).
+    #[must_use]
+    pub fn grant(&self, agent: &AgentId, provider: &ProviderName, path: &str) -> Option<&Grant> {
+        self.grants.iter().find(|grant| {
+            grant.provider == *provider
+                && covers(&grant.agents, agent.as_str())
+                && (grant.paths.is_empty()
+                    || grant.paths.iter().any(|pattern| pattern.matches(path)))
+        })
+    }
+
+    /// Whether some grant lets `agent` use `model` of `provider` at `path`.
+    #[must_use]
+    pub fn allows_model(
+        &self,
+        agent: &AgentId,
+        provider: &ProviderName,
+        path: &str,
+        model: &ModelName,
+    ) -> bool {
+        self.grants.iter().any(|grant| {
+            grant.provider == *provider
+                && covers(&grant.agents, agent.as_str())
+                && (grant.paths.is_empty()
+                    || grant.paths.iter().any(|pattern| pattern.matches(path)))
+                && covers(&grant.models, model.as_str())
+        })
+    }
+}
+
+/// Whether a list of patterns covers a name; an empty list covers every name.
+#[must_use]
+pub fn covers(patterns: &[NamePattern], name: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
+}
+
+impl NamePattern {
+    /// Whether `name` fits.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => self.0 == name,
+        }
+    }
+}
+
+impl PathPattern {
+    /// Whether `path` fits, byte for byte and without decoding.
+    #[must_use]
+    pub fn matches(&self, path: &str) -> bool {
+        let Some(path) = path.strip_prefix('/') else {
+            return false;
+        };
+        let mut segments = path.split('/');
+        for expected in &self.0 {
+            let Some(segment) = segments.next() else {
+                return false;
+            };
+            match expected {
+                Segment::Literal(text) if text == segment => {}
+                Segment::Any if !segment.is_empty() => {}
+                Segment::Rest => return true,
+                Segment::Literal(_) | Segment::Any => return false,
+            }
+        }
+        segments.next().is_none()
+    }
+}

@@ -1,0 +1,1 @@
+//! Policy text to [`Policy`](super::Policy), collecting every mistake with its line.

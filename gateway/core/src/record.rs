@@ -1,0 +1,275 @@
+//! The one line kept per upstream attempt and per refusal. No prompts, no bodies, no secrets.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::budget::{Hold, StoreError};
+use crate::ids::{
+    AgentId, HandleName, ModelName, ProviderName, RecordId, TaskId, TenantId, TokenId,
+};
+use crate::money::PicoUsd;
+use crate::time::Timestamp;
+use crate::usage::Usage;
+
+/// The version of this shape, in every record.
+pub const SCHEMA: &str = "tollgate.record/1";
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The upstream's answer was relayed whole.
+    Completed,
+    /// The client left before the answer was whole.
+    ClientGone,
+    /// The upstream broke off, or could not be reached in time.
+    UpstreamFailed,
+    /// Ended by the gateway: its token was revoked while the answer streamed.
+    Revoked,
+    /// A deliberate no before contact.
+    Refused,
+    /// The gateway itself could not, before contact.
+    Failed,
+    /// The gateway died between intent and outcome.
+    Interrupted,
+}
+
+/// Where the usage figures come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// The provider's final figures.
+    Exact,
+    /// Computed by the gateway because the provider's figures did not come.
+    Estimated,
+    /// None known; settled at the reservation after a crash.
+    Interrupted,
+    /// Nothing was used, or nothing is metered here.
+    None,
+}
+
+/// Whom and what a record is about: all that is known before contact.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    /// The record's id, also the answer's `x-tollgate-request-id`.
+    #[serde(rename = "tollgate.record.id")]
+    pub id: RecordId,
+    /// When the request's head had been read.
+    #[serde(rename = "tollgate.started_at")]
+    pub started_at: Timestamp,
+    /// The tenant, from the token alone.
+    #[serde(rename = "tenant.id")]
+    pub tenant: TenantId,
+    /// The agent, from the token alone.
+    #[serde(rename = "gen_ai.agent.id")]
+    pub agent: AgentId,
+    /// The task, from the token alone.
+    #[serde(rename = "tollgate.task.id")]
+    pub task: TaskId,
+    /// The token's id.
+    #[serde(rename = "tollgate.token.id")]
+    pub token: TokenId,
+    /// The provider or tool.
+    #[serde(
+        rename = "gen_ai.provider.name",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub provider: Option<ProviderName>,
+    /// What kind of call: `chat`, `embeddings`, `execute_tool`, ...
+    #[serde(
+        rename = "gen_ai.operation.name",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub operation: Option<String>,
+    /// The model the client named.
+    #[serde(
+        rename = "gen_ai.request.model",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub request_model: Option<ModelName>,
+    /// The request's method.
+    #[serde(rename = "http.request.method")]
+    pub method: String,
+    /// The request's path as the client sent it, before any credential, without the query.
+    #[serde(rename = "url.path")]
+    pub path: String,
+    /// The upstream's host and port.
+    #[serde(
+        rename = "server.address",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub upstream: Option<String>,
+    /// The credential used, by name.
+    #[serde(
+        rename = "tollgate.credential.name",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub credential: Option<HandleName>,
+    /// The credential's version.
+    #[serde(
+        rename = "tollgate.credential.version",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub credential_version: Option<u32>,
+    /// The prices in force.
+    #[serde(
+        rename = "tollgate.price.version",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub price_version: Option<String>,
+    /// What the call could cost at worst.
+    #[serde(
+        rename = "tollgate.cost.reserved_usd",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reserved: Option<PicoUsd>,
+    /// Whether the route is marked as elevated.
+    #[serde(
+        rename = "tollgate.elevated",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub elevated: bool,
+    /// Tenant names and the like that the client supplied, kept as untrusted text.
+    #[serde(
+        rename = "tollgate.untrusted",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub untrusted: Vec<String>,
+    /// Things worth noting, such as `handle_inert`.
+    #[serde(
+        rename = "tollgate.notes",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub notes: Vec<String>,
+}
+
+/// What is written, durably, before the upstream is contacted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Intent {
+    /// Whom and what it is about.
+    pub subject: Subject,
+    /// The money taken for it. Settled at its amount if no outcome ever follows.
+    pub hold: Hold,
+}
+
+/// What is known once a call is over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ending {
+    /// When the last byte had gone, or the refusal.
+    #[serde(rename = "tollgate.ended_at")]
+    pub ended_at: Timestamp,
+    /// How it ended.
+    #[serde(rename = "tollgate.outcome")]
+    pub outcome: Outcome,
+    /// The status the client got.
+    #[serde(
+        rename = "http.response.status_code",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub status: Option<u16>,
+    /// The code of a refusal or failure.
+    #[serde(
+        rename = "error.type",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub code: Option<String>,
+    /// The rule behind the code.
+    #[serde(
+        rename = "tollgate.refusal.reason",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reason: Option<String>,
+    /// The model the provider says it used.
+    #[serde(
+        rename = "gen_ai.response.model",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub response_model: Option<String>,
+    /// Where `usage` comes from.
+    #[serde(rename = "tollgate.usage.source")]
+    pub usage_source: UsageSource,
+    /// The counts.
+    #[serde(
+        rename = "tollgate.usage",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub usage: Option<Usage>,
+    /// What the call cost; what it is settled at.
+    #[serde(rename = "tollgate.cost_usd")]
+    pub cost: PicoUsd,
+    /// Microseconds from the request's head to the first byte of the upstream's answer.
+    #[serde(
+        rename = "tollgate.first_byte_us",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub first_byte_us: Option<u64>,
+}
+
+/// One kept line, before the log gives it its place in the tenant's chain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Whom and what it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// How it ended.
+    #[serde(flatten)]
+    pub ending: Ending,
+}
+
+/// Why someone who could not be authenticated was turned away. Kept in the gateway's own
+/// partition, since it belongs to no tenant.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stranger {
+    /// The answer's `x-tollgate-request-id`.
+    #[serde(rename = "tollgate.record.id")]
+    pub id: RecordId,
+    /// When.
+    #[serde(rename = "tollgate.started_at")]
+    pub at: Timestamp,
+    /// From which address.
+    #[serde(rename = "client.address")]
+    pub client: String,
+    /// The code of the refusal.
+    #[serde(rename = "error.type")]
+    pub code: String,
+    /// The rule behind it.
+    #[serde(rename = "tollgate.refusal.reason")]
+    pub reason: String,
+    /// The status the client got.
+    #[serde(rename = "http.response.status_code")]
+    pub status: u16,
+}
+
+/// Where records are kept.
+#[async_trait]
+pub trait RecordLog: Send + Sync {
+    /// Keeps the intent. When this returns, killing the process no longer loses it.
+    async fn intend(&self, intent: &Intent) -> Result<(), StoreError>;
+
+    /// Keeps the outcome of an intent. Does not wait: if it is lost in a crash, the intent is
+    /// settled at its reservation.
+    fn conclude(&self, id: RecordId, ending: &Ending);
+
+    /// Keeps a call that ended before contact.
+    fn refuse(&self, record: &Record);
+
+    /// Keeps a refusal that belongs to no tenant. At most a hundred a second are kept.
+    fn turn_away(&self, stranger: &Stranger);
+}

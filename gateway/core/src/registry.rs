@@ -1,0 +1,71 @@
+//! The table of live task tokens. A valid signature alone opens nothing: the token must also be
+//! on this table and not revoked.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::budget::StoreError;
+use crate::identity::Caller;
+use crate::ids::{AgentId, TaskId, TenantId, TokenId};
+use crate::time::Timestamp;
+
+/// What the registry knows about a token now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// Minted here and not revoked.
+    Live,
+    /// It, its task, its agent or its tenant has been revoked, or its task is complete.
+    Revoked,
+    /// Never registered, or expired long enough ago to be forgotten.
+    Unknown,
+}
+
+/// What to revoke.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Revocation {
+    /// One token.
+    Token {
+        /// Its tenant.
+        tenant: TenantId,
+        /// Its id.
+        token: TokenId,
+    },
+    /// Every token of a task, now and later: the task is over.
+    Task {
+        /// Its tenant.
+        tenant: TenantId,
+        /// The task.
+        task: TaskId,
+    },
+    /// Every token an agent holds now. Tokens minted afterwards are good.
+    Agent {
+        /// Its tenant.
+        tenant: TenantId,
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Every token a tenant holds now. Tokens minted afterwards are good.
+    Tenant {
+        /// The tenant.
+        tenant: TenantId,
+    },
+}
+
+/// Where live tokens are kept. Both changes are durable when they return, and survive a crash.
+#[async_trait]
+pub trait TokenRegistry: Send + Sync {
+    /// Whether the caller's token is live. Called on every call and, for open streams, every
+    /// second; answers from memory.
+    ///
+    /// # Errors
+    /// If the registry cannot be read. The call is then refused.
+    fn liveness(&self, caller: &Caller) -> Result<Liveness, StoreError>;
+
+    /// Puts a token on the table. Refused with `false` if its task is complete.
+    async fn register(&self, caller: &Caller) -> Result<bool, StoreError>;
+
+    /// Takes tokens off the table; returns how many live ones that ended.
+    async fn revoke(&self, what: &Revocation, now: Timestamp) -> Result<usize, StoreError>;
+}
