@@ -35,8 +35,9 @@ pub struct Provider {
     pub dialect: Dialect,
     /// Its name in the price catalogue, where it has one.
     pub prices: Option<String>,
-    /// Where its key goes, unless a tenant's credential says otherwise.
-    pub place: Place,
+    /// Where its key goes, unless a tenant's credential says otherwise. `None`: it takes no key,
+    /// and none is ever sent to it.
+    pub place: Option<Place>,
     /// What may be called; anything else is refused.
     pub endpoints: Vec<Arc<Endpoint>>,
 }
