@@ -1,4 +1,27 @@
 //! Who is calling: task tokens and what it takes to believe one.
+//!
+//! A token is a JWT in one exact form. [`find_token`] says where it stands in a request,
+//! [`verify`] turns it into a [`Caller`], [`Mint`] makes new ones, [`strip`] keeps it from going
+//! any further. Whether a token is still live is the registry's business, not decided here.
+//!
+//! Worst case: a stolen token is good until its `exp`, at most [`MAX_LIFETIME_SECONDS`] after
+//! its `iat`, unless the registry ends it earlier. `exp` is taken without any leeway; only `iat`
+//! and `nbf` may lie in the future, by the key set's clock skew.
+
+mod keys;
+mod mint;
+mod presented;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use keys::{DEFAULT_CLOCK_SKEW, InvalidKey, KeySet, SigningAlgorithm, TrustedKey};
+pub use mint::{Mint, MintError, new_private_key};
+pub use presented::{
+    Presented, TOKEN_HEADER, TokenPlace, find_token, is_stripped, is_token, strip, strips_parameter,
+};
+pub use verify::{MAX_TOKEN_BYTES, verify};
 
 use crate::ids::{AgentId, TaskId, TenantId, TokenId};
 use crate::time::Timestamp;
@@ -22,6 +45,21 @@ pub struct Caller {
     pub issued_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+}
+
+impl Caller {
+    /// Whether the token behind this caller has not ended. For callers kept from an earlier
+    /// [`verify`]: of everything checked there, this alone can change with time.
+    ///
+    /// # Errors
+    /// [`TokenFault::Expired`] from the very second of `exp` on.
+    pub fn check_expiry(&self, now: Timestamp) -> Result<(), TokenFault> {
+        if now < self.expires_at {
+            Ok(())
+        } else {
+            Err(TokenFault::Expired)
+        }
+    }
 }
 
 /// What is wrong with a token. Callers all see the same 401; the record keeps the reason.
