@@ -3,6 +3,7 @@
 //! Names reach file paths, metric labels and log lines; their alphabets are chosen so that none
 //! can be escaped from: no `/`, no `:`, no control character, no leading dot.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -56,6 +57,13 @@ macro_rules! name {
         impl From<$name> for String {
             fn from(name: $name) -> Self {
                 name.0.as_ref().to_owned()
+            }
+        }
+
+        /// Lets a map keyed by this name be searched with plain text, without an allocation.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

@@ -1,8 +1,10 @@
 //! What is allowed, as plain immutable data: providers, tenants, grants, credentials and limits.
 //!
-//! A [`Policy`] is always whole and valid; [`parse`] is the only way to make one.
+//! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
 pub mod parse;
+pub mod pattern;
+pub mod reader;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,6 +14,10 @@ use http::{HeaderName, Method};
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::RateLimit;
+
+pub use parse::{PolicyFile, parse};
+pub use pattern::{NamePattern, PathPattern, Segment};
+pub use reader::Mistake;
 
 /// Everything the policy files say.
 #[derive(Debug, Default)]
@@ -47,7 +53,7 @@ pub struct Provider {
 pub struct Upstream {
     /// Whether TLS is spoken.
     pub tls: bool,
-    /// Host name or address, lower case, no port.
+    /// Host name or address, lower case, no port, IPv6 without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
@@ -103,25 +109,6 @@ pub enum Operation {
     /// A tool call, with a fixed price or none. Its body is not inspected but streamed.
     Tool,
 }
-
-/// A path, segment by segment: literal text, `*` for one segment, a last `**` for any rest.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PathPattern(pub(crate) Vec<Segment>);
-
-/// One part of a [`PathPattern`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Segment {
-    /// Exactly this text.
-    Literal(String),
-    /// Any one segment.
-    Any,
-    /// Everything that follows, at least one segment.
-    Rest,
-}
-
-/// A name, or a prefix followed by `*`, or `*` alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NamePattern(pub(crate) String);
 
 /// A tenant: the unit of isolation.
 #[derive(Debug, PartialEq, Eq)]
@@ -228,6 +215,35 @@ pub enum Place {
     },
 }
 
+impl Upstream {
+    /// Host and port as a `Host` header names them: brackets around IPv6, no default port.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let default = if self.tls { 443 } else { 80 };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        if self.port == default {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+}
+
+impl Operation {
+    /// Whether calls are paid by tokens: their bodies are read and their answers metered.
+    #[must_use]
+    pub const fn is_metered(self) -> bool {
+        match self {
+            Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Messages => true,
+            Self::Free | Self::Tool => false,
+        }
+    }
+}
+
 impl Tenant {
     /// The grant that lets `agent` call `provider` at `path` (and with `model`, if there is one).
     #[must_use]
@@ -263,38 +279,4 @@ impl Tenant {
 #[must_use]
 pub fn covers(patterns: &[NamePattern], name: &str) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
-}
-
-impl NamePattern {
-    /// Whether `name` fits.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        match self.0.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => self.0 == name,
-        }
-    }
-}
-
-impl PathPattern {
-    /// Whether `path` fits, byte for byte and without decoding.
-    #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix('/') else {
-            return false;
-        };
-        let mut segments = path.split('/');
-        for expected in &self.0 {
-            let Some(segment) = segments.next() else {
-                return false;
-            };
-            match expected {
-                Segment::Literal(text) if text == segment => {}
-                Segment::Any if !segment.is_empty() => {}
-                Segment::Rest => return true,
-                Segment::Literal(_) | Segment::Any => return false,
-            }
-        }
-        segments.next().is_none()
-    }
 }

@@ -1,1 +1,195 @@
-//! To be written.
+//! Which endpoint of which provider a request asks for.
+//!
+//! Judges the method and the path's bytes as they will be sent; it never decodes or normalises,
+//! so what is checked is what the upstream receives. A path that two programs could read in two
+//! ways is refused. Knows nothing of callers. At worst a harmless but unusual path is refused.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use crate::policy::{Endpoint, Policy, Provider};
+use crate::refusal::Refusal;
+
+/// Headers by which some servers let a client replace the method or the path that was checked.
+/// They never travel upstream.
+pub const OVERRIDE_HEADERS: [&str; 8] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-method",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-forwarded-uri",
+];
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub struct Route<'r> {
+    /// The provider named by the first segment.
+    pub provider: Arc<Provider>,
+    /// The most specific endpoint that fits.
+    pub endpoint: Arc<Endpoint>,
+    /// The path after the provider's name, beginning with `/`: exactly the bytes to send, behind
+    /// the upstream's base path.
+    pub path: &'r str,
+}
+
+/// The route of a request to `path` (without its query).
+///
+/// The most specific pattern that fits the path decides; its endpoints then decide about the
+/// method. A broader pattern never takes over a method that the specific one leaves out.
+///
+/// # Errors
+/// [`Refusal::Malformed`] for a path that could be read in two ways, [`Refusal::NotAllowed`] where
+/// no endpoint is listed for it.
+pub fn find<'r>(policy: &Policy, method: &Method, path: &'r str) -> Result<Route<'r>, Refusal> {
+    refuse_ambiguity(path).map_err(|detail| Refusal::Malformed {
+        code: "ambiguous_path",
+        detail,
+    })?;
+    let nowhere = Refusal::NotAllowed { what: "route" };
+    let Some((name, rest)) = split_provider(path) else {
+        return Err(nowhere);
+    };
+    let Some(provider) = policy.providers.get(name) else {
+        return Err(nowhere);
+    };
+    let fitting = || {
+        provider
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.path.matches(rest))
+    };
+    let best = fitting().min_by(|a, b| a.path.by_specificity(&b.path));
+    let Some(best) = best else {
+        return Err(nowhere);
+    };
+    let endpoint = fitting()
+        .find(|endpoint| endpoint.path == best.path && endpoint.methods.contains(method))
+        .ok_or(Refusal::NotAllowed { what: "method" })?;
+    Ok(Route {
+        provider: Arc::clone(provider),
+        endpoint: Arc::clone(endpoint),
+        path: rest,
+    })
+}
+
+/// Refuses a query that asks some frameworks to treat the request as another method.
+///
+/// # Errors
+/// [`Refusal::Malformed`] if a parameter is called `_method`, however it is written.
+pub fn refuse_method_override(query: Option<&str>) -> Result<(), Refusal> {
+    let overrides = query
+        .unwrap_or_default()
+        .split(['&', ';'])
+        .filter_map(|parameter| parameter.split('=').next())
+        .any(|key| decode(key).eq_ignore_ascii_case(b"_method"));
+    if overrides {
+        return Err(Refusal::Malformed {
+            code: "method_override",
+            detail: "the query parameter `_method` is not taken: send the method itself",
+        });
+    }
+    Ok(())
+}
+
+/// Says why `path` could be read in two ways, if it could.
+///
+/// # Errors
+/// The reason, safe to show.
+pub fn refuse_ambiguity(path: &str) -> Result<(), &'static str> {
+    let Some(inner) = path.strip_prefix('/') else {
+        return Err("the path must begin with `/`");
+    };
+    if let Some(reason) = path.bytes().find_map(odd_byte) {
+        return Err(reason);
+    }
+    let (directories, last) = inner.rsplit_once('/').unwrap_or(("x", inner));
+    if directories.split('/').any(str::is_empty) {
+        return Err("the path must not contain empty segments (`//`)");
+    }
+    for segment in directories.split('/').chain([last]) {
+        if segment == "." || segment == ".." {
+            return Err("the path must not contain dot segments");
+        }
+        if segment.contains('%') {
+            refuse_escapes(segment)?;
+        }
+    }
+    Ok(())
+}
+
+fn split_provider(path: &str) -> Option<(&str, &str)> {
+    let inner = path.strip_prefix('/')?;
+    let slash = inner.find('/')?;
+    inner.split_at_checked(slash)
+}
+
+/// Bytes that RFC 3986 does not allow in a path, or that servers are known to treat specially.
+fn odd_byte(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'%' => None,
+        b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+        | b',' | b'=' | b':' | b'@' => None,
+        b';' => Some("the path must not contain `;`: servers disagree on what follows it"),
+        b'\\' => Some("the path must not contain a backslash"),
+        b'#' => Some("the path must not contain a fragment"),
+        _ => Some("the path must hold only the characters RFC 3986 allows in a path"),
+    }
+}
+
+/// Escapes hide nothing: only bytes that need escaping may be escaped, and only as UTF-8.
+fn refuse_escapes(segment: &str) -> Result<(), &'static str> {
+    let mut parts = segment.split('%');
+    parts.next();
+    for part in parts {
+        let Some(byte) = part.get(..2).and_then(from_hex) else {
+            return Err("the path contains a `%` that begins no escape");
+        };
+        match byte {
+            b'/' | b'\\' => return Err("the path must not contain an escaped slash or backslash"),
+            b'%' => return Err("the path must not be escaped twice"),
+            b';' | b'?' | b'#' => {
+                return Err("the path must not contain an escaped `;`, `?` or `#`");
+            }
+            0..=0x1f | 0x7f => return Err("the path must not contain escaped control characters"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                return Err("the path must not escape characters that need no escape");
+            }
+            _ => {}
+        }
+    }
+    match std::str::from_utf8(&decode(segment)) {
+        Ok(_) => Ok(()),
+        Err(_) => Err("the path's escapes must be UTF-8"),
+    }
+}
+
+fn from_hex(digits: &str) -> Option<u8> {
+    let both = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    both.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
+}
+
+/// Percent-decoding that leaves anything which is no escape as it is.
+fn decode(text: &str) -> Vec<u8> {
+    let mut parts = text.split('%');
+    let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
+    for part in parts {
+        match (part.get(..2).and_then(from_hex), part.get(2..)) {
+            (Some(byte), Some(rest)) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(rest.as_bytes());
+            }
+            _ => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

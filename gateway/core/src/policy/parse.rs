@@ -1,1 +1,181 @@
-//! Policy text to [`Policy`](super::Policy), collecting every mistake with its line.
+//! Policy text to [`Policy`], collecting every mistake with its line.
+//!
+//! Decides what a file under `providers/` and `tenants/` may say and whether the files agree with
+//! one another. Knows neither disk nor clock. At worst one mistake makes it report a second one;
+//! text with any mistake yields no policy at all.
+
+mod place;
+mod provider;
+mod tenant;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::reader::{Mistake, Source};
+use super::{Policy, Provider};
+use crate::ids::{ProviderName, TenantId};
+
+/// One file of the policies directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its path, ending in `providers/NAME.toml` or `tenants/NAME.toml`; mistakes name it so.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// The providers read so far.
+pub(super) struct Providers {
+    by_name: BTreeMap<ProviderName, Arc<Provider>>,
+    /// Names of providers whose files hold mistakes: known to exist, not known in detail.
+    broken: Vec<ProviderName>,
+    /// Whether some file was too broken to tell the provider's name.
+    unnamed: bool,
+}
+
+/// Reads all provider and tenant files into one policy.
+///
+/// # Errors
+/// Every mistake in every file, in the order of the files and their lines.
+pub fn parse(files: &[PolicyFile]) -> Result<Policy, Vec<Mistake>> {
+    let mut files: Vec<&PolicyFile> = files.iter().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut mistakes = Vec::new();
+    for file in &files {
+        if kind(&file.path) == Kind::Unknown {
+            mistakes.push(Mistake {
+                file: file.path.clone(),
+                line: 1,
+                column: 1,
+                message: "policy files lie in providers/ or tenants/ and end in .toml".to_owned(),
+            });
+        }
+    }
+    let providers = read_providers(&files, &mut mistakes);
+    let tenants = read_tenants(&files, &providers, &mut mistakes);
+    if mistakes.is_empty() {
+        Ok(Policy {
+            version: version(&files),
+            providers: providers.by_name,
+            tenants,
+        })
+    } else {
+        mistakes.sort();
+        Err(mistakes)
+    }
+}
+
+fn read_providers(files: &[&PolicyFile], mistakes: &mut Vec<Mistake>) -> Providers {
+    let mut providers = Providers {
+        by_name: BTreeMap::new(),
+        broken: Vec::new(),
+        unnamed: false,
+    };
+    let mut places: BTreeMap<ProviderName, String> = BTreeMap::new();
+    for file in files
+        .iter()
+        .filter(|file| kind(&file.path) == Kind::Provider)
+    {
+        let source = Source::new(&file.path, &file.text);
+        let read = source
+            .read(|root| provider::read(root, &file.path))
+            .unwrap_or_default();
+        match read.name {
+            None => providers.unnamed = true,
+            Some((name, at)) => {
+                if let Some(earlier) = places.get(&name) {
+                    source.mistake(
+                        at,
+                        format!("provider `{name}` is already defined at {earlier}"),
+                    );
+                }
+                places
+                    .entry(name.clone())
+                    .or_insert_with(|| located(&source, file, at));
+                match read.provider {
+                    Some(provider) => {
+                        providers.by_name.insert(name, Arc::new(provider));
+                    }
+                    None => providers.broken.push(name),
+                }
+            }
+        }
+        mistakes.extend(source.into_mistakes());
+    }
+    providers
+}
+
+fn read_tenants(
+    files: &[&PolicyFile],
+    providers: &Providers,
+    mistakes: &mut Vec<Mistake>,
+) -> HashMap<TenantId, Arc<super::Tenant>> {
+    let mut tenants = HashMap::new();
+    let mut places: HashMap<TenantId, String> = HashMap::new();
+    for file in files.iter().filter(|file| kind(&file.path) == Kind::Tenant) {
+        let source = Source::new(&file.path, &file.text);
+        if let Some((tenant, at)) = source.read(|root| tenant::read(root, providers)).flatten() {
+            if let Some(earlier) = places.get(&tenant.id) {
+                let id = &tenant.id;
+                source.mistake(at, format!("tenant `{id}` is already defined at {earlier}"));
+            }
+            places.insert(tenant.id.clone(), located(&source, file, at));
+            tenants.insert(tenant.id.clone(), Arc::new(tenant));
+        }
+        mistakes.extend(source.into_mistakes());
+    }
+    tenants
+}
+
+fn located(source: &Source<'_>, file: &PolicyFile, at: usize) -> String {
+    let (line, column) = source.place(at);
+    format!("{}:{line}:{column}", file.path)
+}
+
+#[derive(PartialEq, Eq)]
+enum Kind {
+    Provider,
+    Tenant,
+    Unknown,
+}
+
+fn kind(path: &str) -> Kind {
+    let mut parts = path.rsplit('/');
+    let toml = parts.next().is_some_and(|name| name.ends_with(".toml"));
+    match parts.next() {
+        Some("providers") if toml => Kind::Provider,
+        Some("tenants") if toml => Kind::Tenant,
+        _ => Kind::Unknown,
+    }
+}
+
+/// The directory that holds `providers/`, as text to put before a relative path.
+fn policies_dir(path: &str) -> Option<&str> {
+    path.rsplitn(3, '/').nth(2)
+}
+
+/// SHA-256 over the names (from `providers/` or `tenants/` on) and texts, each with its length.
+fn version(files: &[&PolicyFile]) -> String {
+    let mut hash = Sha256::new();
+    for file in files {
+        let name = match policies_dir(&file.path) {
+            Some(dir) => file.path.get(dir.len()..).unwrap_or(&file.path),
+            None => &file.path,
+        };
+        for part in [name.trim_start_matches('/'), &file.text] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    let mut hex = String::new();
+    for byte in hash.finalize() {
+        let _infallible = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+#[cfg(test)]
+mod tests;

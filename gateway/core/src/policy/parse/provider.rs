@@ -1,0 +1,263 @@
+//! Reads one file of `providers/`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{place, policies_dir};
+use crate::ids::ProviderName;
+use crate::policy::reader::{self, Section};
+use crate::policy::{Dialect, Endpoint, Operation, PathPattern, Place, Provider, Upstream};
+
+const DIALECTS: &[(&str, Dialect)] = &[
+    ("openai", Dialect::OpenAi),
+    ("anthropic", Dialect::Anthropic),
+    ("http", Dialect::Http),
+];
+
+const OPERATIONS: &[(&str, Operation)] = &[
+    ("chat_completions", Operation::ChatCompletions),
+    ("responses", Operation::Responses),
+    ("embeddings", Operation::Embeddings),
+    ("messages", Operation::Messages),
+    ("free", Operation::Free),
+    ("tool", Operation::Tool),
+];
+
+/// First segments that belong to the gateway itself.
+const RESERVED: [&str; 6] = [
+    "healthz", "livez", "metrics", "oauth2", "readyz", "tollgate",
+];
+
+/// What a provider file yields: as much as could be understood.
+#[derive(Default)]
+pub(super) struct ReadProvider {
+    /// The name and where it stands.
+    pub(super) name: Option<(ProviderName, usize)>,
+    /// The provider, if nothing needed for it is missing.
+    pub(super) provider: Option<Provider>,
+}
+
+struct Head {
+    upstream: Option<Upstream>,
+    dialect: Option<Dialect>,
+    prices: Option<String>,
+    place: Option<Place>,
+    keyless: bool,
+}
+
+pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
+    let mut name = None;
+    let head = root.table("provider", |section| {
+        name = read_name(section);
+        Head {
+            upstream: read_upstream(section, path),
+            dialect: section.required("dialect", reader::one_of(DIALECTS)),
+            prices: section.optional("prices", reader::text),
+            place: read_place(section),
+            keyless: section.optional("keyless", reader::boolean) == Some(true),
+        }
+    });
+    if !root.has("provider") {
+        root.mistake(0, "a provider file begins with [provider]");
+    }
+    let dialect = head.as_ref().and_then(|head| head.dialect);
+    let endpoints = read_endpoints(root, dialect);
+    let provider = head.and_then(|head| {
+        Some(Provider {
+            name: name.as_ref().map(|(name, _)| name.clone())?,
+            upstream: head.upstream?,
+            dialect: head.dialect?,
+            prices: head.prices,
+            place: (!head.keyless).then(|| head.place.unwrap_or_else(|| usual_place(dialect))),
+            endpoints,
+        })
+    });
+    ReadProvider { name, provider }
+}
+
+fn read_place(section: &Section<'_>) -> Option<Place> {
+    if section.has("place") && section.has("keyless") {
+        section.mistake(
+            section.at("keyless"),
+            "`keyless` says that no key is sent, `place` says where it goes; use one",
+        );
+    }
+    section.table("place", place::place).flatten()
+}
+
+/// Where providers of a dialect expect their key.
+fn usual_place(dialect: Option<Dialect>) -> Place {
+    match dialect {
+        Some(Dialect::Anthropic) => Place::Header {
+            name: http::HeaderName::from_static("x-api-key"),
+            prefix: String::new(),
+        },
+        _ => Place::Header {
+            name: http::header::AUTHORIZATION,
+            prefix: "Bearer ".to_owned(),
+        },
+    }
+}
+
+fn read_name(section: &Section<'_>) -> Option<(ProviderName, usize)> {
+    let name: ProviderName = section.required("name", reader::parsed)?;
+    let at = section.at("name");
+    if RESERVED.contains(&name.as_str()) {
+        section.mistake(
+            at,
+            format!("`{name}` is a path of the gateway itself and cannot name a provider"),
+        );
+    }
+    Some((name, at))
+}
+
+fn read_upstream(section: &Section<'_>, path: &str) -> Option<Upstream> {
+    let origin = section.required("upstream", place::origin);
+    let ca_file = section.optional("ca_file", reader::text);
+    let http2 = section.optional("http2", reader::boolean);
+    let insecure = section.optional("insecure", reader::boolean);
+    let origin = origin?;
+    if !origin.tls && http2 == Some(true) {
+        section.mistake(section.at("http2"), "`http2` needs an https:// upstream");
+    }
+    if !origin.tls && ca_file.is_some() {
+        section.mistake(
+            section.at("ca_file"),
+            "`ca_file` needs an https:// upstream",
+        );
+    }
+    Some(Upstream {
+        tls: origin.tls,
+        host: origin.host,
+        port: origin.port,
+        base_path: origin.base_path,
+        ca_file: ca_file.map(|file| beside_policies(path, &file)),
+        http2: http2.unwrap_or(origin.tls),
+        insecure_plain_http: insecure.unwrap_or(false),
+    })
+}
+
+/// A relative path in a policy file counts from the policies directory.
+fn beside_policies(policy_path: &str, file: &str) -> PathBuf {
+    Path::new(policies_dir(policy_path).unwrap_or_default()).join(file)
+}
+
+fn read_endpoints(root: &Section<'_>, dialect: Option<Dialect>) -> Vec<Arc<Endpoint>> {
+    let mut endpoints: Vec<(Endpoint, usize)> = Vec::new();
+    let read = root.tables("endpoint", |section| {
+        let endpoint = read_endpoint(section, dialect)?;
+        Some((endpoint, section.at("path")))
+    });
+    if read.is_empty() && !root.has("endpoint") {
+        root.mistake(
+            0,
+            "nothing may be called here: list what may be in [[endpoint]] tables",
+        );
+    }
+    for (endpoint, at) in read.into_iter().flatten() {
+        for (earlier, _) in &endpoints {
+            if let Some(wrong) = conflict(earlier, &endpoint) {
+                root.mistake(at, wrong);
+            }
+        }
+        endpoints.push((endpoint, at));
+    }
+    endpoints
+        .into_iter()
+        .map(|(endpoint, _)| Arc::new(endpoint))
+        .collect()
+}
+
+fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endpoint> {
+    let methods = read_methods(section);
+    let path: Option<PathPattern> = section.required("path", reader::parsed);
+    let operation = section.required("operation", reader::one_of(OPERATIONS));
+    let price_per_call = section.optional("price_per_call_usd", reader::money);
+    let elevated = section.optional("elevated", reader::boolean);
+    let operation = operation?;
+    if let Some(wrong) = dialect.and_then(|dialect| foreign(dialect, operation)) {
+        section.mistake(section.at("operation"), wrong);
+    }
+    if price_per_call.is_some() && operation != Operation::Tool {
+        section.mistake(
+            section.at("price_per_call_usd"),
+            "`price_per_call_usd` goes with operation = \"tool\" only; other operations are free or priced by tokens",
+        );
+    }
+    Some(Endpoint {
+        methods,
+        path: path?,
+        operation,
+        price_per_call,
+        elevated: elevated.unwrap_or(false),
+    })
+}
+
+fn read_methods(section: &Section<'_>) -> Vec<Method> {
+    let one = section.optional("method", place::method);
+    let many = section.list("methods", place::method);
+    match (section.has("method"), section.has("methods")) {
+        (true, true) => section.mistake(
+            section.at("methods"),
+            "`method` and `methods` are two ways to say the same; use one",
+        ),
+        (false, false) => section.mistake(
+            section.start(),
+            "an endpoint needs `method = \"POST\"` or `methods = [\"GET\", \"POST\"]`",
+        ),
+        (false, true) if many.is_empty() => section.mistake(
+            section.at("methods"),
+            "`methods` must name at least one method",
+        ),
+        _ => {}
+    }
+    one.into_iter()
+        .chain(many.into_iter().map(|(method, _)| method))
+        .collect()
+}
+
+/// What is wrong with an operation in a dialect that does not have it.
+fn foreign(dialect: Dialect, operation: Operation) -> Option<String> {
+    let (needed, name) = match operation {
+        Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
+            (Dialect::OpenAi, "openai")
+        }
+        Operation::Messages => (Dialect::Anthropic, "anthropic"),
+        Operation::Free | Operation::Tool => return None,
+    };
+    (dialect != needed)
+        .then(|| format!("this operation is metered in the wire language of dialect = \"{name}\""))
+}
+
+/// What is wrong with two endpoints side by side, if something is.
+fn conflict(earlier: &Endpoint, later: &Endpoint) -> Option<String> {
+    let (a, b) = (&earlier.path, &later.path);
+    if !a.overlaps(b) {
+        return None;
+    }
+    let shared = later
+        .methods
+        .iter()
+        .find(|method| earlier.methods.contains(method));
+    if a == b {
+        return shared.map(|method| format!("{method} {b} is already defined above"));
+    }
+    if !a.covers(b) && !b.covers(a) {
+        return Some(format!(
+            "{b} and {a} both fit some paths and neither is the more specific; make them disjoint"
+        ));
+    }
+    let (broad, narrow) = if a.covers(b) {
+        (earlier, later)
+    } else {
+        (later, earlier)
+    };
+    (shared.is_some() && narrow.operation.is_metered() && !broad.operation.is_metered()).then(|| {
+        format!(
+            "{} is not metered but surrounds {}, which is: a look-alike path would be called without being paid for; list the paths instead",
+            broad.path, narrow.path
+        )
+    })
+}

@@ -1,0 +1,290 @@
+//! Reads one file of `tenants/`, against the providers already known.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::{Providers, place};
+use crate::ids::{AgentId, HandleName, ProviderName};
+use crate::money::PicoUsd;
+use crate::policy::reader::{self, Section};
+use crate::policy::{
+    AgentLimits, Binding, Caps, Credential, Grant, NamePattern, PathPattern, Provider, Tenant,
+};
+use crate::rate::RateLimit;
+
+/// Assumed where neither the request nor the model bounds the output: what common models give at
+/// most by default, so that the reservation is an upper bound without being absurd.
+const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 16_384;
+
+/// A name that is spoken of in two places: the provider, or at least that it exists.
+enum Known<'p> {
+    Whole(&'p Provider),
+    /// Its own file holds mistakes, which are reported there.
+    Broken,
+}
+
+pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant, usize)> {
+    if !root.has("tenant") {
+        root.mistake(0, "a tenant file begins with [tenant]");
+    }
+    let head = root.table("tenant", |section| {
+        let id = section.required("id", reader::parsed);
+        let enabled = section.optional("enabled", reader::boolean);
+        let bound = section.optional("default_max_output_tokens", reader::integer(1..10_000_001));
+        Some((id?, section.at("id"), enabled, bound))
+    });
+    let (caps, task_cap) = root
+        .table("caps", |section| {
+            let task = section.optional("task_usd", reader::money);
+            (read_caps(section), task)
+        })
+        .unwrap_or_default();
+    let rate = root.table("limits", read_rate).flatten();
+    let grants = root
+        .tables("allow", |section| read_grant(section, providers))
+        .into_iter()
+        .flatten()
+        .collect();
+    let credentials = read_credentials(root, providers);
+    let agents = read_agents(root);
+    let (id, at, enabled, bound) = head.flatten()?;
+    let tenant = Tenant {
+        id,
+        enabled: enabled.unwrap_or(true),
+        caps,
+        task_cap,
+        rate,
+        default_max_output_tokens: bound.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
+        grants,
+        credentials,
+        agents,
+    };
+    Some((tenant, at))
+}
+
+fn read_caps(section: &Section<'_>) -> Caps {
+    let cap = |key| section.optional::<PicoUsd>(key, reader::money);
+    Caps {
+        daily: cap("daily_usd"),
+        monthly: cap("monthly_usd"),
+    }
+}
+
+fn read_rate(section: &Section<'_>) -> Option<RateLimit> {
+    let count = |key| {
+        section
+            .optional(key, reader::integer(1..1_000_001))
+            .and_then(|count| u32::try_from(count).ok())
+            .and_then(NonZeroU32::new)
+    };
+    let per_minute = count("requests_per_minute");
+    let burst = count("burst");
+    if section.has("burst") && !section.has("requests_per_minute") {
+        section.mistake(
+            section.at("burst"),
+            "`burst` says how many calls may come at once under `requests_per_minute`, which is missing",
+        );
+    }
+    let per_minute = per_minute?;
+    // A tenth of a minute's calls at once lets agents work in bursts, yet spreads the minute.
+    let tenth = NonZeroU32::new(per_minute.get().div_ceil(10)).unwrap_or(per_minute);
+    Some(RateLimit {
+        per_minute,
+        burst: burst.unwrap_or(tenth),
+    })
+}
+
+fn read_grant(section: &Section<'_>, providers: &Providers) -> Option<Grant> {
+    let (name, known) = read_provider(section, providers);
+    let models = patterns(section, "models");
+    let agents = patterns(section, "agents");
+    let paths = read_paths(section, &known);
+    Some(Grant {
+        provider: name?,
+        models,
+        agents,
+        paths,
+    })
+}
+
+fn read_credentials(
+    root: &Section<'_>,
+    providers: &Providers,
+) -> BTreeMap<HandleName, Arc<Credential>> {
+    let mut defaults: BTreeMap<ProviderName, HandleName> = BTreeMap::new();
+    let read = root.entries("credentials", |name, at, section| {
+        let name: Option<HandleName> = checked(section, at, name);
+        let (provider, known) = read_provider(section, providers);
+        let is_default = section.optional("default", reader::boolean) == Some(true);
+        let agents = patterns(section, "agents");
+        let binding = read_binding(section, &known);
+        let (name, provider) = (name?, provider?);
+        if is_default {
+            let earlier = defaults
+                .entry(provider.clone())
+                .or_insert_with(|| name.clone());
+            if *earlier != name {
+                section.mistake(
+                    section.at("default"),
+                    format!("`{earlier}` already is the default credential for `{provider}`"),
+                );
+            }
+        }
+        let credential = Credential {
+            name: name.clone(),
+            provider,
+            is_default,
+            agents,
+            binding: binding?,
+        };
+        Some((name, Arc::new(credential)))
+    });
+    read.into_iter().flatten().collect()
+}
+
+fn read_binding(section: &Section<'_>, known: &Option<Known<'_>>) -> Option<Binding> {
+    let url = section.optional("url", place::origin);
+    let methods: Vec<_> = section.list("methods", place::method);
+    let paths = read_paths(section, known);
+    let own_place = section.table("place", place::place);
+    let Some(Known::Whole(provider)) = known else {
+        return None;
+    };
+    let Some(usual_place) = &provider.place else {
+        let name = &provider.name;
+        section.mistake(
+            section.start(),
+            format!("provider `{name}` is keyless: no credential is ever sent to it"),
+        );
+        return None;
+    };
+    let upstream = &provider.upstream;
+    let (tls, host, port) = match url {
+        Some(url) => {
+            if !url.base_path.is_empty() {
+                section.mistake(
+                    section.at("url"),
+                    "`url` binds scheme, host and port; name paths in `paths`",
+                );
+            }
+            (url.tls, url.host, url.port)
+        }
+        None => (upstream.tls, upstream.host.clone(), upstream.port),
+    };
+    if !tls && !upstream.insecure_plain_http {
+        section.mistake(
+            section.start(),
+            format!(
+                "this secret would go over plain http; give provider `{}` an https:// upstream, or set `insecure = true` there",
+                provider.name
+            ),
+        );
+    }
+    for (method, at) in &methods {
+        let mut endpoints = provider.endpoints.iter();
+        if !endpoints.any(|endpoint| endpoint.methods.contains(method)) {
+            section.mistake(
+                *at,
+                format!("no endpoint of provider `{}` takes {method}", provider.name),
+            );
+        }
+    }
+    Some(Binding {
+        tls,
+        host,
+        port,
+        methods: methods.into_iter().map(|(method, _)| method).collect(),
+        paths,
+        place: match own_place {
+            Some(place) => place?,
+            None => usual_place.clone(),
+        },
+    })
+}
+
+fn read_agents(root: &Section<'_>) -> BTreeMap<AgentId, AgentLimits> {
+    let read = root.entries("agents", |name, at, section| {
+        let limits = AgentLimits {
+            caps: read_caps(section),
+            rate: read_rate(section),
+        };
+        Some((checked::<AgentId>(section, at, name)?, limits))
+    });
+    read.into_iter().flatten().collect()
+}
+
+/// The provider a table names, and what is known of it.
+fn read_provider<'p>(
+    section: &Section<'_>,
+    providers: &'p Providers,
+) -> (Option<ProviderName>, Option<Known<'p>>) {
+    let Some(name) = section.required::<ProviderName>("provider", reader::parsed) else {
+        return (None, None);
+    };
+    if let Some(provider) = providers.by_name.get(&name) {
+        return (Some(name), Some(Known::Whole(provider)));
+    }
+    if providers.unnamed || providers.broken.contains(&name) {
+        return (Some(name), Some(Known::Broken));
+    }
+    let known = providers.by_name.keys().chain(&providers.broken);
+    let hint = reader::suggestion(name.as_str(), known.map(ProviderName::as_str));
+    section.mistake(
+        section.at("provider"),
+        format!("there is no provider `{name}`{hint}"),
+    );
+    (None, None)
+}
+
+/// Path patterns, each of which must fit some endpoint of the provider.
+fn read_paths(section: &Section<'_>, known: &Option<Known<'_>>) -> Vec<PathPattern> {
+    let paths: Vec<(PathPattern, usize)> = section.list("paths", reader::parsed);
+    if let Some(Known::Whole(provider)) = known {
+        for (path, at) in &paths {
+            if !provider
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.path.overlaps(path))
+            {
+                section.mistake(
+                    *at,
+                    format!("{path} fits no endpoint of provider `{}`", provider.name),
+                );
+            }
+        }
+    }
+    empty_list_is_a_mistake(section, "paths");
+    paths.into_iter().map(|(path, _)| path).collect()
+}
+
+fn patterns(section: &Section<'_>, key: &str) -> Vec<NamePattern> {
+    let patterns = section.list(key, reader::parsed);
+    empty_list_is_a_mistake(section, key);
+    patterns.into_iter().map(|(pattern, _)| pattern).collect()
+}
+
+/// `models = []` could mean none or all; leaving the key out says all, leaving the table out none.
+fn empty_list_is_a_mistake(section: &Section<'_>, key: &str) {
+    if section.is_empty_list(key) {
+        section.mistake(
+            section.at(key),
+            format!("`{key}` is empty; leave it out to mean all, or remove the table to mean none"),
+        );
+    }
+}
+
+/// A table's own name as a finished type.
+fn checked<T>(section: &Section<'_>, at: usize, name: &str) -> Option<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    name.parse()
+        .map_err(|wrong: T::Err| {
+            let shown = reader::shown(name);
+            section.mistake(at, format!("`{shown}` cannot be used here: {wrong}"));
+        })
+        .ok()
+}

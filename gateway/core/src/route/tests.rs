@@ -1,0 +1,265 @@
+use super::*;
+use crate::policy::{Operation, PolicyFile};
+
+fn policy() -> Policy {
+    let text = r#"
+[provider]
+name = "openai"
+upstream = "https://api.openai.test"
+dialect = "openai"
+"#
+    .to_owned()
+        + &[
+            ("POST", "/v1/chat/completions", "chat_completions"),
+            ("POST", "/v1/files", "tool"),
+            ("GET", "/v1/files/*", "free"),
+            ("DELETE", "/v1/files/*", "tool"),
+            ("GET", "/v1/files/*/content", "tool"),
+            ("GET", "/v1/**", "free"),
+            ("GET", "/v1/models", "tool"),
+        ]
+        .map(|(method, path, operation)| {
+            format!("[[endpoint]]\nmethod = \"{method}\"\npath = \"{path}\"\noperation = \"{operation}\"\n")
+        })
+        .concat();
+    let path = "providers/openai.toml".to_owned();
+    crate::policy::parse(&[PolicyFile { path, text }]).expect("a policy")
+}
+
+fn find_in(policy: &Policy, method: Method, path: &str) -> Result<(String, Operation), Refusal> {
+    find(policy, &method, path).map(|route| {
+        assert!(path.ends_with(route.path), "bytes checked are bytes sent");
+        (route.endpoint.path.to_string(), route.endpoint.operation)
+    })
+}
+
+#[test]
+fn the_most_specific_endpoint_decides() {
+    let policy = policy();
+    for (method, path, pattern, operation) in [
+        (
+            Method::POST,
+            "/openai/v1/chat/completions",
+            "/v1/chat/completions",
+            Operation::ChatCompletions,
+        ),
+        (
+            Method::GET,
+            "/openai/v1/models",
+            "/v1/models",
+            Operation::Tool,
+        ),
+        (
+            Method::GET,
+            "/openai/v1/models/gpt-4o",
+            "/v1/**",
+            Operation::Free,
+        ),
+        (
+            Method::GET,
+            "/openai/v1/files/f1",
+            "/v1/files/*",
+            Operation::Free,
+        ),
+        (
+            Method::DELETE,
+            "/openai/v1/files/f1",
+            "/v1/files/*",
+            Operation::Tool,
+        ),
+        (
+            Method::GET,
+            "/openai/v1/files/f1/content",
+            "/v1/files/*/content",
+            Operation::Tool,
+        ),
+    ] {
+        assert_eq!(
+            find_in(&policy, method, path),
+            Ok((pattern.to_owned(), operation)),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_route_carries_the_bytes_to_send() {
+    let policy = policy();
+    let route = find(&policy, &Method::GET, "/openai/v1/files/a%20b").expect("a route");
+    assert_eq!(route.path, "/v1/files/a%20b");
+    assert_eq!(route.provider.name.as_str(), "openai");
+}
+
+#[test]
+fn what_is_not_listed_is_refused() {
+    let policy = policy();
+    for path in [
+        "/openai",
+        "/openai/",
+        "/openai/v1",
+        "/openai/v2/chat/completions",
+        "/openai/beta/v1/chat/completions",
+        "/OpenAI/v1/models",
+        "/anthropic/v1/messages",
+        "/v1/chat/completions",
+        "/",
+    ] {
+        assert_eq!(
+            find_in(&policy, Method::POST, path),
+            Err(Refusal::NotAllowed { what: "route" }),
+            "{path}"
+        );
+    }
+}
+
+/// Case 80: nothing that resembles a metered path is reached by another name.
+#[test]
+fn case_80_a_metered_path_by_another_name_is_refused() {
+    let policy = policy();
+    for path in [
+        "/openai/v1/chat/completions/",
+        "/openai/v1/Chat/completions",
+        "/openai/v1/chat/completions/x",
+        "/openai/v1/chat",
+        "/openai/v1/realtime",
+        "/openai/v1/engines/gpt-4o/completions",
+        "/openai/v2/chat/completions",
+        "/openai/v1/responses",
+    ] {
+        let refused = find_in(&policy, Method::POST, path);
+        assert!(
+            matches!(refused, Err(Refusal::NotAllowed { .. })),
+            "{path}: {refused:?}"
+        );
+    }
+}
+
+/// A method that the specific endpoint leaves out does not fall through to a broader one.
+#[test]
+fn a_method_that_is_not_listed_is_refused() {
+    let policy = policy();
+    for (method, path) in [
+        (Method::GET, "/openai/v1/chat/completions"),
+        (Method::DELETE, "/openai/v1/chat/completions"),
+        (Method::PUT, "/openai/v1/files/f1"),
+        (Method::HEAD, "/openai/v1/models"),
+        (Method::OPTIONS, "/openai/v1/models"),
+        (Method::TRACE, "/openai/v1/models"),
+        (Method::CONNECT, "/openai/v1/models"),
+    ] {
+        assert_eq!(
+            find_in(&policy, method.clone(), path),
+            Err(Refusal::NotAllowed { what: "method" }),
+            "{method} {path}"
+        );
+    }
+    let odd = Method::from_bytes(b"post").expect("a token");
+    let refused = find_in(&policy, odd, "/openai/v1/chat/completions");
+    assert_eq!(refused, Err(Refusal::NotAllowed { what: "method" }));
+}
+
+/// Case 57: paths that could be read in two ways.
+#[test]
+fn case_57_ambiguous_paths_are_refused() {
+    let policy = policy();
+    for path in [
+        "",
+        "*",
+        "openai/v1/models",
+        "/openai/v1/chat/completions/../../admin",
+        "/openai/v1/./models",
+        "/openai/..",
+        "/openai/v1/%2e%2e/models",
+        "/openai/v1/%2E/models",
+        "/openai/v1/.%2e/models",
+        "/openai/v1/..%2fmodels",
+        "/openai/v1/files/%2Fetc",
+        "/openai/v1/%252e%252e/models",
+        "/openai/v1/files/%25",
+        "/openai//v1/models",
+        "//openai/v1/models",
+        "//v1",
+        "/openai/v1/models//",
+        "/openai/v1;x=/..",
+        "/openai/v1/files/a;b",
+        "/openai/v1/files/a%3Bb",
+        "/openai/v1%00",
+        "/openai/v1/files/a%0d%0aHost:%20x",
+        "/openai/v1/files/%7f",
+        "/openai\\v1\\models",
+        "/openai/v1/files/..%5c",
+        "/openai/v1/chat/completions%2f",
+        "/openai/v1/chat/completions%3f",
+        "/openai/v1/chat/completions%23",
+        "/openai/v1/chat/completions#x",
+        "/openai/v1/chat/completions?x",
+        "/openai/v1/chat/complet%69ons",
+        "/openai/v1/files/%",
+        "/openai/v1/files/%4",
+        "/openai/v1/files/%zz",
+        "/openai/v1/files/%+1",
+        "/openai/v1/files/%c0%af",
+        "/openai/v1/files/%c0%ae%c0%ae",
+        "/openai/v1/files/%e9",
+        "/openai/v1/files/ü",
+        "/openai/v1/files/a b",
+        "/openai/v1/files/a\tb",
+        "/openai/v1/files/\u{ff0e}\u{ff0e}",
+        "/openai/v1/files/\"x\"",
+        "/openai/v1/files/{x}",
+    ] {
+        for method in [Method::GET, Method::POST] {
+            let refused = find_in(&policy, method, path);
+            assert!(
+                matches!(
+                    refused,
+                    Err(Refusal::Malformed {
+                        code: "ambiguous_path",
+                        ..
+                    })
+                ),
+                "{path:?}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn honest_escapes_pass_untouched() {
+    let policy = policy();
+    for path in [
+        "/openai/v1/files/report%20final.pdf",
+        "/openai/v1/files/caf%C3%A9",
+        "/openai/v1/files/a+b,c=d@e:f!~$&'()*",
+        "/openai/v1/files/...",
+        "/openai/v1/files/.hidden",
+        "/openai/v1/files/a..b",
+    ] {
+        assert!(find_in(&policy, Method::GET, path).is_ok(), "{path}");
+    }
+}
+
+/// Case 58: the method that was checked is the method that counts.
+#[test]
+fn case_58_method_overrides_are_refused_or_listed_for_removal() {
+    for name in ["x-http-method-override", "x-original-url", "x-rewrite-url"] {
+        assert!(OVERRIDE_HEADERS.contains(&name), "{name}");
+    }
+    for query in [
+        "_method=DELETE",
+        "a=1&_method=PUT",
+        "_Method",
+        "%5fmethod=x",
+        "a;_method=x",
+    ] {
+        let refused = refuse_method_override(Some(query));
+        assert_eq!(
+            refused.map_err(|refusal| refusal.code()),
+            Err("method_override"),
+            "{query}"
+        );
+    }
+    for query in [None, Some(""), Some("method=x&a_method=y&x=_method")] {
+        assert_eq!(refuse_method_override(query), Ok(()), "{query:?}");
+    }
+}
