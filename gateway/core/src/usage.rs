@@ -1,6 +1,21 @@
 //! What a provider says was used, in one normal form for every dialect.
+//!
+//! [`Meter`] reads a copy of the answer while it is relayed. It decides what was used and how far
+//! that is known; it does not know prices, and it never changes an answer except to take out the
+//! usage chunk that the gateway itself asked for.
+//!
+//! Worst case: an answer or event beyond the bounds below is relayed unread, and its usage is
+//! [`Metered::Unknown`] unless a later event states it.
+
+mod anthropic;
+mod openai;
+mod sse;
+mod text;
 
 use serde::{Deserialize, Serialize};
+
+use crate::call::Terms;
+use crate::policy::Operation;
 
 /// Token counts of one call.
 ///
@@ -34,6 +49,56 @@ pub struct Usage {
     pub file_searches: u64,
 }
 
+impl Usage {
+    /// The counts of both, each at most `u64::MAX`.
+    #[must_use]
+    pub fn plus(self, other: &Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
+    /// The larger of each count.
+    #[must_use]
+    pub fn max(self, other: &Self) -> Self {
+        self.zip(other, u64::max)
+    }
+
+    fn zip(self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
+        Self {
+            input_tokens: f(self.input_tokens, other.input_tokens),
+            cached_input_tokens: f(self.cached_input_tokens, other.cached_input_tokens),
+            cache_write_tokens: f(self.cache_write_tokens, other.cache_write_tokens),
+            cache_write_1h_tokens: f(self.cache_write_1h_tokens, other.cache_write_1h_tokens),
+            output_tokens: f(self.output_tokens, other.output_tokens),
+            reasoning_tokens: f(self.reasoning_tokens, other.reasoning_tokens),
+            input_audio_tokens: f(self.input_audio_tokens, other.input_audio_tokens),
+            cached_audio_tokens: f(self.cached_audio_tokens, other.cached_audio_tokens),
+            output_audio_tokens: f(self.output_audio_tokens, other.output_audio_tokens),
+            web_searches: f(self.web_searches, other.web_searches),
+            file_searches: f(self.file_searches, other.file_searches),
+        }
+    }
+
+    /// These counts with no part larger than its whole. A provider that says otherwise has
+    /// miscounted; the whole is what it bills.
+    #[must_use]
+    pub fn consistent(mut self) -> Self {
+        self.cached_input_tokens = self.cached_input_tokens.min(self.input_tokens);
+        let mut rest = self.input_tokens.saturating_sub(self.cached_input_tokens);
+        self.cache_write_1h_tokens = self.cache_write_1h_tokens.min(rest);
+        rest = rest.saturating_sub(self.cache_write_1h_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.min(rest);
+        rest = rest.saturating_sub(self.cache_write_tokens);
+        self.cached_audio_tokens = self.cached_audio_tokens.min(self.cached_input_tokens);
+        self.input_audio_tokens = self
+            .input_audio_tokens
+            .min(rest.saturating_add(self.cached_audio_tokens));
+        self.cached_audio_tokens = self.cached_audio_tokens.min(self.input_audio_tokens);
+        self.output_audio_tokens = self.output_audio_tokens.min(self.output_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.min(self.output_tokens);
+        self
+    }
+}
+
 /// How much is known about the usage of a finished call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Metered {
@@ -44,3 +109,243 @@ pub enum Metered {
     /// The provider said nothing.
     Unknown,
 }
+
+/// What an answer says about its own cost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reading {
+    /// Usage of the call's own model.
+    pub metered: Metered,
+    /// Usage of other models that the provider ran for this call, each by name.
+    pub elsewhere: Vec<(String, Usage)>,
+    /// The model the provider says it used.
+    pub response_model: Option<String>,
+    /// The terms the provider says it applied.
+    pub terms: Terms,
+    /// Bytes of generated text and tool arguments seen, from which output is estimated.
+    pub output_bytes: u64,
+}
+
+impl Reading {
+    /// A reading of nothing, for an answer that never began.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            metered: Metered::Unknown,
+            elsewhere: Vec::new(),
+            response_model: None,
+            terms: Terms::default(),
+            output_bytes: 0,
+        }
+    }
+
+    /// Everything reported, over all models; `None` if nothing was.
+    #[must_use]
+    pub fn total(&self) -> Option<Usage> {
+        let (Metered::Exact(own) | Metered::Partial(own)) = self.metered else {
+            return None;
+        };
+        Some(
+            self.elsewhere
+                .iter()
+                .fold(own, |sum, (_, usage)| sum.plus(usage)),
+        )
+    }
+}
+
+/// What to relay for the bytes just fed to a [`Meter`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "what the meter says is what the client must receive"]
+pub enum Relay<'a> {
+    /// Those bytes, untouched.
+    Unchanged,
+    /// These bytes instead; perhaps none for now.
+    Instead(&'a [u8]),
+}
+
+/// The largest plain answer that is read.
+const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+/// The largest event that is read.
+const MAX_EVENT_BYTES: usize = 1024 * 1024;
+/// The same for OpenAI responses, whose last event repeats the whole answer.
+const MAX_RESPONSES_EVENT_BYTES: usize = MAX_BODY_BYTES;
+
+/// Reads one answer as it passes.
+#[derive(Debug)]
+pub struct Meter {
+    shape: Shape,
+    dialect: Dialect,
+    withhold: bool,
+    out: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Shape {
+    Stream(sse::Events),
+    Plain(Vec<u8>),
+    /// Nothing to read, or too much.
+    Unread,
+}
+
+#[derive(Debug)]
+enum Dialect {
+    OpenAi(openai::Tally),
+    Anthropic(Box<anthropic::Tally>),
+    None,
+}
+
+impl Meter {
+    /// A meter for one answer with status 2xx. (Providers bill no other.)
+    ///
+    /// `answer_is_stream` is whether the answer's content type is `text/event-stream`.
+    /// `withhold_usage_chunk` is whether [`crate::call::ask_for_usage`] changed the request.
+    #[must_use]
+    pub fn new(operation: Operation, answer_is_stream: bool, withhold_usage_chunk: bool) -> Self {
+        let dialect = match operation {
+            Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
+                Dialect::OpenAi(openai::Tally::new(operation))
+            }
+            Operation::Messages => Dialect::Anthropic(Box::default()),
+            Operation::Free | Operation::Tool => Dialect::None,
+        };
+        let event_bytes = match operation {
+            Operation::Responses => MAX_RESPONSES_EVENT_BYTES,
+            _ => MAX_EVENT_BYTES,
+        };
+        let shape = match dialect {
+            Dialect::None => Shape::Unread,
+            _ if answer_is_stream => Shape::Stream(sse::Events::new(event_bytes)),
+            _ => Shape::Plain(Vec::new()),
+        };
+        Self {
+            shape,
+            dialect,
+            withhold: withhold_usage_chunk
+                && answer_is_stream
+                && operation == Operation::ChatCompletions,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes in the next bytes of the answer and says what to relay for them.
+    ///
+    /// Only where a usage chunk is withheld can that be anything but the same bytes; then at most
+    /// one unfinished event is held back, to be had from [`Meter::end`].
+    pub fn feed(&mut self, bytes: &[u8]) -> Relay<'_> {
+        let Self {
+            shape,
+            dialect,
+            withhold,
+            out,
+        } = self;
+        match shape {
+            Shape::Unread => {
+                dialect.unread(bytes.len());
+                Relay::Unchanged
+            }
+            Shape::Plain(body) => {
+                let length = body.len().saturating_add(bytes.len());
+                if length > MAX_BODY_BYTES {
+                    *shape = Shape::Unread;
+                    dialect.unread(length);
+                } else {
+                    body.extend_from_slice(bytes);
+                }
+                Relay::Unchanged
+            }
+            Shape::Stream(events) if !*withhold => {
+                events.feed(bytes, |piece| {
+                    dialect.take(&piece);
+                });
+                Relay::Unchanged
+            }
+            Shape::Stream(events) => {
+                out.clear();
+                let held_before = events.holds();
+                let mut dropped = false;
+                events.feed(bytes, |piece| {
+                    if dialect.take(&piece) {
+                        dropped = true;
+                    } else {
+                        out.extend_from_slice(piece.bytes());
+                    }
+                });
+                if held_before || dropped || events.holds() {
+                    Relay::Instead(out)
+                } else {
+                    Relay::Unchanged
+                }
+            }
+        }
+    }
+
+    /// Tells the meter that the answer is over, whole or not, and returns what it still holds
+    /// back. To be called before [`Meter::finish`] where a usage chunk is withheld.
+    #[must_use]
+    pub fn end(&mut self) -> Vec<u8> {
+        let Shape::Stream(events) = &mut self.shape else {
+            return Vec::new();
+        };
+        let rest = events.take_rest();
+        let injected = self.dialect.take(&sse::Piece::Event(&rest));
+        if self.withhold && !injected {
+            rest
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// What the answer said.
+    #[must_use]
+    pub fn finish(mut self) -> Reading {
+        drop(self.end());
+        let body = match &self.shape {
+            Shape::Plain(body) => Some(body.as_slice()),
+            Shape::Stream(_) | Shape::Unread => None,
+        };
+        match self.dialect {
+            Dialect::OpenAi(mut tally) => {
+                if let Some(body) = body {
+                    tally.body(body);
+                }
+                tally.finish()
+            }
+            Dialect::Anthropic(mut tally) => {
+                if let Some(body) = body {
+                    tally.body(body);
+                }
+                tally.finish()
+            }
+            Dialect::None => Reading::nothing(),
+        }
+    }
+}
+
+impl Dialect {
+    /// Reads a piece of a stream. True if it is the chunk that carries nothing but usage.
+    fn take(&mut self, piece: &sse::Piece<'_>) -> bool {
+        match (self, piece) {
+            (Self::OpenAi(tally), sse::Piece::Event(event)) => tally.event(event),
+            (Self::Anthropic(tally), sse::Piece::Event(event)) => {
+                tally.event(event);
+                false
+            }
+            (dialect, sse::Piece::Oversized(bytes)) => {
+                dialect.unread(bytes.len());
+                false
+            }
+            (Self::None, sse::Piece::Event(_)) => false,
+        }
+    }
+
+    /// Notes that so many bytes passed unread.
+    fn unread(&mut self, bytes: usize) {
+        match self {
+            Self::OpenAi(tally) => tally.unread(bytes),
+            Self::Anthropic(tally) => tally.unread(bytes),
+            Self::None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Cuts a server-sent event stream into events, however the bytes are split.
+//!
+//! Lines end in LF or CRLF. (The standard also allows a lone CR, which no provider sends; such a
+//! stream is one long event here.) Source: WHATWG HTML, "Server-sent events", section 9.2.6.
+//!
+//! Worst case: an event longer than the bound is handed on in pieces, unread.
+
+/// A stretch of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// A whole event with its line ends; the last one of a stream may lack them.
+    Event(&'a [u8]),
+    /// Part of an event that is too long to be read.
+    Oversized(&'a [u8]),
+}
+
+impl<'a> Piece<'a> {
+    /// The bytes as they came.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        match self {
+            Self::Event(bytes) | Self::Oversized(bytes) => bytes,
+        }
+    }
+}
+
+/// The unfinished event at the end of what has been fed so far.
+#[derive(Debug)]
+pub(super) struct Events {
+    pending: Vec<u8>,
+    line: Line,
+    oversized: bool,
+    max_bytes: usize,
+}
+
+/// What the current, unfinished line holds so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Empty,
+    /// Just a CR: blank if LF follows.
+    Cr,
+    Text,
+}
+
+impl Line {
+    /// The line with `more` appended.
+    fn with(self, more: &[u8]) -> Self {
+        match (self, more) {
+            (_, []) => self,
+            (Self::Empty, [b'\r']) => Self::Cr,
+            _ => Self::Text,
+        }
+    }
+}
+
+impl Events {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            pending: Vec::new(),
+            line: Line::Empty,
+            oversized: false,
+            max_bytes,
+        }
+    }
+
+    /// Whether bytes are kept that belong to no finished event.
+    pub(super) fn holds(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Hands on every piece that `bytes` completes, in order; together with what is kept, the
+    /// pieces are the stream.
+    pub(super) fn feed(&mut self, bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
+        let mut event_start = 0;
+        let mut line_start = 0;
+        for newline in memchr::memchr_iter(b'\n', bytes) {
+            let line = bytes.get(line_start..newline).unwrap_or_default();
+            let blank = self.line.with(line) != Line::Text;
+            self.line = Line::Empty;
+            line_start = newline.saturating_add(1);
+            if blank {
+                let end = bytes.get(event_start..line_start).unwrap_or_default();
+                self.complete(end, &mut piece);
+                event_start = line_start;
+            }
+        }
+        self.line = self.line.with(bytes.get(line_start..).unwrap_or_default());
+        let rest = bytes.get(event_start..).unwrap_or_default();
+        if self.oversized {
+            if !rest.is_empty() {
+                piece(Piece::Oversized(rest));
+            }
+            return;
+        }
+        self.pending.extend_from_slice(rest);
+        if self.pending.len() > self.max_bytes {
+            self.oversized = true;
+            piece(Piece::Oversized(&self.pending));
+            self.pending = Vec::new();
+        }
+    }
+
+    fn complete(&mut self, end: &[u8], piece: &mut impl FnMut(Piece<'_>)) {
+        if std::mem::take(&mut self.oversized) {
+            piece(Piece::Oversized(end));
+        } else if self.pending.is_empty() {
+            piece(Piece::Event(end));
+        } else {
+            self.pending.extend_from_slice(end);
+            piece(Piece::Event(&self.pending));
+            self.pending.clear();
+        }
+    }
+
+    /// The unfinished event, which no longer is kept.
+    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+        self.line = Line::Empty;
+        std::mem::take(&mut self.pending)
+    }
+}
+
+/// The data of an event: its `data` lines joined by LF. Borrowed when there is one such line.
+pub(super) fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
+    let mut joined: Option<std::borrow::Cow<'_, [u8]>> = None;
+    for line in event.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(value) = line.strip_prefix(b"data:") else {
+            continue;
+        };
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        joined = Some(match joined {
+            None => std::borrow::Cow::Borrowed(value),
+            Some(before) => {
+                let mut both = before.into_owned();
+                both.push(b'\n');
+                both.extend_from_slice(value);
+                std::borrow::Cow::Owned(both)
+            }
+        });
+    }
+    joined.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The events of `stream`, fed in pieces of `step` bytes.
+    fn events(stream: &[u8], step: usize, max_bytes: usize) -> Vec<(bool, Vec<u8>)> {
+        let mut events = Events::new(max_bytes);
+        let mut seen = Vec::new();
+        for bytes in stream.chunks(step) {
+            events.feed(bytes, |piece| {
+                seen.push((matches!(piece, Piece::Event(_)), piece.bytes().to_vec()));
+            });
+        }
+        seen.push((true, events.take_rest()));
+        seen
+    }
+
+    #[test]
+    fn any_split_gives_the_same_events() {
+        for stream in [
+            &b"event: a\ndata: 1\n\n: note\n\ndata: 2\n\n"[..],
+            b"data: 1\r\n\r\ndata: 2\r\ndata: 3\r\n\r\nrest",
+            b"\n\n\r\n\r\ndata: \r\r\n\n",
+        ] {
+            let whole = events(stream, stream.len(), 1_000);
+            for step in 1..stream.len() {
+                assert_eq!(events(stream, step, 1_000), whole, "{step}");
+            }
+            let joined: Vec<u8> = whole.into_iter().flat_map(|(_, bytes)| bytes).collect();
+            assert_eq!(joined, stream, "no byte is lost");
+        }
+    }
+
+    #[test]
+    fn an_event_too_long_to_read_is_handed_on_and_the_next_one_is_read() {
+        let stream = b"data: aaaaaaaaaaaaaaaaaaaaaaaaaaaa\n\ndata: b\n\n";
+        for step in 1..stream.len() {
+            let seen = events(stream, step, 16);
+            let joined: Vec<u8> = seen.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+            assert_eq!(joined, stream);
+            assert!(seen.contains(&(true, b"data: b\n\n".to_vec())), "{step}");
+        }
+    }
+
+    #[test]
+    fn data_lines_are_joined() {
+        assert_eq!(
+            data(b"event: x\r\ndata: a\r\ndata:b\r\n\r\n").as_ref(),
+            b"a\nb"
+        );
+        assert_eq!(data(b"data: [DONE]\n\n").as_ref(), b"[DONE]");
+        assert_eq!(data(b": comment\n\n").as_ref(), b"");
+    }
+}

@@ -1,0 +1,266 @@
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+/// The vectors of the four operations this meter reads, with their operation.
+pub(crate) fn vectors() -> Vec<(Operation, Value)> {
+    let file: Value = serde_json::from_str(include_str!("../../testdata/usage_vectors.json"))
+        .expect("the vectors are JSON");
+    let cases = file["cases"].as_array().expect("a list of cases").clone();
+    let covered: Vec<_> = cases
+        .into_iter()
+        .filter_map(|case| {
+            let place = (case["provider"].as_str()?, case["endpoint"].as_str()?);
+            let operation = match place {
+                ("openai", "/v1/chat/completions") => Operation::ChatCompletions,
+                ("openai", "/v1/responses") => Operation::Responses,
+                ("openai", "/v1/embeddings") => Operation::Embeddings,
+                ("anthropic", "/v1/messages") => Operation::Messages,
+                _ => return None,
+            };
+            Some((operation, case))
+        })
+        .collect();
+    assert_eq!(
+        covered.len(),
+        42,
+        "16 chat, 9 responses, 2 embeddings, 15 messages"
+    );
+    covered
+}
+
+pub(crate) fn is_stream(case: &Value) -> bool {
+    case["streaming"] == Value::Bool(true)
+}
+
+pub(crate) fn answer(case: &Value) -> Vec<u8> {
+    match case["response_text"].as_str() {
+        Some(text) => text.as_bytes().to_vec(),
+        None => case["response_body"].to_string().into_bytes(),
+    }
+}
+
+/// Feeds `pieces` and returns what is relayed and read.
+fn run<'a>(mut meter: Meter, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<u8>, Reading) {
+    let mut relayed = Vec::new();
+    for piece in pieces {
+        match meter.feed(piece) {
+            Relay::Unchanged => relayed.extend_from_slice(piece),
+            Relay::Instead(bytes) => relayed.extend_from_slice(bytes),
+        }
+    }
+    relayed.extend(meter.end());
+    (relayed, meter.finish())
+}
+
+fn read(operation: Operation, stream: bool, bytes: &[u8]) -> Reading {
+    run(Meter::new(operation, stream, false), [bytes]).1
+}
+
+pub(crate) fn read_vector(operation: Operation, case: &Value) -> Reading {
+    read(operation, is_stream(case), &answer(case))
+}
+
+fn expected(case: &Value) -> Option<Usage> {
+    let expected = case["expected"].as_object()?;
+    let count = |name: &str| expected.get(name).and_then(Value::as_u64).unwrap_or(0);
+    Some(Usage {
+        input_tokens: count("input_tokens"),
+        cached_input_tokens: count("cached_input_tokens"),
+        cache_write_tokens: count("cache_write_tokens") - count("cache_write_1h_tokens"),
+        cache_write_1h_tokens: count("cache_write_1h_tokens"),
+        output_tokens: count("output_tokens").max(count("output_tokens_lower_bound")),
+        reasoning_tokens: count("reasoning_tokens"),
+        input_audio_tokens: count("input_audio_tokens"),
+        cached_audio_tokens: count("cached_audio_tokens"),
+        output_audio_tokens: count("output_audio_tokens"),
+        web_searches: count("web_search_requests"),
+        file_searches: count("file_search_requests"),
+    })
+}
+
+#[test]
+fn every_vector_is_read_as_expected() {
+    for (operation, case) in vectors() {
+        if case["http_status"] != 200 {
+            continue; // not metered: providers bill no refused call
+        }
+        let reading = read_vector(operation, &case);
+        let source = match reading.metered {
+            Metered::Exact(_) => "provider",
+            Metered::Partial(_) => "partial",
+            Metered::Unknown => "none",
+        };
+        assert_eq!(source, case["usage_source"], "{}", case["id"]);
+        assert_eq!(reading.total(), expected(&case), "{}", case["id"]);
+        if case["usage_source"] != "none" || is_stream(&case) {
+            assert_eq!(
+                reading.response_model.as_deref(),
+                case["model"].as_str(),
+                "{}",
+                case["id"]
+            );
+        }
+    }
+}
+
+#[test]
+fn any_split_and_either_line_end_gives_the_same_reading_and_relays_every_byte() {
+    for (operation, case) in vectors() {
+        let text = answer(&case);
+        let whole = read_vector(operation, &case);
+        let crlf = String::from_utf8(text.clone())
+            .expect("UTF-8")
+            .replace('\n', "\r\n");
+        for bytes in [text.as_slice(), crlf.as_bytes()] {
+            for cut in 0..=bytes.len() {
+                let meter = Meter::new(operation, is_stream(&case), false);
+                let (relayed, reading) = run(meter, [&bytes[..cut], &bytes[cut..]]);
+                assert_eq!(relayed, bytes);
+                assert_eq!(reading, whole, "{} cut at {cut}", case["id"]);
+            }
+            for step in [1, 2, 7] {
+                let meter = Meter::new(operation, is_stream(&case), false);
+                assert_eq!(run(meter, bytes.chunks(step)).1, whole, "{}", case["id"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stream_cut_anywhere_is_never_exact_unless_nothing_more_would_be_billed() {
+    for (operation, case) in vectors() {
+        if !is_stream(&case) {
+            continue;
+        }
+        let bytes = answer(&case);
+        let whole = read_vector(operation, &case);
+        for cut in 0..bytes.len() {
+            let reading = read(operation, true, &bytes[..cut]);
+            if let Metered::Exact(usage) = reading.metered {
+                assert_eq!(
+                    Metered::Exact(usage),
+                    whole.metered,
+                    "{} at {cut}",
+                    case["id"]
+                );
+            }
+            if let (Some(part), Some(all)) = (reading.total(), whole.total()) {
+                assert!(part.output_tokens <= all.output_tokens, "{}", case["id"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_injected_usage_chunk_is_taken_out_and_nothing_else() {
+    let (operation, case) = vectors()
+        .into_iter()
+        .find(|(_, case)| case["id"] == "openai-chat-004-stream-usage")
+        .expect("the vector");
+    for line_end in ["\n", "\r\n"] {
+        let text = String::from_utf8(answer(&case))
+            .expect("UTF-8")
+            .replace('\n', line_end);
+        let end = format!("{line_end}{line_end}");
+        let kept: Vec<&str> = text
+            .split_inclusive(&end)
+            .filter(|event| !event.contains("\"choices\":[]"))
+            .collect();
+        let kept = kept.concat();
+        assert!(kept.len() < text.len());
+        let bytes = text.as_bytes();
+        for cut in 0..=bytes.len() {
+            let meter = Meter::new(operation, true, true);
+            let (relayed, reading) = run(meter, [&bytes[..cut], &bytes[cut..]]);
+            assert_eq!(String::from_utf8_lossy(&relayed), kept, "cut at {cut}");
+            assert!(matches!(reading.metered, Metered::Exact(_)));
+        }
+        let (relayed, _) = run(Meter::new(operation, true, true), bytes.chunks(1));
+        assert_eq!(relayed, kept.as_bytes());
+    }
+}
+
+#[test]
+fn whole_events_pass_without_a_copy_while_a_chunk_is_withheld() {
+    let mut meter = Meter::new(Operation::ChatCompletions, true, true);
+    let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+    assert_eq!(meter.feed(event), Relay::Unchanged);
+    assert_eq!(meter.feed(&event[..9]), Relay::Instead(b""));
+    assert_eq!(meter.feed(&event[9..]), Relay::Instead(event));
+    assert_eq!(meter.feed(event), Relay::Unchanged);
+    assert_eq!(meter.finish().output_bytes, 3);
+}
+
+#[test]
+fn usage_on_a_chunk_with_text_is_relayed_and_final_only_once_the_stream_is_done() {
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\
+        \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
+    let meter = Meter::new(Operation::ChatCompletions, true, true);
+    let (relayed, reading) = run(meter, [event.as_bytes()]);
+    assert_eq!(relayed, event.as_bytes());
+    assert!(matches!(reading.metered, Metered::Partial(_)));
+    let done = format!("{event}data: [DONE]\n\n");
+    let reading = read(Operation::ChatCompletions, true, done.as_bytes());
+    assert!(matches!(reading.metered, Metered::Exact(usage) if usage.output_tokens == 1));
+}
+
+#[test]
+fn reasoning_counted_apart_is_added_when_the_total_says_so() {
+    let body = br#"{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":35,
+        "completion_tokens_details":{"reasoning_tokens":20}}}"#;
+    let Metered::Exact(usage) = read(Operation::ChatCompletions, false, body).metered else {
+        panic!("usage is whole");
+    };
+    assert_eq!((usage.output_tokens, usage.reasoning_tokens), (25, 20));
+}
+
+#[test]
+fn an_answer_too_large_to_read_is_relayed_and_its_usage_unknown() {
+    let megabyte = vec![b' '; 1024 * 1024];
+    let pieces = vec![megabyte.as_slice(); 9];
+    for stream in [false, true] {
+        let meter = Meter::new(Operation::ChatCompletions, stream, stream);
+        let (relayed, reading) = run(meter, pieces.clone());
+        assert_eq!(relayed.len(), 9 * megabyte.len(), "stream: {stream}");
+        assert_eq!(reading.metered, Metered::Unknown);
+        assert_eq!(reading.output_bytes, 9 * 1024 * 1024);
+    }
+}
+
+#[test]
+fn parts_larger_than_their_whole_are_cut_down() {
+    let body = br#"{"usage":{"prompt_tokens":10,"completion_tokens":5,
+        "prompt_tokens_details":{"cached_tokens":8,"cache_write_tokens":8,"audio_tokens":99},
+        "completion_tokens_details":{"reasoning_tokens":6,"audio_tokens":7}}}"#;
+    let Metered::Exact(usage) = read(Operation::ChatCompletions, false, body).metered else {
+        panic!("usage is whole");
+    };
+    assert_eq!(
+        (usage.cached_input_tokens, usage.cache_write_tokens),
+        (8, 2)
+    );
+    assert_eq!(
+        (usage.input_audio_tokens, usage.cached_audio_tokens),
+        (0, 0)
+    );
+    assert_eq!((usage.reasoning_tokens, usage.output_audio_tokens), (5, 5));
+}
+
+proptest! {
+    #[test]
+    fn bytes_of_any_kind_are_relayed_as_they_came(
+        pieces in proptest::collection::vec(
+            proptest::collection::vec(
+                proptest::sample::select(b"data: {}[]\":,\r\n\nusage1\xff".to_vec()), 0..40), 0..20),
+        withhold in any::<bool>(),
+    ) {
+        for operation in [Operation::ChatCompletions, Operation::Responses, Operation::Messages] {
+            let meter = Meter::new(operation, true, withhold);
+            let (relayed, reading) = run(meter, pieces.iter().map(Vec::as_slice));
+            prop_assert_eq!(relayed, pieces.concat());
+            prop_assert!(!matches!(reading.metered, Metered::Exact(_)));
+        }
+    }
+}
