@@ -1,1 +1,3 @@
-//! To be written.
+//! The stores behind core's traits, each beside the medium it keeps its state on.
+
+pub mod vault;

@@ -1,0 +1,99 @@
+//! A tenant's key pair, and what is encrypted to it.
+//!
+//! Encrypting needs the `.pub` file only, so a machine that sets secrets need not be able to
+//! read any. Worst case: without its `.key` file a tenant's secrets are lost and must be set
+//! again; there is no second key to them.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::iter;
+use std::path::{Path, PathBuf};
+
+use age::secrecy::ExposeSecret;
+use age::x25519::{Identity, Recipient};
+use tollgate_core::ids::TenantId;
+use tollgate_core::secret::Secret;
+use zeroize::Zeroizing;
+
+use super::{MAX_STORED_BYTES, boxed, files};
+
+/// Encrypts to a tenant's key, which is made first if there is none.
+pub(super) fn encrypt(keys: &Path, tenant: &TenantId, secret: &Secret) -> io::Result<Vec<u8>> {
+    let recipient = recipient(keys, tenant)?;
+    age::encrypt(&recipient, secret.expose()).map_err(io::Error::other)
+}
+
+/// Decrypts a file with a tenant's key.
+pub(super) fn decrypt(keys: &Path, tenant: &TenantId, path: &Path) -> io::Result<Secret> {
+    let identity = read_identity(&identity_path(keys, tenant))?;
+    let file = BufReader::new(File::open(path)?);
+    let decryptor = age::Decryptor::new_buffered(file).map_err(io::Error::other)?;
+    let reader = decryptor
+        .decrypt(iter::once(&identity as &dyn age::Identity))
+        .map_err(io::Error::other)?;
+    // The buffer never grows, so no part of the secret is left in memory that was given back.
+    let limit = MAX_STORED_BYTES.saturating_add(1);
+    let mut plain = Zeroizing::new(vec![0; limit]);
+    let mut reader = reader.take(u64::try_from(limit).unwrap_or(u64::MAX));
+    let mut len = 0;
+    loop {
+        let free = plain.get_mut(len..).unwrap_or_default();
+        match reader.read(free)? {
+            0 => break,
+            read => len = len.saturating_add(read),
+        }
+    }
+    if len == limit {
+        return Err(io::Error::other("longer than any secret that was stored"));
+    }
+    Ok(boxed(Zeroizing::new(
+        plain.get(..len).unwrap_or_default().to_vec(),
+    )))
+}
+
+fn identity_path(keys: &Path, tenant: &TenantId) -> PathBuf {
+    keys.join(format!("{tenant}.key"))
+}
+
+fn recipient_path(keys: &Path, tenant: &TenantId) -> PathBuf {
+    keys.join(format!("{tenant}.pub"))
+}
+
+fn recipient(keys: &Path, tenant: &TenantId) -> io::Result<Recipient> {
+    let path = recipient_path(keys, tenant);
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(keys, tenant),
+        read => read?.trim().parse().map_err(io::Error::other),
+    }
+}
+
+/// Makes the key pair, or only the missing public half of it.
+fn make(keys: &Path, tenant: &TenantId) -> io::Result<Recipient> {
+    let _turn = files::Lock::on(keys)?;
+    let path = identity_path(keys, tenant);
+    let identity = match read_identity(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let identity = Identity::generate();
+            let text = identity.to_string();
+            files::replace(&path, format_line(text.expose_secret()).as_bytes())?;
+            identity
+        }
+        read => read?,
+    };
+    let recipient = identity.to_public();
+    let text = format!("{recipient}\n");
+    files::replace(&recipient_path(keys, tenant), text.as_bytes())?;
+    Ok(recipient)
+}
+
+fn format_line(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(format!("{text}\n"))
+}
+
+fn read_identity(path: &Path) -> io::Result<Identity> {
+    let text = Zeroizing::new(fs::read_to_string(path)?);
+    // The parser's message would quote the key.
+    text.trim()
+        .parse()
+        .map_err(|_text: &str| io::Error::other("the tenant's key file holds no age identity"))
+}

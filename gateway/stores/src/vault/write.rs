@@ -1,0 +1,277 @@
+//! Setting, rotating, revoking and listing secrets. No value ever comes back from here.
+//!
+//! A new version is written first and becomes current by the replacement of the index; a revoked
+//! one leaves the index first and loses its ciphertext afterwards. A crash in between leaves a
+//! file that no index names, or one whose version is already dead.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tollgate_core::handle::check_sendable;
+use tollgate_core::ids::{HandleName, TenantId};
+use tollgate_core::secret::Secret;
+use tollgate_core::time::Timestamp;
+
+use super::index::{Index, VersionInfo};
+use super::{AgeVault, MAX_STORED_BYTES, files, keys};
+
+/// Secrets shorter than this, in bytes, may occur by chance in answers they are looked for in.
+const SHORT_BYTES: usize = 8;
+
+/// Why the vault was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultWriteError {
+    /// The value can never be used.
+    #[error("the secret {0}")]
+    Unstorable(&'static str),
+    /// There is no such secret, or no such version of it that is not revoked.
+    #[error("tenant {tenant} has no such secret {name}, or it is revoked already")]
+    Missing {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        name: HandleName,
+    },
+    /// A file could not be read or written.
+    #[error("could not {operation} {}", .path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl VaultWriteError {
+    pub(super) fn io(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |cause| Self::Io {
+            operation,
+            path,
+            cause,
+        }
+    }
+}
+
+/// A value was stored that its owner should think about again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Warning {
+    /// It is short enough to occur by chance in an upstream's answer.
+    Short,
+    /// It has bytes, or a length, that no request can carry: every call will be refused.
+    Unsendable,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Short => "it has fewer than 8 bytes and may occur by chance in answers",
+            Self::Unsendable => {
+                "it is over 8 KiB, not visible ASCII, or begins or ends with a space: \
+                 calls that need it will be refused"
+            }
+        })
+    }
+}
+
+/// A version that was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// Its number.
+    pub version: u32,
+    /// What is odd about it.
+    pub warnings: Vec<Warning>,
+}
+
+/// A secret without its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Listed {
+    /// Its name.
+    pub name: HandleName,
+    /// Its versions, oldest first.
+    pub versions: Vec<VersionInfo>,
+}
+
+/// Whether a value may be in the vault at all.
+pub(super) fn storable(secret: &Secret) -> Result<(), VaultWriteError> {
+    let bytes = secret.expose();
+    if bytes.is_empty() {
+        return Err(VaultWriteError::Unstorable("is empty"));
+    }
+    if bytes.len() > MAX_STORED_BYTES {
+        return Err(VaultWriteError::Unstorable("is longer than 64 KiB"));
+    }
+    if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        return Err(VaultWriteError::Unstorable(
+            "holds a line break or a NUL byte",
+        ));
+    }
+    Ok(())
+}
+
+impl AgeVault {
+    /// Stores a value as the current version, whether or not there was one before.
+    ///
+    /// # Errors
+    /// If the value is empty, over 64 KiB, or holds CR, LF or NUL, or a file cannot be written.
+    pub fn set(
+        &self,
+        tenant: &TenantId,
+        name: &HandleName,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Result<Stored, VaultWriteError> {
+        self.store(tenant, name, secret, now, false)
+    }
+
+    /// Stores a value in place of one that is in use.
+    ///
+    /// # Errors
+    /// As [`AgeVault::set`], and if there is no such secret in use.
+    pub fn rotate(
+        &self,
+        tenant: &TenantId,
+        name: &HandleName,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Result<Stored, VaultWriteError> {
+        self.store(tenant, name, secret, now, true)
+    }
+
+    /// Makes one version, or all of them, unusable for ever and removes their ciphertext.
+    /// Returns their numbers. If the current one is among them, there is none until the next
+    /// [`AgeVault::set`].
+    ///
+    /// # Errors
+    /// If nothing is left to revoke, or a file cannot be written.
+    pub fn revoke(
+        &self,
+        tenant: &TenantId,
+        name: &HandleName,
+        version: Option<u32>,
+        now: Timestamp,
+    ) -> Result<Vec<u32>, VaultWriteError> {
+        let dir = self.shared.secret_dir(tenant, name);
+        if !dir.is_dir() {
+            return Err(missing(tenant, name));
+        }
+        let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
+        let path = self.shared.index_path(tenant, name);
+        let mut index = read_or_empty(&path)?;
+        let revoked = index.revoke(version, now);
+        if revoked.is_empty() {
+            return Err(missing(tenant, name));
+        }
+        index
+            .write(&path)
+            .map_err(VaultWriteError::io("write", &path))?;
+        for version in &revoked {
+            let path = self.shared.version_path(tenant, name, *version);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(VaultWriteError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(revoked)
+    }
+
+    /// The secrets of one tenant, by name. Only that tenant's directory is read.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn list(&self, tenant: &TenantId) -> Result<Vec<Listed>, VaultWriteError> {
+        let dir = self.shared.tenant_dir(tenant);
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read.map_err(VaultWriteError::io("read", &dir))?,
+        };
+        let mut listed = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(VaultWriteError::io("read", &dir))?;
+            let name = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let Some(name) = name else { continue };
+            let index = read_or_empty(&self.shared.index_path(tenant, &name))?;
+            if !index.versions.is_empty() {
+                listed.push(Listed {
+                    name,
+                    versions: index.versions,
+                });
+            }
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn store(
+        &self,
+        tenant: &TenantId,
+        name: &HandleName,
+        secret: &Secret,
+        now: Timestamp,
+        must_exist: bool,
+    ) -> Result<Stored, VaultWriteError> {
+        storable(secret)?;
+        let dir = self.shared.secret_dir(tenant, name);
+        let path = self.shared.index_path(tenant, name);
+        if must_exist && !path.is_file() {
+            return Err(missing(tenant, name));
+        }
+        files::private_dir(&dir).map_err(VaultWriteError::io("make", &dir))?;
+        let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
+        let mut index = read_or_empty(&path)?;
+        if must_exist && index.usable().is_none() {
+            return Err(missing(tenant, name));
+        }
+        let version = index
+            .next_version()
+            .ok_or(VaultWriteError::Unstorable("has too many versions"))?;
+        let file = self.shared.version_path(tenant, name, version);
+        let sealed = keys::encrypt(&self.shared.keys, tenant, secret)
+            .map_err(VaultWriteError::io("encrypt", &file))?;
+        files::replace(&file, &sealed).map_err(VaultWriteError::io("write", &file))?;
+        index.add(version, now);
+        index
+            .write(&path)
+            .map_err(VaultWriteError::io("write", &path))?;
+        Ok(Stored {
+            version,
+            warnings: warnings(secret),
+        })
+    }
+}
+
+fn warnings(secret: &Secret) -> Vec<Warning> {
+    let short = secret.expose().len() < SHORT_BYTES;
+    let unsendable = check_sendable(secret).is_err();
+    [(short, Warning::Short), (unsendable, Warning::Unsendable)]
+        .into_iter()
+        .filter_map(|(holds, warning)| holds.then_some(warning))
+        .collect()
+}
+
+fn missing(tenant: &TenantId, name: &HandleName) -> VaultWriteError {
+    VaultWriteError::Missing {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    }
+}
+
+fn read_or_empty(path: &Path) -> Result<Index, VaultWriteError> {
+    match Index::read(path) {
+        Ok((index, _stamp)) => Ok(index),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Index::default()),
+        Err(error) => Err(VaultWriteError::io("read", path)(error)),
+    }
+}
