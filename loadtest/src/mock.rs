@@ -1,0 +1,341 @@
+//! A provider that answers as told: OpenAI, Anthropic and a generic tool on one port.
+//!
+//! ```no_run
+//! # use tollgate_loadtest::mock::Mock;
+//! # async fn example() -> std::io::Result<()> {
+//! let mock = Mock::start("127.0.0.1:0".parse().unwrap()).await?;
+//! println!("{}", mock.url());
+//! mock.wait_for(1).await;                       // one request has arrived whole
+//! let authorization = mock.seen()[0].header("authorization");
+//! # Ok(()) }
+//! ```
+//! HTTP/1.1 and HTTP/2 (by prior knowledge, and by ALPN with TLS). What a request can ask for is listed
+//! in `mock/steer.rs`. Ids count up, times stand still: the same requests in the same order get
+//! the same answers. It checks no key and no permission.
+//!
+//! Worst case: inspected bodies (JSON calls) are held in memory whole; a mock is for tests, not for strangers.
+
+mod answer;
+mod anthropic;
+mod bench;
+mod openai;
+mod provider;
+mod seen;
+mod steer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+pub use bench::BenchAnswers;
+pub use seen::{Outcome, SeenRequest};
+
+use answer::{Body, gate_open, respond};
+use seen::{BodyFacts, Journal};
+use steer::Steering;
+
+/// Unix seconds of everything created here: 2026-01-01.
+const CREATED: u64 = 1_767_225_600;
+
+/// How a mock is set up.
+#[derive(Debug, Clone)]
+pub struct MockConfig {
+    /// Where to listen; port 0 picks a free one.
+    pub addr: SocketAddr,
+    /// TLS, if wanted. Its `alpn_protocols` decide whether HTTP/2 is offered.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Bytes kept of each request's body; hash and length always cover all of it.
+    pub keep_body_bytes: usize,
+    /// Prepared answers, no steering and no record: for measuring.
+    pub bench: Option<BenchAnswers>,
+}
+
+impl MockConfig {
+    /// Plain TCP, steerable, keeping up to a mebibyte of each body.
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            tls: None,
+            keep_body_bytes: 1 << 20,
+            bench: None,
+        }
+    }
+}
+
+/// A running mock. Dropping it closes the port and every connection.
+#[derive(Debug)]
+pub struct Mock {
+    addr: SocketAddr,
+    tls: bool,
+    shared: Arc<Shared>,
+    accepting: AbortHandle,
+}
+
+/// What connections and handle share.
+#[derive(Debug)]
+struct Shared {
+    config: MockConfig,
+    journal: Journal,
+    serial: AtomicU64,
+    accepted: AtomicU64,
+    gate: watch::Sender<bool>,
+}
+
+impl Mock {
+    /// Listens on plain TCP.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub async fn start(addr: SocketAddr) -> io::Result<Self> {
+        Self::start_with(MockConfig::new(addr)).await
+    }
+
+    /// Listens as configured, inside the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub async fn start_with(config: MockConfig) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.addr).await?;
+        let addr = listener.local_addr()?;
+        let tls = config.tls.is_some();
+        let shared = Arc::new(Shared {
+            config,
+            journal: Journal::default(),
+            serial: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            gate: watch::Sender::new(false),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
+        Ok(Self {
+            addr,
+            tls,
+            shared,
+            accepting,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://127.0.0.1:PORT` or `https://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// Every request so far, in order of arrival, including those whose body is still on its way.
+    pub fn seen(&self) -> Vec<SeenRequest> {
+        self.shared.journal.snapshot()
+    }
+
+    /// Forgets what was seen; connections keep counting.
+    pub fn forget(&self) {
+        self.shared.journal.clear();
+    }
+
+    /// Returns once `wanted` requests have arrived whole since the start or the last [`forget`](Self::forget).
+    pub async fn wait_for(&self, wanted: usize) {
+        self.shared.journal.wait_for(wanted).await;
+    }
+
+    /// TCP connections accepted so far. None means: no contact.
+    pub fn connections(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Acquire)
+    }
+
+    /// Lets every answer go on that waits at `hold` or `hold-after-N`, now and from now on.
+    pub fn release(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
+    /// Makes `hold` wait again after a [`release`](Self::release).
+    pub fn close_gate(&self) {
+        self.shared.gate.send_replace(false);
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        // The task owns the listener and, in a JoinSet, all connections; they end with it.
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                // A refused accept (too many files) concerns that one connection only.
+                if let Ok((stream, _)) = accepted {
+                    let number = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
+                    connections.spawn(serve(stream, number, Arc::clone(&shared)));
+                }
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, connection: u64, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    match &shared.config.tls {
+        Some(tls) => {
+            if let Ok(stream) = TlsAcceptor::from(Arc::clone(tls)).accept(stream).await {
+                speak(stream, connection, &shared).await;
+            }
+        }
+        None => speak(stream, connection, &shared).await,
+    }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    connection: u64,
+    shared: &Arc<Shared>,
+) {
+    let service = service_fn(|request| {
+        let shared = Arc::clone(shared);
+        async move {
+            match &shared.config.bench {
+                Some(answers) => answers.answer(request).await,
+                None => Box::pin(exchange(request, connection, &shared)).await,
+            }
+        }
+    });
+    // Its errors are clients that went away and hang-ups made on purpose.
+    let _ = auto::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// One request and its answer. An error closes the connection (HTTP/1) or resets the stream (HTTP/2).
+async fn exchange(
+    request: Request<Incoming>,
+    connection: u64,
+    shared: &Shared,
+) -> io::Result<Response<Body>> {
+    let (head, body) = request.into_parts();
+    let entry = shared.journal.open(&head, connection);
+    let serial = shared.serial.fetch_add(1, Ordering::AcqRel) + 1;
+    let mut gate = shared.gate.subscribe();
+    let mut steering = match Steering::from_head(&head) {
+        Ok(steering) => steering,
+        Err(word) => {
+            return Ok(respond(
+                provider::misspelt(&word),
+                &Steering::default(),
+                None,
+                gate,
+                Some(entry),
+            ));
+        }
+    };
+    if steering.early {
+        let answer = provider::answer(
+            serial,
+            &head,
+            &BodyFacts::default(),
+            &Bytes::new(),
+            &steering,
+        );
+        return Ok(respond(answer, &steering, None, gate, Some(entry)));
+    }
+    let inspected = provider::is_inspected(&head);
+    let limit = if inspected || steering.echo == steer::Echo::Body {
+        usize::MAX
+    } else {
+        shared.config.keep_body_bytes
+    };
+    let (facts, whole) = read(body, limit, shared.config.keep_body_bytes).await?;
+    let answer = if inspected && let Err(word) = add_words(&mut steering, &whole) {
+        provider::misspelt(&word)
+    } else {
+        provider::answer(serial, &head, &facts, &whole, &steering)
+    };
+    shared.journal.complete(&entry, facts);
+    if steering.hangup {
+        entry.finish(Outcome::Broken);
+        return Err(io::ErrorKind::ConnectionReset.into());
+    }
+    tokio::time::sleep(steering.delay).await;
+    if steering.hold {
+        gate_open(&mut gate).await;
+    }
+    if steering.stall {
+        std::future::pending::<()>().await;
+    }
+    let trailers = provider::trailers(&head, &steering);
+    Ok(respond(answer, &steering, trailers, gate, Some(entry)))
+}
+
+fn add_words(steering: &mut Steering, body: &Bytes) -> Result<(), steer::UnknownWord> {
+    match serde_json::from_slice(body) {
+        Ok(body) => steering.add_body(&body),
+        Err(_) => {
+            steering.status = Some(StatusCode::BAD_REQUEST.as_u16());
+            Ok(())
+        }
+    }
+}
+
+/// Reads a body to its end: facts for the journal, and its first `limit` bytes.
+async fn read(mut body: Incoming, limit: usize, keep: usize) -> io::Result<(BodyFacts, Bytes)> {
+    let mut whole = BytesMut::new();
+    let mut hash = Sha256::new();
+    let mut len = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
+            continue;
+        };
+        hash.update(&data);
+        len += data.len() as u64;
+        let room = limit.saturating_sub(whole.len()).min(data.len());
+        whole.extend_from_slice(data.get(..room).unwrap_or_default());
+    }
+    let whole = whole.freeze();
+    let sha256 = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // A copy, so that keeping the start does not keep all of it alive.
+    let kept = Bytes::copy_from_slice(whole.get(..keep).unwrap_or(&whole));
+    Ok((BodyFacts { len, sha256, kept }, whole))
+}
+
+/// Cuts a text into `count` pieces of about the same length, at character borders.
+fn pieces(text: &str, count: Option<usize>) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    let count = count.unwrap_or(4);
+    (0..count)
+        .map(|i| {
+            let (from, to) = (i * letters.len() / count, (i + 1) * letters.len() / count);
+            let piece: String = letters.get(from..to).unwrap_or_default().iter().collect();
+            // A provider sends no empty piece.
+            if piece.is_empty() {
+                " ".to_owned()
+            } else {
+                piece
+            }
+        })
+        .collect()
+}

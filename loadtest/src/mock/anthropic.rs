@@ -1,0 +1,133 @@
+//! Answers in Anthropic's shapes: messages, token counting, models.
+//!
+//! The shapes follow Anthropic's API reference closely enough for its own SDKs; the content is fixed.
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::answer::Answer;
+use super::openai::Ask;
+use super::pieces;
+
+/// `POST /v1/messages`.
+pub(crate) fn messages(ask: &Ask<'_>) -> Answer {
+    let (_, output) = ask.tokens();
+    if !ask.streams() {
+        let mut body = message(
+            ask,
+            json!([{"type": "text", "text": ask.text}]),
+            json!("end_turn"),
+            output,
+        );
+        if ask.steering.no_usage
+            && let Some(fields) = body.as_object_mut()
+        {
+            fields.remove("usage");
+        }
+        return Answer::json(StatusCode::OK, body.to_string());
+    }
+    let mut start = message(ask, json!([]), Value::Null, output.min(1));
+    if ask.steering.no_usage
+        && let Some(fields) = start.as_object_mut()
+    {
+        fields.remove("usage");
+    }
+    let block = json!({"type": "text", "text": ""});
+    let mut events = vec![
+        event("message_start", json!({"message": start})),
+        event(
+            "content_block_start",
+            json!({"index": 0, "content_block": block}),
+        ),
+        event("ping", json!({})),
+    ];
+    for piece in pieces(&ask.text, ask.steering.chunks) {
+        let delta = json!({"type": "text_delta", "text": piece});
+        events.push(event(
+            "content_block_delta",
+            json!({"index": 0, "delta": delta}),
+        ));
+    }
+    events.push(event("content_block_stop", json!({"index": 0})));
+    let mut end = json!({"delta": {"stop_reason": "end_turn", "stop_sequence": null}});
+    if !ask.steering.no_usage {
+        end["usage"] = json!({"output_tokens": output});
+    }
+    events.push(event("message_delta", end));
+    events.push(event("message_stop", json!({})));
+    let error = json!({"error": {"type": "overloaded_error", "message": "mock error"}});
+    Answer::events(events, event("error", error))
+}
+
+fn message(ask: &Ask<'_>, content: Value, stop_reason: Value, output: u64) -> Value {
+    let model = ask
+        .body
+        .get("model")
+        .and_then(Value::as_str)
+        .unwrap_or("claude-sonnet-4-5");
+    let (input, _) = ask.tokens();
+    json!({
+        "id": format!("msg_mock{:012}", ask.serial),
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": content,
+        "stop_reason": stop_reason,
+        "stop_sequence": null,
+        "usage": {
+            "input_tokens": input,
+            "cache_creation_input_tokens": ask.steering.cache_write,
+            "cache_read_input_tokens": ask.steering.cached,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": ask.steering.cache_write, "ephemeral_1h_input_tokens": 0,
+            },
+            "output_tokens": output,
+            "service_tier": "standard",
+        },
+    })
+}
+
+/// `POST /v1/messages/count_tokens`.
+pub(crate) fn count_tokens(ask: &Ask<'_>) -> Answer {
+    Answer::json(
+        StatusCode::OK,
+        json!({"input_tokens": ask.tokens().0}).to_string(),
+    )
+}
+
+/// `GET /v1/models`, as Anthropic answers it.
+pub(crate) fn models() -> Answer {
+    let model = json!({
+        "type": "model", "id": "claude-sonnet-4-5", "display_name": "Claude Sonnet 4.5",
+        "created_at": "2025-09-29T00:00:00Z",
+    });
+    let body = json!({"data": [model], "has_more": false, "first_id": "claude-sonnet-4-5", "last_id": "claude-sonnet-4-5"});
+    Answer::json(StatusCode::OK, body.to_string())
+}
+
+/// An error of Anthropic's shape.
+pub(crate) fn error(status: StatusCode, serial: u64) -> Answer {
+    let kind = match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        500.. => "api_error",
+        _ => "invalid_request_error",
+    };
+    let message = format!("mock error {}", status.as_u16());
+    let body = json!({
+        "type": "error",
+        "error": {"type": kind, "message": message},
+        "request_id": format!("req_mock{serial:012}"),
+    });
+    Answer::json(status, body.to_string())
+}
+
+fn event(name: &str, mut body: Value) -> Bytes {
+    body["type"] = json!(name);
+    Bytes::from(format!("event: {name}\ndata: {body}\n\n"))
+}
