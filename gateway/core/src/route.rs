@@ -38,8 +38,7 @@ pub struct Route<'r> {
 
 /// The route of a request to `path` (without its query).
 ///
-/// The most specific pattern that fits the path decides; its endpoints then decide about the
-/// method. A broader pattern never takes over a method that the specific one leaves out.
+/// Of the endpoints that fit both method and path, the one with the most specific path decides.
 ///
 /// # Errors
 /// [`Refusal::Malformed`] for a path that could be read in two ways, [`Refusal::NotAllowed`] where
@@ -56,19 +55,17 @@ pub fn find<'r>(policy: &Policy, method: &Method, path: &'r str) -> Result<Route
     let Some(provider) = policy.providers.get(name) else {
         return Err(nowhere);
     };
-    let fitting = || {
-        provider
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.path.matches(rest))
+    let fits = |endpoint: &&Arc<Endpoint>| endpoint.path.matches(rest);
+    let fitting = provider.endpoints.iter().filter(fits);
+    let endpoint = fitting
+        .clone()
+        .filter(|endpoint| endpoint.methods.contains(method))
+        .min_by(|a, b| a.path.by_specificity(&b.path));
+    let Some(endpoint) = endpoint else {
+        let known_path = fitting.clone().next().is_some();
+        let what = if known_path { "method" } else { "route" };
+        return Err(Refusal::NotAllowed { what });
     };
-    let best = fitting().min_by(|a, b| a.path.by_specificity(&b.path));
-    let Some(best) = best else {
-        return Err(nowhere);
-    };
-    let endpoint = fitting()
-        .find(|endpoint| endpoint.path == best.path && endpoint.methods.contains(method))
-        .ok_or(Refusal::NotAllowed { what: "method" })?;
     Ok(Route {
         provider: Arc::clone(provider),
         endpoint: Arc::clone(endpoint),

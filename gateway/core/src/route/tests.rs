@@ -134,12 +134,18 @@ fn case_80_a_metered_path_by_another_name_is_refused() {
     }
 }
 
-/// A method that the specific endpoint leaves out does not fall through to a broader one.
+#[test]
+fn a_broader_endpoint_answers_for_methods_the_specific_one_leaves_out() {
+    assert_eq!(
+        find_in(&policy(), Method::GET, "/openai/v1/chat/completions"),
+        Ok(("/v1/**".to_owned(), Operation::Free))
+    );
+}
+
 #[test]
 fn a_method_that_is_not_listed_is_refused() {
     let policy = policy();
     for (method, path) in [
-        (Method::GET, "/openai/v1/chat/completions"),
         (Method::DELETE, "/openai/v1/chat/completions"),
         (Method::PUT, "/openai/v1/files/f1"),
         (Method::HEAD, "/openai/v1/models"),

@@ -237,16 +237,16 @@ fn conflict(earlier: &Endpoint, later: &Endpoint) -> Option<String> {
     if !a.overlaps(b) {
         return None;
     }
-    let shared = later
+    let method = later
         .methods
         .iter()
-        .find(|method| earlier.methods.contains(method));
+        .find(|method| earlier.methods.contains(method))?;
     if a == b {
-        return shared.map(|method| format!("{method} {b} is already defined above"));
+        return Some(format!("{method} {b} is already defined above"));
     }
     if !a.covers(b) && !b.covers(a) {
         return Some(format!(
-            "{b} and {a} both fit some paths and neither is the more specific; make them disjoint"
+            "{method} {b} and {a} both fit some paths and neither is the more specific; make them disjoint"
         ));
     }
     let (broad, narrow) = if a.covers(b) {
@@ -254,7 +254,7 @@ fn conflict(earlier: &Endpoint, later: &Endpoint) -> Option<String> {
     } else {
         (later, earlier)
     };
-    (shared.is_some() && narrow.operation.is_metered() && !broad.operation.is_metered()).then(|| {
+    (narrow.operation.is_metered() && !broad.operation.is_metered()).then(|| {
         format!(
             "{} is not metered but surrounds {}, which is: a look-alike path would be called without being paid for; list the paths instead",
             broad.path, narrow.path

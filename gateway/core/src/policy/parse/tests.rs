@@ -250,9 +250,9 @@ fn endpoints_that_contradict_each_other_are_mistakes() {
         (
             [
                 endpoint("GET", "/a/*", "free"),
-                endpoint("POST", "/*/b", "free"),
+                endpoint("GET", "/*/b", "free"),
             ],
-            "policies/providers/p.toml:11:8: /*/b and /a/* both fit some paths and neither is the more specific; make them disjoint",
+            "policies/providers/p.toml:11:8: GET /*/b and /a/* both fit some paths and neither is the more specific; make them disjoint",
         ),
         (
             [chat.clone(), endpoint("POST", "/v1/**", "tool")],
