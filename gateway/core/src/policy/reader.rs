@@ -205,6 +205,17 @@ impl<'a> Section<'a> {
         self.inside(self.dotted(key), value, body)
     }
 
+    /// Hands an empty table to `body`, for one that is not in the file.
+    pub fn absent<T>(&self, body: impl FnOnce(&Section<'_>) -> T) -> T {
+        body(&Section {
+            source: self.source,
+            table: &DeTable::new(),
+            start: self.start,
+            name: String::new(),
+            asked: RefCell::default(),
+        })
+    }
+
     /// Every table of the array `[[key]]`, handed to `body` one by one.
     pub fn tables<T>(&self, key: &str, mut body: impl FnMut(&Section<'_>) -> T) -> Vec<T> {
         let Some(value) = self.look(key) else {
