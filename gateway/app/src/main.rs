@@ -1,1 +1,5 @@
+//! The `tollgate` program.
+
+mod config;
+
 fn main() {}

@@ -32,7 +32,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
     let head = root.table("tenant", |section| {
         let id = section.required("id", reader::parsed);
         let enabled = section.optional("enabled", reader::boolean);
-        let bound = section.optional("default_max_output_tokens", reader::integer(1..10_000_001));
+        let bound = section.optional("default_max_output_tokens", reader::integer(1..=10_000_000));
         Some((id?, section.at("id"), enabled, bound))
     });
     let (caps, task_cap) = root
@@ -75,7 +75,7 @@ fn read_caps(section: &Section<'_>) -> Caps {
 fn read_rate(section: &Section<'_>) -> Option<RateLimit> {
     let count = |key| {
         section
-            .optional(key, reader::integer(1..1_000_001))
+            .optional(key, reader::integer(1..=1_000_000))
             .and_then(|count| u32::try_from(count).ok())
             .and_then(NonZeroU32::new)
     };

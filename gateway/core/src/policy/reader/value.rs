@@ -3,7 +3,7 @@
 //! A reader's message goes on from the key's name: "must be ...", "is ..., but ...".
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use toml::de::DeValue;
@@ -38,7 +38,7 @@ pub fn boolean(value: &DeValue<'_>) -> Read<bool> {
 ///
 /// # Errors
 /// The range, if the value is not in it or no integer.
-pub fn integer(range: Range<u64>) -> impl Fn(&DeValue<'_>) -> Read<u64> {
+pub fn integer(range: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Read<u64> {
     move |value| {
         value
             .as_integer()
@@ -47,8 +47,8 @@ pub fn integer(range: Range<u64>) -> impl Fn(&DeValue<'_>) -> Read<u64> {
             .ok_or_else(|| {
                 format!(
                     "must be a whole number from {} to {}, not {}",
-                    range.start,
-                    range.end.saturating_sub(1),
+                    range.start(),
+                    range.end(),
                     described(value)
                 )
             })
@@ -117,7 +117,11 @@ pub fn one_of<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&DeValue<
 /// `; did you mean ...?` for the known name nearest to `name`, or nothing if none is near.
 pub fn suggestion<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
     known
-        .map(|candidate| (distance(name, candidate), candidate))
+        .map(|candidate| {
+            let begun = name.len() >= 3 && candidate.starts_with(name);
+            let steps = if begun { 1 } else { distance(name, candidate) };
+            (steps, candidate)
+        })
         .filter(|(steps, candidate)| *steps <= candidate.len().div_ceil(3))
         .min()
         .map_or_else(String::new, |(_, nearest)| {

@@ -1,0 +1,206 @@
+//! `gateway.toml`, environment and flags as finished settings.
+//!
+//! The only module that reads the environment. It knows nothing of the crates it serves: whoever
+//! wires them takes what they need from [`Settings`]. Any mistake, wherever it stands, means no
+//! settings at all, and all mistakes are told at once.
+
+mod print;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tollgate_core::policy::Mistake;
+
+/// Where the policies are, if nothing says otherwise.
+const DEFAULT_POLICIES: &str = "./policies";
+
+/// Everything the operator may set about the gateway itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The directory of policy files; `gateway.toml` lies in it.
+    pub(crate) policies_dir: PathBuf,
+    /// The directory of keys, vault, journal, state and records.
+    pub(crate) data_dir: PathBuf,
+    /// Where clients connect. Port 0 lets the system choose.
+    pub(crate) listen: Vec<SocketAddr>,
+    /// TLS towards clients, on every address above.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Whether HTTP/2 without TLS (prior knowledge) is spoken with clients.
+    pub(crate) clear_text_http2: bool,
+    /// Where operators, probes and metrics collectors connect.
+    pub(crate) admin_listen: SocketAddr,
+    /// How long calls in flight may run on after a request to stop.
+    pub(crate) drain: Duration,
+    /// Prices that win over the built-in catalogue.
+    pub(crate) prices_file: Option<PathBuf>,
+    /// What task tokens must say.
+    pub(crate) tokens: TokenSettings,
+    /// How records are kept.
+    pub(crate) records: RecordSettings,
+    /// Bounds on size and number.
+    pub(crate) limits: LimitSettings,
+    /// Bounds on time.
+    pub(crate) deadlines: DeadlineSettings,
+    /// Switches that give up a protection.
+    pub(crate) insecure: InsecureSettings,
+}
+
+/// PEM files of a certificate chain and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// What task tokens must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenSettings {
+    /// The `iss` of tokens made here.
+    pub(crate) issuer: String,
+    /// The `aud` every token must have.
+    pub(crate) audience: String,
+    /// How far clocks may disagree.
+    pub(crate) clock_skew: Duration,
+}
+
+/// How records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordSettings {
+    /// When the journal reaches the disk.
+    pub(crate) fsync: Fsync,
+    /// How many records share a file.
+    pub(crate) layout: Layout,
+}
+
+/// When the journal reaches the disk. Either way it survives the death of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fsync {
+    /// Before each call goes out: survives a power cut whole.
+    Always,
+    /// At this interval: a power cut loses at most that much.
+    Interval(Duration),
+}
+
+/// How many records share a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Many, appended line by line.
+    Segments,
+    /// Each has its own.
+    Objects,
+}
+
+/// Bounds on size and number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LimitSettings {
+    /// Client connections at one time.
+    pub(crate) connections: usize,
+    /// HTTP/2 streams at one time on one connection.
+    pub(crate) streams_per_connection: u32,
+    /// Longest request head.
+    pub(crate) head_bytes: usize,
+    /// Longest request target.
+    pub(crate) target_bytes: usize,
+    /// Longest body that is read whole before it is judged.
+    pub(crate) inspected_body_bytes: u64,
+    /// Longest body that is streamed through.
+    pub(crate) streamed_body_bytes: u64,
+    /// Memory that all bodies read whole may take together.
+    pub(crate) body_memory_bytes: u64,
+    /// Bytes of an answer read on after its client has gone, so that usage is exact.
+    pub(crate) hang_up_bytes: u64,
+    /// Unused connections kept for each upstream.
+    pub(crate) idle_connections_per_upstream: usize,
+}
+
+/// Bounds on time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeadlineSettings {
+    /// From the first byte of a request's head to its last.
+    pub(crate) head: Duration,
+    /// For a body that is read whole to arrive.
+    pub(crate) body: Duration,
+    /// A client connection without a request.
+    pub(crate) client_idle: Duration,
+    /// To find and reach an upstream.
+    pub(crate) connect: Duration,
+    /// For the TLS handshake with an upstream.
+    pub(crate) tls: Duration,
+    /// From sending a request to the head of its answer.
+    pub(crate) first_byte: Duration,
+    /// Between two pieces of an answer.
+    pub(crate) answer_idle: Duration,
+    /// Reading an answer on after its client has gone.
+    pub(crate) hang_up: Duration,
+    /// An unused connection to an upstream.
+    pub(crate) upstream_idle: Duration,
+}
+
+/// Switches that give up a protection; all are off unless set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct InsecureSettings {
+    /// Lets the admin listener, which speaks plain HTTP, be reached from other machines.
+    pub(crate) admin_beyond_loopback: bool,
+}
+
+/// The environment, as far as settings read it.
+pub(crate) trait Vars {
+    /// The value of a variable, if it is set and not empty.
+    fn var(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProcessVars;
+
+impl Vars for ProcessVars {
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var_os(name)
+            .map(|value| value.to_string_lossy().into_owned())
+            .filter(|value| !value.is_empty())
+    }
+}
+
+/// Directories given on the command line; they win over environment and file.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Directories {
+    pub(crate) policies: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// The settings in force: built-in defaults, then `gateway.toml` if there is one, then the
+/// environment (`TOLLGATE_LISTEN`, `TOLLGATE_ADMIN_LISTEN`, `TOLLGATE_DATA`,
+/// `TOLLGATE_POLICIES`), then the command line.
+///
+/// # Errors
+/// Every mistake found.
+pub(crate) fn load(given: &Directories, vars: &dyn Vars) -> Result<Settings, Vec<Mistake>> {
+    let policies = policies_dir(given, vars);
+    let file = policies.join("gateway.toml");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(vec![Mistake {
+                file: file.display().to_string(),
+                line: 1,
+                column: 1,
+                message: format!("the file cannot be read: {error}"),
+            }]);
+        }
+    };
+    read::settings(&file.display().to_string(), &text, given, vars)
+}
+
+/// Where the policies are: flag, environment, default.
+pub(crate) fn policies_dir(given: &Directories, vars: &dyn Vars) -> PathBuf {
+    given
+        .policies
+        .clone()
+        .or_else(|| vars.var("TOLLGATE_POLICIES").map(PathBuf::from))
+        .unwrap_or_else(|| Path::new(DEFAULT_POLICIES).to_owned())
+}

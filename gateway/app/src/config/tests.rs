@@ -1,0 +1,147 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+impl Vars for BTreeMap<&str, &str> {
+    fn var(&self, name: &str) -> Option<String> {
+        self.get(name).map(|value| (*value).to_owned())
+    }
+}
+
+fn settings(text: &str, vars: &[(&'static str, &'static str)]) -> Result<Settings, String> {
+    let vars: BTreeMap<&str, &str> = vars.iter().copied().collect();
+    read::settings("p/gateway.toml", text, &Directories::default(), &vars).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+#[test]
+fn an_empty_file_gives_every_default() {
+    let settings = settings("", &[]).expect("settings");
+    assert_eq!(settings.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(settings.admin_listen, "127.0.0.1:9090".parse().unwrap());
+    assert_eq!(settings.data_dir, Path::new("./data"));
+    assert_eq!(settings.policies_dir, Path::new("./policies"));
+    assert_eq!(settings.tokens.issuer, "tollgate");
+    assert_eq!(
+        settings.records.fsync,
+        Fsync::Interval(Duration::from_millis(50))
+    );
+    assert_eq!(settings.limits.inspected_body_bytes, 64 << 20);
+    assert_eq!(settings.insecure, InsecureSettings::default());
+}
+
+#[test]
+fn effective_settings_read_back_as_they_print() {
+    let text = r#"
+listen = ["[::]:8443", "127.0.0.1:0"]
+admin_listen = "0.0.0.0:9090"
+data_dir = "/var/lib/tollgate \"x\""
+drain_seconds = 0
+prices_file = "/etc/prices.json"
+clear_text_http2 = false
+[tls]
+certificate = "/tls/tls.crt"
+key = "/tls/tls.key"
+[tokens]
+issuer = "https://tollgate.example"
+audience = "agents"
+clock_skew_seconds = 0
+[records]
+fsync = "always"
+layout = "objects"
+[limits]
+connections = 7
+[deadlines]
+first_byte_seconds = 9
+[insecure]
+admin_beyond_loopback = true
+"#;
+    for text in ["", text] {
+        let once = settings(text, &[]).expect("settings");
+        assert_eq!(settings(&once.to_string(), &[]), Ok(once.clone()));
+        assert!(once.to_json()["limits"]["head_kib"].is_u64());
+    }
+}
+
+#[test]
+fn command_line_wins_over_environment_and_environment_over_file() {
+    let text = "listen = \"127.0.0.1:1\"\ndata_dir = \"file\"\n";
+    let vars: BTreeMap<&str, &str> = [
+        ("TOLLGATE_LISTEN", "127.0.0.1:2, [::1]:3"),
+        ("TOLLGATE_ADMIN_LISTEN", "127.0.0.1:4"),
+        ("TOLLGATE_DATA", "env"),
+        ("TOLLGATE_POLICIES", "policies-env"),
+    ]
+    .into();
+    let read = |given: &Directories| read::settings("f", text, given, &vars).expect("settings");
+
+    let by_env = read(&Directories::default());
+    let expected: [SocketAddr; 2] = ["127.0.0.1:2".parse().unwrap(), "[::1]:3".parse().unwrap()];
+    assert_eq!(by_env.listen, expected);
+    assert_eq!(by_env.admin_listen.port(), 4);
+    assert_eq!(by_env.data_dir, Path::new("env"));
+    assert_eq!(by_env.policies_dir, Path::new("policies-env"));
+
+    let by_flag = read(&Directories {
+        policies: Some("policies-flag".into()),
+        data: Some("flag".into()),
+    });
+    assert_eq!(by_flag.data_dir, Path::new("flag"));
+    assert_eq!(by_flag.policies_dir, Path::new("policies-flag"));
+}
+
+#[test]
+fn every_mistake_is_told_with_its_place() {
+    let text = r#"listen = "8080"
+admin_listen = "0.0.0.0:9090"
+data = "x"
+drain_seconds = -1
+[tls]
+certificate = "c.pem"
+[records]
+fsync = "sometimes"
+[limits]
+inspected_body_mib = 600
+head_kib = "64"
+[insecure]
+admin_beyond_loopbak = true
+"#;
+    assert_eq!(
+        settings(text, &[("TOLLGATE_LISTEN", "everywhere")]).unwrap_err(),
+        r#"p/gateway.toml:1:10: `listen` must be an address with a port, such as 127.0.0.1:8080 or [::]:8080
+p/gateway.toml:2:16: the admin listener speaks plain HTTP and 0.0.0.0:9090 can be reached from other machines; listen on 127.0.0.1, or set `admin_beyond_loopback = true` in [insecure]
+p/gateway.toml:3:1: the file has no key `data`; did you mean `data_dir`?
+p/gateway.toml:4:17: `drain_seconds` must be a whole number from 0 to 86400, not -1
+p/gateway.toml:5:1: [tls] lacks `key`
+p/gateway.toml:8:9: `fsync` must be one of always, interval, not "sometimes"
+p/gateway.toml:9:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
+p/gateway.toml:11:12: `head_kib` must be a whole number from 8 to 1024, not a text
+p/gateway.toml:13:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
+$TOLLGATE_LISTEN:1:1: is "everywhere", but must be an address with a port, such as 127.0.0.1:8080 or [::]:8080"#
+    );
+}
+
+#[test]
+fn files_named_in_it_lie_beside_it() {
+    let text = "prices_file = \"prices.json\"\n[tls]\ncertificate = \"tls/a.crt\"\nkey = \"/k\"\n";
+    let settings = settings(text, &[("TOLLGATE_POLICIES", "/etc/p")]).expect("settings");
+    assert_eq!(settings.prices_file, Some("/etc/p/prices.json".into()));
+    let tls = settings.tls.expect("tls");
+    assert_eq!(tls.certificate, Path::new("/etc/p/tls/a.crt"));
+    assert_eq!(tls.key, Path::new("/k"));
+}
+
+#[test]
+fn a_missing_gateway_file_is_no_mistake_but_an_unreadable_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let given = Directories {
+        policies: Some(dir.path().to_owned()),
+        data: None,
+    };
+    assert!(load(&given, &BTreeMap::new()).is_ok());
+    std::fs::create_dir(dir.path().join("gateway.toml")).unwrap();
+    let mistakes = load(&given, &BTreeMap::new()).unwrap_err();
+    assert!(mistakes[0].message.starts_with("the file cannot be read"));
+}
