@@ -1,0 +1,275 @@
+//! Sends requests to upstreams over connections that are used again.
+//!
+//! A request is sent a second time only if the upstream cannot have acted on the first: it was
+//! never written, or its used connection died without one byte of an answer, or HTTP/2 says that
+//! it was not processed. Knows nothing of tenants: a connection carries no identity. Worst case:
+//! an upstream that reads a request, acts on it and dies without answering sees it twice.
+
+mod peer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::{PoisonError, RwLock};
+
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, uri};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tollgate_core::policy::Upstream;
+
+use crate::body::{RequestBody, UploadFault};
+use crate::dial::Dialer;
+use crate::engine::EngineConfig;
+use peer::{Connection, Peer, Sent};
+
+pub use peer::Lease;
+
+/// The part of an exchange that took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Finding and reaching the upstream.
+    Connect,
+    /// The TLS handshake.
+    Tls,
+    /// Waiting for the head of the answer.
+    FirstByte,
+}
+
+/// Why there is no answer from an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpstreamError {
+    /// It cannot be found or reached. Nothing was sent.
+    #[error("could not connect to the upstream: {0}")]
+    Connect(String),
+    /// It is not who it should be, or TLS failed otherwise. Nothing was sent.
+    #[error("could not establish TLS with the upstream: {0}")]
+    Tls(String),
+    /// It took too long.
+    #[error("the upstream took too long ({stage:?})")]
+    Timeout {
+        /// Doing what.
+        stage: Stage,
+    },
+    /// The connection broke, or what came over it is not HTTP.
+    #[error("the upstream broke the exchange: {detail}")]
+    Protocol {
+        /// Whether the upstream may have seen, and acted on, the request.
+        sent: bool,
+        /// What the codec says.
+        detail: String,
+    },
+    /// The client's upload ended early, and with it the request.
+    #[error("the upload ended early: {0}")]
+    Upload(UploadFault),
+}
+
+impl UpstreamError {
+    /// Whether the upstream may have seen the request, so that it may have cost something.
+    #[must_use]
+    pub const fn may_have_been_sent(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Tls(_) => false,
+            Self::Timeout { stage } => matches!(stage, Stage::FirstByte),
+            Self::Protocol { sent, .. } => *sent,
+            Self::Upload(_) => true,
+        }
+    }
+}
+
+/// An upstream's answer, and the connection it comes over.
+#[derive(Debug)]
+pub struct UpstreamAnswer {
+    /// The head, and the body still to be read.
+    pub response: Response<Incoming>,
+    /// Has to live until the body is read; see [`Lease::finish`].
+    pub lease: Lease,
+    /// Whether the connection had been used before.
+    pub reused: bool,
+}
+
+/// Every upstream's connections.
+#[derive(Debug)]
+pub struct Upstreams {
+    peers: RwLock<HashMap<Upstream, Arc<Peer>>>,
+    dialer: Dialer,
+    config: Arc<EngineConfig>,
+}
+
+impl Upstreams {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(config: Arc<EngineConfig>) -> Self {
+        Self {
+            peers: RwLock::default(),
+            dialer: Dialer::default(),
+            config,
+        }
+    }
+
+    /// Sends `request` and waits for the head of the answer.
+    ///
+    /// The URI of `request` is a path with an optional query; `Host` or `:authority` is set here.
+    /// Hop-by-hop headers are the caller's to remove. Dropping the future closes the connection or
+    /// resets the stream.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; [`UpstreamError::may_have_been_sent`] says whether money is at stake.
+    pub async fn send(
+        &self,
+        upstream: &Upstream,
+        request: Request<RequestBody>,
+    ) -> Result<UpstreamAnswer, UpstreamError> {
+        let peer = self.peer(upstream);
+        let (mut request, mut spare) = (Some(request), None);
+        let mut fresh = false;
+        loop {
+            let connection = peer.connection(&self.dialer, fresh).await?;
+            let Some(request) = request.take().or_else(|| spare.take()) else {
+                return Err(UpstreamError::Protocol {
+                    sent: true,
+                    detail: "the request cannot be sent again".to_owned(),
+                });
+            };
+            let reused = connection.reused();
+            if reused {
+                spare = again(&request);
+            }
+            match self.attempt(upstream, connection, request).await {
+                Ok((response, lease)) => {
+                    return Ok(UpstreamAnswer {
+                        response,
+                        lease,
+                        reused,
+                    });
+                }
+                Err(Failed::Repeatable(error, returned)) => {
+                    spare = returned.or(spare);
+                    if !reused || spare.is_none() {
+                        return Err(error);
+                    }
+                    fresh = true;
+                }
+                Err(Failed::Final(error)) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        upstream: &Upstream,
+        connection: Connection,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), Failed> {
+        address(upstream, &mut request, connection.http2())
+            .map_err(|error| Failed::Final(protocol(false, &error)))?;
+        let upload = request.body().upload_state();
+        let sending = connection.send(request, upload.clone());
+        let sent = timeout(self.config.first_byte_deadline, sending)
+            .await
+            .map_err(|_elapsed| {
+                Failed::Final(UpstreamError::Timeout {
+                    stage: Stage::FirstByte,
+                })
+            })?;
+        match sent {
+            // Nobody asked to switch protocols: what follows would not be HTTP.
+            Sent::Answer(response, _lease)
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                Err(Failed::Final(UpstreamError::Protocol {
+                    sent: true,
+                    detail: "the upstream switched protocols unasked".to_owned(),
+                }))
+            }
+            Sent::Answer(response, lease) => Ok((response, lease)),
+            Sent::Failed {
+                error,
+                unseen,
+                returned,
+            } => {
+                if let Some(fault) = upload.and_then(|upload| upload.fault()) {
+                    return Err(Failed::Final(UpstreamError::Upload(fault)));
+                }
+                let error = protocol(!unseen, &error);
+                Err(if unseen {
+                    Failed::Repeatable(error, returned)
+                } else {
+                    Failed::Final(error)
+                })
+            }
+        }
+    }
+
+    fn peer(&self, upstream: &Upstream) -> Arc<Peer> {
+        let known = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = known.get(upstream) {
+            return Arc::clone(peer);
+        }
+        drop(known);
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers
+            .entry(upstream.clone())
+            .or_insert_with(|| Arc::new(Peer::new(upstream.clone(), Arc::clone(&self.config))));
+        Arc::clone(peer)
+    }
+}
+
+enum Failed {
+    /// The upstream has not acted on the request, which is returned if it was never written.
+    Repeatable(UpstreamError, Option<Request<RequestBody>>),
+    Final(UpstreamError),
+}
+
+fn protocol(sent: bool, error: &(dyn std::error::Error + 'static)) -> UpstreamError {
+    let mut detail = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        detail = format!("{detail}: {cause}");
+        source = cause.source();
+    }
+    UpstreamError::Protocol { sent, detail }
+}
+
+/// The same request once more, unless its body is a stream.
+fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let body = request.body().again()?;
+    let mut copy = Request::new(body);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
+}
+
+/// Puts the upstream's name where the protocol wants it.
+fn address(
+    upstream: &Upstream,
+    request: &mut Request<RequestBody>,
+    http2: bool,
+) -> Result<(), http::Error> {
+    let default_port = if upstream.tls { 443 } else { 80 };
+    let authority = if upstream.port == default_port {
+        upstream.host.clone()
+    } else {
+        format!("{}:{}", upstream.host, upstream.port)
+    };
+    let target = request
+        .uri()
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
+    if http2 {
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = http::Version::HTTP_2;
+        *request.uri_mut() = Uri::builder()
+            .scheme("https")
+            .authority(authority)
+            .path_and_query(target)
+            .build()?;
+    } else {
+        *request.version_mut() = http::Version::HTTP_11;
+        *request.uri_mut() = Uri::from(target);
+        let host = HeaderValue::try_from(authority)?;
+        request.headers_mut().insert(HOST, host);
+    }
+    Ok(())
+}

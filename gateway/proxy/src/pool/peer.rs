@@ -1,0 +1,409 @@
+//! The connections to one origin: unused HTTP/1 ones, and the shared HTTP/2 ones.
+//!
+//! Each connection is driven by a task of its own, so that an upstream that closes an unused one
+//! is noticed at once; dropping the connection aborts that task and closes the socket. Worst
+//! case: a burst opens one connection per call, of which a bounded number is kept.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tollgate_core::policy::Upstream;
+
+use super::UpstreamError;
+use crate::body::{RequestBody, UploadState};
+use crate::dial::{Dialed, Dialer};
+use crate::engine::EngineConfig;
+use crate::io::{Upstreamed, Wire};
+
+/// How long a used connection gets to become ready after its last answer. It is ready as soon as
+/// its task has run once more.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Most streams on one HTTP/2 connection: what RFC 9113 (section 6.5.2) asks every peer to allow
+/// at least. Where an upstream allows fewer, the codec queues the rest.
+const MAX_SHARED_STREAMS: usize = 100;
+
+/// One origin.
+#[derive(Debug)]
+pub(super) struct Peer {
+    upstream: Upstream,
+    config: Arc<EngineConfig>,
+    idle: Mutex<VecDeque<Idle>>,
+    reaping: AtomicBool,
+    shared: tokio::sync::Mutex<Vec<Http2>>,
+    /// The upstream has turned HTTP/2 down, so that nobody needs to wait for another's handshake.
+    http1_only: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    since: Instant,
+    connection: Http1,
+}
+
+/// Ends a connection's task, and with it the connection.
+#[derive(Debug)]
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Http1 {
+    sender: http1::SendRequest<RequestBody>,
+    bytes_read: Arc<AtomicU64>,
+    task: AbortOnDrop,
+}
+
+#[derive(Debug, Clone)]
+struct Http2 {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Arc<AtomicUsize>,
+    _task: Arc<AbortOnDrop>,
+}
+
+/// A place on a shared connection.
+#[derive(Debug)]
+struct Stream {
+    streams: Arc<AtomicUsize>,
+    /// Keeps the connection's task running for as long as the answer.
+    _connection: Http2,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A connection that a request can be sent over.
+pub(super) struct Connection {
+    kind: Kind,
+    peer: Arc<Peer>,
+    reused: bool,
+}
+
+enum Kind {
+    Http1(Http1),
+    Http2(Http2, Stream),
+}
+
+/// What came of sending.
+pub(super) enum Sent {
+    Answer(Response<Incoming>, Lease),
+    Failed {
+        error: hyper::Error,
+        /// The upstream has not acted on the request.
+        unseen: bool,
+        /// The request, if it was never written.
+        returned: Option<Request<RequestBody>>,
+    },
+}
+
+/// The right to read one answer from a connection. Dropping it closes the connection or stream.
+#[derive(Debug)]
+pub struct Lease(Held);
+
+#[derive(Debug)]
+enum Held {
+    Http1 {
+        connection: Http1,
+        peer: Arc<Peer>,
+        upload: Option<Arc<UploadState>>,
+    },
+    Http2 {
+        _stream: Stream,
+    },
+}
+
+impl Lease {
+    /// The answer has been read whole: others may use the connection.
+    ///
+    /// Not if the upload it answers is still going on: the upstream may never read the rest.
+    pub fn finish(self) {
+        if let Held::Http1 {
+            connection,
+            peer,
+            upload,
+        } = self.0
+            && upload.is_none_or(|upload| upload.finished())
+        {
+            peer.keep(connection);
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(upstream: Upstream, config: Arc<EngineConfig>) -> Self {
+        Self {
+            upstream,
+            config,
+            idle: Mutex::default(),
+            reaping: AtomicBool::new(false),
+            shared: tokio::sync::Mutex::default(),
+            http1_only: AtomicBool::new(false),
+        }
+    }
+
+    /// A connection that is ready; a new one if `fresh`.
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        dialer: &Dialer,
+        fresh: bool,
+    ) -> Result<Connection, UpstreamError> {
+        let may_share = self.upstream.tls && self.upstream.http2;
+        if may_share && !self.http1_only.load(Ordering::Acquire) {
+            return self.shared_connection(dialer, fresh).await;
+        }
+        if !fresh && let Some(connection) = self.take_idle().await {
+            return Ok(self.connected(Kind::Http1(connection), true));
+        }
+        let dialed = dialer.dial(&self.upstream, &self.config).await?;
+        let kind = self.handshake(dialed).await?;
+        Ok(self.connected(kind, false))
+    }
+
+    /// One of the shared connections, or a new one. The lock is held while it is made, so that
+    /// a burst of first requests makes one connection.
+    async fn shared_connection(
+        self: &Arc<Self>,
+        dialer: &Dialer,
+        fresh: bool,
+    ) -> Result<Connection, UpstreamError> {
+        let mut shared = self.shared.lock().await;
+        shared.retain(|connection| !connection.sender.is_closed());
+        if !fresh && let Some(connection) = shared.iter().find(|connection| connection.has_room()) {
+            let kind = connection.clone().enter();
+            return Ok(self.connected(kind, true));
+        }
+        let dialed = dialer.dial(&self.upstream, &self.config).await?;
+        let http2 = dialed.http2;
+        let kind = self.handshake(dialed).await?;
+        if let Kind::Http2(connection, _) = &kind {
+            shared.push(connection.clone());
+        }
+        self.http1_only.store(!http2, Ordering::Release);
+        Ok(self.connected(kind, false))
+    }
+
+    fn connected(self: &Arc<Self>, kind: Kind, reused: bool) -> Connection {
+        Connection {
+            kind,
+            peer: Arc::clone(self),
+            reused,
+        }
+    }
+
+    async fn handshake(&self, dialed: Dialed) -> Result<Kind, UpstreamError> {
+        let failed = |error: hyper::Error| super::protocol(false, &error);
+        if dialed.http2 {
+            return Ok(http2(dialed.wire).await.map_err(failed)?.enter());
+        }
+        Ok(Kind::Http1(http1(dialed.wire).await.map_err(failed)?))
+    }
+
+    /// The connection used last that is still open; the others may have been closed for idling.
+    async fn take_idle(&self) -> Option<Http1> {
+        loop {
+            let idle = self.idle().pop_back()?;
+            let mut connection = idle.connection;
+            if idle.since.elapsed() >= self.config.upstream_idle || connection.sender.is_closed() {
+                continue;
+            }
+            if connection.sender.is_ready() {
+                return Some(connection);
+            }
+            if let Ok(Ok(())) = timeout(SETTLE, connection.sender.ready()).await {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: Http1) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle();
+        if idle.len() >= self.config.max_idle_per_upstream {
+            idle.pop_front();
+        }
+        idle.push_back(Idle {
+            since: Instant::now(),
+            connection,
+        });
+        drop(idle);
+        if !self.reaping.swap(true, Ordering::AcqRel) {
+            reap(Arc::downgrade(self), self.config.upstream_idle);
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what has been unused for too long; false if nothing is left.
+    fn close_unused(&self) -> bool {
+        let mut idle = self.idle();
+        while idle
+            .front()
+            .is_some_and(|idle| idle.since.elapsed() >= self.config.upstream_idle)
+        {
+            idle.pop_front();
+        }
+        if idle.is_empty() {
+            self.reaping.store(false, Ordering::Release);
+            return false;
+        }
+        true
+    }
+}
+
+/// Watches the unused connections of one origin for as long as there are any.
+fn reap(peer: Weak<Peer>, idle: Duration) {
+    tokio::spawn(async move {
+        loop {
+            sleep(idle).await;
+            if !peer.upgrade().is_some_and(|peer| peer.close_unused()) {
+                return;
+            }
+        }
+    });
+}
+
+async fn http1(wire: Wire) -> hyper::Result<Http1> {
+    let bytes_read = Arc::new(AtomicU64::new(0));
+    let io = TokioIo::new(Upstreamed::new(wire, Arc::clone(&bytes_read)));
+    let (sender, connection) = http1::Builder::new().handshake(io).await?;
+    Ok(Http1 {
+        sender,
+        bytes_read,
+        task: drive(connection),
+    })
+}
+
+async fn http2(wire: Wire) -> hyper::Result<Http2> {
+    let io = TokioIo::new(Upstreamed::new(wire, Arc::default()));
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(io)
+        .await?;
+    Ok(Http2 {
+        sender,
+        streams: Arc::default(),
+        _task: Arc::new(drive(connection)),
+    })
+}
+
+fn drive(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> AbortOnDrop {
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    AbortOnDrop(task.abort_handle())
+}
+
+impl Http2 {
+    fn has_room(&self) -> bool {
+        self.sender.is_ready() && self.streams.load(Ordering::Acquire) < MAX_SHARED_STREAMS
+    }
+
+    fn enter(self) -> Kind {
+        self.streams.fetch_add(1, Ordering::AcqRel);
+        let stream = Stream {
+            streams: Arc::clone(&self.streams),
+            _connection: self.clone(),
+        };
+        Kind::Http2(self, stream)
+    }
+}
+
+impl Connection {
+    /// Whether it has been used before, so that it may have died unnoticed.
+    pub(super) const fn reused(&self) -> bool {
+        self.reused
+    }
+
+    pub(super) const fn http2(&self) -> bool {
+        matches!(self.kind, Kind::Http2(..))
+    }
+
+    /// Sends `request` and waits for the head of the answer.
+    pub(super) async fn send(
+        self,
+        request: Request<RequestBody>,
+        upload: Option<Arc<UploadState>>,
+    ) -> Sent {
+        match self.kind {
+            Kind::Http1(mut connection) => {
+                let before = connection.bytes_read.load(Ordering::Acquire);
+                match connection.sender.try_send_request(request).await {
+                    Ok(response) => Sent::Answer(
+                        response,
+                        Lease(Held::Http1 {
+                            connection,
+                            peer: self.peer,
+                            upload,
+                        }),
+                    ),
+                    Err(mut failure) => {
+                        let silent = connection.bytes_read.load(Ordering::Acquire) == before;
+                        let returned = failure.take_message();
+                        connection.task.0.abort();
+                        Sent::Failed {
+                            unseen: returned.is_some()
+                                || (self.reused && silent && upload.is_none()),
+                            returned,
+                            error: failure.into_error(),
+                        }
+                    }
+                }
+            }
+            Kind::Http2(mut connection, stream) => {
+                match connection.sender.try_send_request(request).await {
+                    Ok(response) => Sent::Answer(response, Lease(Held::Http2 { _stream: stream })),
+                    Err(mut failure) => {
+                        let returned = failure.take_message();
+                        let error = failure.into_error();
+                        Sent::Failed {
+                            unseen: returned.is_some() || refused(&error),
+                            returned,
+                            error,
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the upstream says that it has not processed the request (RFC 9113 section 8.7).
+fn refused(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            let reset = error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let leaving = error.is_go_away()
+                && error.is_remote()
+                && error.reason() == Some(h2::Reason::NO_ERROR);
+            return reset || leaving;
+        }
+        source = cause.source();
+    }
+    false
+}

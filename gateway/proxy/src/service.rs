@@ -1,0 +1,320 @@
+//! Puts an HTTP codec on each accepted connection and hands each request to the handler.
+//!
+//! Decides which protocol a connection speaks, how long it may idle and how it ends; it knows
+//! nothing of what a request asks. A client that hangs up does not stop an exchange: it runs on
+//! without one. Worst case: at most `max_connections` clients each hold `max_streams` exchanges.
+
+mod watched;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pingora_core::apps::ServerApp;
+use pingora_core::protocols::{ALPN, Stream};
+use pingora_core::server::ShutdownWatch;
+use tokio::sync::Semaphore;
+
+use crate::body::{AnswerBody, Outgoing, Progress, note};
+use crate::engine::EngineConfig;
+use crate::guard::{HeadFault, RESERVED_METHOD, judge_http2};
+use crate::io::{Downstream, Verdict, starts_http2};
+use crate::tracker::{Requests, Tracker, UnderWay};
+use watched::Watched;
+
+/// What is known of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnInfo {
+    /// The client's address.
+    pub client: SocketAddr,
+    /// Whether it came over TLS.
+    pub tls: bool,
+}
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request. Runs to its end also if the client goes away.
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: ConnInfo,
+    ) -> impl Future<Output = Response<AnswerBody>> + Send;
+}
+
+/// A handler on the network.
+pub struct Engine<H> {
+    handler: Arc<H>,
+    config: Arc<EngineConfig>,
+    tracker: Tracker,
+    connections: Arc<Semaphore>,
+}
+
+impl<H> std::fmt::Debug for Engine<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Engine<H> {
+    /// Serves `handler` within the limits of `config`; `tracker` counts its exchanges.
+    #[must_use]
+    pub fn new(handler: Arc<H>, config: Arc<EngineConfig>, tracker: Tracker) -> Self {
+        let connections = config.max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            handler,
+            config,
+            tracker,
+            connections: Arc::new(Semaphore::new(connections)),
+        }
+    }
+
+    async fn connection(self: &Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch) {
+        let peer = conn_info(&stream);
+        let (http2, inbox) = match stream.selected_alpn_proto() {
+            Some(ALPN::H2) => (true, BytesMut::new()),
+            None if !peer.tls && self.config.clear_text_http2 => {
+                let first = starts_http2(
+                    &mut stream,
+                    self.config.client_idle,
+                    self.config.head_deadline,
+                );
+                let mut shutdown = shutdown.clone();
+                tokio::select! {
+                    first = first => match first {
+                        Ok(first) => first,
+                        Err(error) => {
+                            tracing::trace!(%error, "a connection ended before its first request");
+                            return;
+                        }
+                    },
+                    () = stopping(&mut shutdown) => return,
+                }
+            }
+            _ => (false, BytesMut::new()),
+        };
+        let result = if http2 {
+            Box::pin(self.http2(stream, inbox, peer, shutdown)).await
+        } else {
+            Box::pin(self.http1(stream, inbox, peer, shutdown)).await
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, client = %peer.client, "a client connection ended");
+        }
+    }
+
+    async fn http1(
+        self: &Arc<Self>,
+        stream: Stream,
+        inbox: BytesMut,
+        peer: ConnInfo,
+        mut shutdown: ShutdownWatch,
+    ) -> hyper::Result<()> {
+        let verdict = Arc::new(Verdict::default());
+        let io = Downstream::guarded(stream, inbox, Arc::clone(&verdict), &self.config);
+        let service = service_fn(|request: Request<Incoming>| {
+            let (engine, verdict) = (Arc::clone(self), Arc::clone(&verdict));
+            self.detachable(None, async move {
+                if request.method().as_str() == RESERVED_METHOD {
+                    return refusal(verdict.refused().unwrap_or(HeadFault::Malformed));
+                }
+                let mut response = Arc::clone(&engine.handler).handle(request, peer).await;
+                // The rest of the upload may never be read, and then the connection ends.
+                if verdict.mid_message() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
+            })
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.config.client_idle)
+            .max_header_size(self.config.max_head_bytes)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            () = stopping(&mut shutdown) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+
+    async fn http2(
+        self: &Arc<Self>,
+        stream: Stream,
+        inbox: BytesMut,
+        peer: ConnInfo,
+        mut shutdown: ShutdownWatch,
+    ) -> hyper::Result<()> {
+        let io = Downstream::open(stream, inbox, &self.config);
+        let seen = Arc::new(Requests::default());
+        let service = service_fn(|request: Request<Incoming>| {
+            let engine = Arc::clone(self);
+            self.detachable(Some(seen.enter()), async move {
+                let (head, body) = request.into_parts();
+                if let Err(fault) = judge_http2(&head, engine.config.max_target_bytes) {
+                    return refusal(fault);
+                }
+                let request = Request::from_parts(head, body);
+                Arc::clone(&engine.handler).handle(request, peer).await
+            })
+        });
+        let max_head_bytes = u32::try_from(self.config.max_head_bytes).unwrap_or(u32::MAX);
+        let connection = http2::Builder::new(Watched::new(self.config.write_deadline))
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.config.max_streams)
+            .max_header_list_size(max_head_bytes)
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(256)
+            .keep_alive_interval(self.config.ping_interval)
+            .keep_alive_timeout(self.config.ping_deadline)
+            .serve_connection(TokioIo::new(io), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            result = connection.as_mut() => return result,
+            () = stopping(&mut shutdown) => {}
+            () = seen.idle(self.config.client_idle) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    /// Counts an exchange and lets it run on without its client.
+    fn detachable<F>(
+        &self,
+        under_way: Option<UnderWay>,
+        exchange: F,
+    ) -> Detach<impl Future<Output = Answered> + Send + use<F, H>>
+    where
+        F: Future<Output = Response<AnswerBody>> + Send + 'static,
+    {
+        let in_flight = self.tracker.enter();
+        let exchange = async move {
+            let response = exchange.await;
+            note(Progress::Gave);
+            Ok(response.map(|body| Outgoing::new(body, in_flight, under_way)))
+        };
+        Detach {
+            exchange: Some(Box::pin(exchange)),
+            begun: false,
+            tracker: self.tracker.clone(),
+        }
+    }
+}
+
+type Answered = Result<Response<Outgoing>, Infallible>;
+
+#[async_trait]
+impl<H: Handler> ServerApp for Engine<H> {
+    async fn process_new(
+        self: &Arc<Self>,
+        session: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let Ok(_place) = self.connections.try_acquire() else {
+            tracing::warn!("a connection over the limit was closed");
+            return None;
+        };
+        Box::pin(self.connection(session, shutdown.clone())).await;
+        None
+    }
+}
+
+/// Returns when the server stops. The watch's own guard must not live across an await.
+async fn stopping(shutdown: &mut ShutdownWatch) {
+    if shutdown.wait_for(|stopping| *stopping).await.is_err() {
+        tracing::debug!("the shutdown watch is gone; stopping");
+    }
+}
+
+fn conn_info(stream: &Stream) -> ConnInfo {
+    let client = stream
+        .get_socket_digest()
+        .and_then(|digest| {
+            digest
+                .peer_addr()
+                .and_then(|address| address.as_inet().copied())
+        })
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+    ConnInfo {
+        client,
+        tls: stream.get_ssl_digest().is_some(),
+    }
+}
+
+/// The answer to a head that the guard refuses. No route is known yet, hence no dialect: the
+/// envelope is OpenAI's, which most clients understand.
+fn refusal(fault: HeadFault) -> Response<AnswerBody> {
+    let body = serde_json::json!({"error": {
+        "message": fault.to_string(),
+        "type": "invalid_request_error",
+        "code": "malformed_request",
+        "param": null,
+    }});
+    let request_id = uuid::Uuid::now_v7().to_string();
+    let mut response = Response::new(AnswerBody::full(body.to_string()));
+    *response.status_mut() = fault.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        "x-tollgate-error",
+        HeaderValue::from_static("malformed_request"),
+    );
+    if let Ok(request_id) = HeaderValue::try_from(request_id) {
+        headers.insert("x-tollgate-request-id", request_id);
+    }
+    // On HTTP/2 the codec removes this.
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// An exchange that outlives the codec's interest in it.
+///
+/// The codec drops the future when the client hangs up; an exchange that has begun may already
+/// have spent money, so it goes on until it has settled.
+struct Detach<F: Future<Output = Answered> + Send + 'static> {
+    exchange: Option<Pin<Box<F>>>,
+    begun: bool,
+    tracker: Tracker,
+}
+
+impl<F: Future<Output = Answered> + Send + 'static> Future for Detach<F> {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        let me = self.get_mut();
+        let Some(exchange) = &mut me.exchange else {
+            return Poll::Pending;
+        };
+        me.begun = true;
+        let answer = exchange.as_mut().poll(cx);
+        if answer.is_ready() {
+            me.exchange = None;
+        }
+        answer
+    }
+}
+
+impl<F: Future<Output = Answered> + Send + 'static> Drop for Detach<F> {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take()
+            && self.begun
+        {
+            self.tracker.detach(async move {
+                // The answer is dropped, and its relay drains.
+                let _nobody_reads = exchange.await;
+            });
+        }
+    }
+}
