@@ -4,6 +4,7 @@
 //! wires them takes what they need from [`Settings`]. Any mistake, wherever it stands, means no
 //! settings at all, and all mistakes are told at once.
 
+pub(crate) mod files;
 mod print;
 mod read;
 #[cfg(test)]

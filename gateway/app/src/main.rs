@@ -1,5 +1,7 @@
 //! The `tollgate` program.
 
+mod check;
 mod config;
+mod reload;
 
 fn main() {}

@@ -1,0 +1,135 @@
+//! Reads everything an operator has written and says what is wrong or suspicious with it.
+//!
+//! Changes nothing and needs no running gateway. What it finds in order, a gateway would load.
+//! A warning is about something legal that rarely is what was meant.
+
+mod suspicion;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::{Value, json};
+use tollgate_core::policy::{self, Mistake, Policy};
+
+use crate::config::{self, Directories, Settings, Vars, files};
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// What would keep the files from being loaded.
+    pub(crate) mistakes: Vec<Mistake>,
+    /// What is legal but suspicious.
+    pub(crate) warnings: Vec<String>,
+    /// How many providers there are.
+    pub(crate) providers: usize,
+    /// How many tenants there are.
+    pub(crate) tenants: usize,
+}
+
+impl Report {
+    /// Whether a gateway would load it all.
+    pub(crate) fn passed(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
+    /// The report for programs.
+    pub(crate) fn to_json(&self) -> Value {
+        let mistakes: Vec<Value> = self
+            .mistakes
+            .iter()
+            .map(|mistake| {
+                json!({
+                    "file": mistake.file,
+                    "line": mistake.line,
+                    "column": mistake.column,
+                    "message": mistake.message,
+                })
+            })
+            .collect();
+        json!({
+            "ok": self.passed(),
+            "mistakes": mistakes,
+            "warnings": self.warnings,
+            "providers": self.providers,
+            "tenants": self.tenants,
+        })
+    }
+}
+
+/// The report for people: one line for each finding, and a last one that sums them up.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for mistake in &self.mistakes {
+            writeln!(f, "{mistake}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        if self.passed() {
+            let providers = counted(self.providers, "provider");
+            let tenants = counted(self.tenants, "tenant");
+            writeln!(f, "{providers} and {tenants} are in order")
+        } else {
+            let files: BTreeSet<&str> = self.mistakes.iter().map(|m| m.file.as_str()).collect();
+            let mistakes = counted(self.mistakes.len(), "mistake");
+            let files = counted(files.len(), "file");
+            writeln!(f, "{mistakes} in {files}; a gateway would not load this")
+        }
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// Checks `gateway.toml` and all policy files.
+pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
+    let mut report = Report::default();
+    match config::load(given, vars) {
+        Ok(settings) => report.warnings.extend(absent_files(&settings)),
+        Err(mistakes) => report.mistakes.extend(mistakes),
+    }
+    let dir = config::policies_dir(given, vars);
+    match files::read(&dir) {
+        Ok(files) => {
+            for path in &files.passed_over {
+                let path = path.display();
+                report
+                    .warnings
+                    .push(format!("{path} is passed over: policy files end in .toml"));
+            }
+            match policy::parse(&files.policy) {
+                Ok(policy) => report.take(&policy),
+                Err(mistakes) => report.mistakes.extend(mistakes),
+            }
+        }
+        Err(mistakes) => report.mistakes.extend(mistakes),
+    }
+    report
+}
+
+impl Report {
+    fn take(&mut self, policy: &Policy) {
+        self.providers = policy.providers.len();
+        self.tenants = policy.tenants.len();
+        self.warnings.extend(suspicion::find(policy));
+    }
+}
+
+/// Files that are named in `gateway.toml` but not there. They may well be on another machine.
+fn absent_files(settings: &Settings) -> Vec<String> {
+    let tls = settings
+        .tls
+        .iter()
+        .flat_map(|tls| [&tls.certificate, &tls.key]);
+    tls.chain(&settings.prices_file)
+        .filter(|file| !file.exists())
+        .map(|file| format!("gateway.toml names {}, which is not there", file.display()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! What is legal in a policy but rarely meant.
+
+use tollgate_core::policy::{Credential, Policy, Provider, Tenant};
+
+/// Everything suspicious, tenant by tenant in the order of their names.
+pub(super) fn find(policy: &Policy) -> Vec<String> {
+    let mut found = Vec::new();
+    if policy.providers.is_empty() {
+        found.push("there are no providers: nothing can be called".to_owned());
+    }
+    if policy.tenants.is_empty() {
+        found.push("there are no tenants: nobody can call".to_owned());
+    }
+    for provider in policy.providers.values() {
+        about_provider(policy, provider, &mut found);
+    }
+    let mut tenants: Vec<&Tenant> = policy.tenants.values().map(AsRef::as_ref).collect();
+    tenants.sort_by(|a, b| a.id.cmp(&b.id));
+    for tenant in tenants {
+        about_money(tenant, &mut found);
+        about_grants(policy, tenant, &mut found);
+        for credential in tenant.credentials.values() {
+            about_credential(policy, tenant, credential, &mut found);
+        }
+    }
+    found
+}
+
+fn is_metered(provider: &Provider) -> bool {
+    provider
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.operation.is_metered())
+}
+
+fn about_provider(policy: &Policy, provider: &Provider, found: &mut Vec<String>) {
+    let name = &provider.name;
+    let upstream = &provider.upstream;
+    if upstream.insecure_plain_http && !upstream.tls {
+        found.push(format!(
+            "provider `{name}`: keys travel to {} unencrypted (insecure = true)",
+            upstream.authority()
+        ));
+    }
+    if is_metered(provider) && provider.prices.is_none() {
+        found.push(format!(
+            "provider `{name}` has no `prices`: tenants with a spend cap cannot call its models"
+        ));
+    }
+    if let Some(file) = upstream.ca_file.as_ref().filter(|file| !file.exists()) {
+        found.push(format!(
+            "provider `{name}` names {}, which is not there",
+            file.display()
+        ));
+    }
+    let same_origin = |other: &Provider| {
+        let theirs = &other.upstream;
+        (&theirs.host, theirs.port) == (&upstream.host, upstream.port)
+    };
+    for other in policy.providers.values() {
+        if is_metered(provider) && !is_metered(other) && same_origin(other) {
+            found.push(format!(
+                "providers `{name}` and `{}` lead to the same host, and calls through the second are not metered",
+                other.name
+            ));
+        }
+    }
+}
+
+fn about_money(tenant: &Tenant, found: &mut Vec<String>) {
+    let id = &tenant.id;
+    let caps = tenant.caps;
+    if caps.daily.is_none() && caps.monthly.is_none() {
+        found.push(format!("tenant `{id}` has no spend cap"));
+    }
+    if let (Some(daily), Some(monthly)) = (caps.daily, caps.monthly)
+        && daily > monthly
+    {
+        found.push(format!(
+            "tenant `{id}`: the daily cap of {daily} USD is higher than the monthly one of {monthly} USD"
+        ));
+    }
+    for (agent, limits) in &tenant.agents {
+        let windows = [
+            ("daily", limits.caps.daily, caps.daily),
+            ("monthly", limits.caps.monthly, caps.monthly),
+        ];
+        for (window, own, whole) in windows {
+            if let (Some(own), Some(whole)) = (own, whole)
+                && own > whole
+            {
+                found.push(format!(
+                    "tenant `{id}`: the {window} cap of agent `{agent}`, {own} USD, is higher than its tenant's, {whole} USD"
+                ));
+            }
+        }
+    }
+}
+
+fn about_grants(policy: &Policy, tenant: &Tenant, found: &mut Vec<String>) {
+    let id = &tenant.id;
+    if tenant.grants.is_empty() {
+        found.push(format!(
+            "tenant `{id}` may call nothing: it has no [[allow]]"
+        ));
+    }
+    for name in policy.providers.keys() {
+        let granted = tenant.grants.iter().any(|grant| grant.provider == *name);
+        let keyless = policy
+            .providers
+            .get(name)
+            .is_some_and(|p| p.place.is_none());
+        let mut keys = tenant
+            .credentials
+            .values()
+            .filter(|key| key.provider == *name);
+        if granted && !keyless && keys.clone().next().is_none() {
+            found.push(format!(
+                "tenant `{id}` may call `{name}` but has no credential for it"
+            ));
+        } else if granted && !keyless && !keys.any(|key| key.is_default) {
+            found.push(format!(
+                "tenant `{id}` has no default credential for `{name}`: every request must name one"
+            ));
+        }
+    }
+}
+
+fn about_credential(
+    policy: &Policy,
+    tenant: &Tenant,
+    credential: &Credential,
+    found: &mut Vec<String>,
+) {
+    let (id, name, provider) = (&tenant.id, &credential.name, &credential.provider);
+    if !tenant
+        .grants
+        .iter()
+        .any(|grant| grant.provider == *provider)
+    {
+        found.push(format!(
+            "tenant `{id}`: credential `{name}` cannot be used, since no [[allow]] names `{provider}`"
+        ));
+    }
+    let Some(upstream) = policy
+        .providers
+        .get(provider)
+        .map(|provider| &provider.upstream)
+    else {
+        return;
+    };
+    let bound = &credential.binding;
+    if (bound.tls, &bound.host, bound.port) != (upstream.tls, &upstream.host, upstream.port) {
+        found.push(format!(
+            "tenant `{id}`: credential `{name}` is bound to {}:{} and cannot be used, since `{provider}` is at {}:{}",
+            bound.host, bound.port, upstream.host, upstream.port
+        ));
+    }
+}

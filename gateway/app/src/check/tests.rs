@@ -1,0 +1,163 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+fn run(files: &[(&str, &str)]) -> (Report, String) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let report = check_dir(dir.path());
+    let text = report.to_string();
+    let here = format!("{}/", dir.path().display());
+    (report, text.replace(&here, ""))
+}
+
+fn check_dir(dir: &Path) -> Report {
+    let given = Directories {
+        policies: Some(dir.to_owned()),
+        data: None,
+    };
+    check(&given, &BTreeMap::new())
+}
+
+const PROVIDER: &str = r#"[provider]
+name = "openai"
+upstream = "http://127.0.0.1:1"
+dialect = "openai"
+insecure = true
+[[endpoint]]
+method = "POST"
+path = "/v1/chat/completions"
+operation = "chat_completions"
+"#;
+
+#[test]
+fn every_shipped_policy_file_is_in_order() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+    let report = check_dir(&shipped);
+    assert_eq!(
+        report.to_string(),
+        "3 providers and 1 tenant are in order\n"
+    );
+}
+
+#[test]
+fn the_shipped_gateway_file_shows_every_default() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/gateway.toml");
+    let text = fs::read_to_string(shipped).unwrap();
+    let shown = |name: &str| ["# ", ""].map(|hash| format!("\n{hash}{name} = "));
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if is_setting(setting) => setting,
+            _ => line,
+        })
+        .filter(|line| !line.starts_with("prices_file"))
+        .fold(String::new(), |text, line| text + line + "\n")
+        .replace(
+            "[tls]\ncertificate = \"tls/tls.crt\"\nkey = \"tls/tls.key\"\n",
+            "",
+        );
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("gateway.toml"), &uncommented).unwrap();
+    let given = |policies: &Path| Directories {
+        policies: Some(policies.to_owned()),
+        data: None,
+    };
+    let mut spelled_out = config::load(&given(dir.path()), &BTreeMap::new()).unwrap();
+    let defaults = config::load(&given(Path::new("/nonexistent")), &BTreeMap::new()).unwrap();
+    spelled_out.policies_dir.clone_from(&defaults.policies_dir);
+    assert_eq!(spelled_out, defaults);
+    for line in defaults.to_string().lines() {
+        if let Some((key, _)) = line.split_once(" = ") {
+            assert!(shown(key).iter().any(|form| text.contains(form)), "{key}");
+        }
+    }
+}
+
+fn is_setting(line: &str) -> bool {
+    let key = |key: &str| {
+        key.bytes()
+            .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+    };
+    line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| key(name))
+}
+
+#[test]
+fn mistakes_of_all_files_come_together() {
+    let (report, text) = run(&[
+        ("gateway.toml", "listen = 8080\n"),
+        ("providers/openai.toml", PROVIDER),
+        (
+            "tenants/a.toml",
+            "[tenant]\nid = \"a\"\n[caps]\ndaily_usd = 5\n",
+        ),
+        ("tenants/b.toml", "[tenant]\n"),
+    ]);
+    assert!(!report.passed());
+    assert_eq!(
+        text,
+        "gateway.toml:1:10: `listen` must be a text in quotes, not 8080\n\
+         tenants/a.toml:4:13: `daily_usd` is an amount of money and must stand in quotes: \"5\"\n\
+         tenants/b.toml:1:1: [tenant] lacks `id`\n\
+         3 mistakes in 3 files; a gateway would not load this\n"
+    );
+    let json = report.to_json();
+    assert_eq!(json["ok"], false);
+    assert_eq!(json["mistakes"][1]["line"], 4);
+}
+
+#[test]
+fn what_is_legal_but_suspicious_is_a_warning() {
+    let tenant = r#"[tenant]
+id = "a"
+[credentials]
+one = { provider = "openai", url = "https://elsewhere.test" }
+"#;
+    let capped = r#"[tenant]
+id = "b"
+[caps]
+daily_usd = "9"
+monthly_usd = "5"
+[[allow]]
+provider = "openai"
+[agents.x]
+daily_usd = "10"
+"#;
+    let (report, text) = run(&[
+        ("providers/openai.toml", PROVIDER),
+        ("tenants/a.toml", tenant),
+        ("tenants/b.toml", capped),
+        ("tenants/notes.txt", ""),
+    ]);
+    assert!(report.passed());
+    assert_eq!(
+        text,
+        "warning: tenants/notes.txt is passed over: policy files end in .toml\n\
+         warning: provider `openai`: keys travel to 127.0.0.1:1 unencrypted (insecure = true)\n\
+         warning: provider `openai` has no `prices`: tenants with a spend cap cannot call its models\n\
+         warning: tenant `a` has no spend cap\n\
+         warning: tenant `a` may call nothing: it has no [[allow]]\n\
+         warning: tenant `a`: credential `one` cannot be used, since no [[allow]] names `openai`\n\
+         warning: tenant `a`: credential `one` is bound to elsewhere.test:443 and cannot be used, since `openai` is at 127.0.0.1:1\n\
+         warning: tenant `b`: the daily cap of 9 USD is higher than the monthly one of 5 USD\n\
+         warning: tenant `b`: the daily cap of agent `x`, 10 USD, is higher than its tenant's, 9 USD\n\
+         warning: tenant `b` may call `openai` but has no credential for it\n\
+         1 provider and 2 tenants are in order\n"
+    );
+}
+
+#[test]
+fn a_missing_directory_is_said_plainly() {
+    let (report, text) = run(&[("gateway.toml", "")]);
+    assert_eq!(report.mistakes.len(), 1);
+    assert!(
+        text.starts_with("providers:1:1: cannot be read: there is no such directory"),
+        "{text}"
+    );
+}
