@@ -1,1 +1,51 @@
-//! To be written.
+//! The operator's side of the gateway: minting and ending task tokens, balances, reports, probes
+//! and metrics, on a listener of its own.
+//!
+//! Handlers are thin: they read a request, call the core or a store trait, and print. Who may do
+//! what is one rule: whoever holds the operator token may do everything under `/v1`, anybody who
+//! reaches the listener may read the probes and metrics. Hence it listens on loopback by default.
+//! Knows nothing of policies' files, stores' insides or the call path. Worst case of a leaked
+//! operator token: tokens for any tenant until it is replaced; secrets never pass through here.
+
+pub mod budgets;
+pub mod operator;
+pub mod probes;
+mod problem;
+pub mod reports;
+pub mod server;
+pub mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tollgate_core::budget::BudgetStore;
+use tollgate_core::policy::Policy;
+use tollgate_core::time::Timestamp;
+
+/// Source of the current time, so that tests can hold it still.
+pub type Clock = fn() -> Timestamp;
+
+/// Gives the policy now in force.
+pub type CurrentPolicy = Arc<dyn Fn() -> Arc<Policy> + Send + Sync>;
+
+/// Everything the handlers call.
+pub struct Admin {
+    /// Who may ask.
+    pub operator: operator::OperatorKey,
+    /// Makes and judges task tokens.
+    pub tokens: tokens::TokenDesk,
+    /// Where money is counted.
+    pub budgets: Arc<dyn BudgetStore>,
+    /// What has been spent on what.
+    pub reports: Arc<dyn reports::CostReports>,
+    /// What the gateway still lacks.
+    pub readiness: Arc<dyn probes::Readiness>,
+    /// Counters of the whole process.
+    pub metrics: prometheus::Registry,
+    /// Tenants and their caps.
+    pub policy: CurrentPolicy,
+    /// The time.
+    pub clock: Clock,
+}

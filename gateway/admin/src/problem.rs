@@ -1,0 +1,145 @@
+//! What is answered when something is not done: RFC 9457 problem JSON with a stable code.
+//!
+//! Texts are written here or by the core and never repeat what was sent, so that an answer
+//! cannot carry a token back into somebody's log.
+
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use tollgate_core::budget::StoreError;
+use tracing::error;
+
+/// A deliberate no, or a failure, on its way to the operator.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self {
+            status,
+            code,
+            detail,
+        }
+    }
+
+    pub(crate) fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "operator_token_required",
+            "send the operator token: Authorization: Bearer …",
+        )
+    }
+
+    /// The request is not of the form this place reads.
+    pub(crate) fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+    }
+
+    /// The form is right but a value cannot be used.
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail)
+    }
+
+    pub(crate) fn too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "a request here has at most 64 KiB",
+        )
+    }
+
+    pub(crate) fn unknown_tenant() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "tenant_unknown",
+            "no policy file defines this tenant",
+        )
+    }
+
+    pub(crate) fn disabled_tenant() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "tenant_disabled",
+            "this tenant is disabled by policy",
+        )
+    }
+
+    pub(crate) fn complete_task() -> Self {
+        Self::new(
+            StatusCode::CONFLICT,
+            "task_complete",
+            "this task has been completed or revoked; its name cannot be used again",
+        )
+    }
+
+    pub(crate) fn no_route() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path",
+        )
+    }
+
+    pub(crate) fn wrong_method() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path takes another method",
+        )
+    }
+
+    pub(crate) fn too_slow() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "deadline_exceeded",
+            "the answer took too long; ask for less",
+        )
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "the gateway's log says more",
+        )
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(failed: StoreError) -> Self {
+        error!(
+            error = &failed as &dyn std::error::Error,
+            "a store failed the operator"
+        );
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ledger_unavailable",
+            failed.to_string(),
+        )
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        let content_type = HeaderValue::from_static("application/problem+json");
+        (
+            self.status,
+            [(CONTENT_TYPE, content_type)],
+            body.to_string(),
+        )
+            .into_response()
+    }
+}

@@ -1,0 +1,181 @@
+//! The admin listener: which path leads to which handler, and how much a connection may take.
+//!
+//! Knows no tenant and no money. Worst case: [`MAX_CONNECTIONS`] clients that send slowly hold
+//! the listener for [`HEAD_DEADLINE`] each; the call path does not notice, it runs elsewhere.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, watch};
+
+use crate::problem::Problem;
+use crate::{Admin, budgets, operator, probes, reports, tokens};
+
+/// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// Connections served at one time; further ones wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// How long a request head may take to arrive, and a connection may idle.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long a request may take from head to answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long accepting pauses after it failed, for lack of file descriptors for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound admin socket.
+#[derive(Debug)]
+pub struct AdminListener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl AdminListener {
+    /// Takes the address; port 0 picks a free one. Clients can connect from now on and are
+    /// answered once [`serve`] runs.
+    ///
+    /// # Errors
+    /// If the address cannot be used.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok(Self { socket, address })
+    }
+
+    /// Its address, with the real port.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Every path of the admin side.
+pub fn router(admin: Arc<Admin>) -> Router {
+    let operators = Router::new()
+        .route("/v1/tokens", post(tokens::mint))
+        .route("/v1/tokens/revoke", post(tokens::revoke))
+        .route("/v1/tokens/introspect", post(tokens::introspect))
+        .route("/v1/budgets/{tenant}", get(budgets::of_tenant))
+        .route("/v1/reports/cost", get(reports::cost))
+        .fallback(|| async { Problem::no_route() })
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&admin),
+            operator::require,
+        ));
+    Router::new()
+        .route("/livez", get(probes::livez))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .merge(operators)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(in_time))
+        .with_state(admin)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(ANSWER_DEADLINE, next.run(request))
+        .await
+        .unwrap_or_else(|_elapsed| Problem::too_slow().into_response())
+}
+
+/// Serves until `stop` turns true or its sender is gone; then lets requests under way finish.
+///
+/// # Errors
+/// If the socket cannot be used in this runtime.
+pub async fn serve(
+    listener: AdminListener,
+    admin: Arc<Admin>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+    let router = router(admin);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            accepted = accept(&socket, &places) => accepted,
+            _stopped_or_gone = stop.wait_for(|stop| *stop) => break,
+        };
+        let Some((stream, place)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(async move {
+            converse(stream, router, stop).await;
+            drop(place);
+        });
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn accept(
+    socket: &tokio::net::TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let (stream, _from) = socket.accept().await.ok()?;
+    Some((stream, place))
+}
+
+async fn converse(stream: tokio::net::TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let stopped = async {
+        // The guard inside the result must not live across an await.
+        drop(stop.wait_for(|stop| *stop).await);
+    };
+    // What goes wrong on a connection is its client's affair: there is nobody left to tell.
+    tokio::select! {
+        ended = connection.as_mut() => drop(ended),
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
+    }
+}
+
+/// Reads a JSON body of exactly the fields of `T`.
+pub(crate) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let body = body.map_err(|rejected| match rejected.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+        _ => Problem::malformed("the body did not arrive whole"),
+    })?;
+    serde_json::from_slice(&body).map_err(|wrong| Problem::malformed(shape_of(&wrong)))
+}
+
+/// Where and how a body is wrong, without the words it used: they may be a misplaced secret.
+fn shape_of(wrong: &serde_json::Error) -> String {
+    let (line, column) = (wrong.line(), wrong.column());
+    let what = match wrong.classify() {
+        serde_json::error::Category::Data => "the fields are not the ones this path takes",
+        _ => "the body is not JSON",
+    };
+    format!("{what} (line {line}, column {column})")
+}
