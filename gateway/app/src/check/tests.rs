@@ -1,3 +1,5 @@
+//! Reports about sound, mistaken and suspicious directories.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

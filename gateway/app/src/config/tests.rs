@@ -1,3 +1,5 @@
+//! Settings from text, environment and flags.
+
 use std::collections::BTreeMap;
 
 use super::*;

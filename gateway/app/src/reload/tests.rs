@@ -1,3 +1,5 @@
+//! Directories that change under a watch.
+
 use std::fs;
 
 use tempfile::TempDir;

@@ -45,6 +45,8 @@ impl fmt::Display for Mistake {
 pub struct Source<'t> {
     file: &'t str,
     text: &'t str,
+    /// Byte offset at which each line begins.
+    lines: Vec<usize>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
@@ -52,9 +54,11 @@ impl<'t> Source<'t> {
     /// A file by name, with its text.
     #[must_use]
     pub fn new(file: &'t str, text: &'t str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at.saturating_add(1));
         Self {
             file,
             text,
+            lines: std::iter::once(0).chain(ends).collect(),
             mistakes: RefCell::default(),
         }
     }
@@ -95,10 +99,11 @@ impl<'t> Source<'t> {
     /// Line and column of a byte offset, both counted from 1.
     #[must_use]
     pub fn place(&self, at: usize) -> (usize, usize) {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.matches('\n').count().saturating_add(1);
-        let in_line = before.rsplit('\n').next().unwrap_or(before);
-        (line, in_line.chars().count().saturating_add(1))
+        let line = self.lines.partition_point(|start| *start <= at);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let end = at.min(self.text.len());
+        let before = self.text.get(start..end).unwrap_or_default();
+        (line, before.chars().count().saturating_add(1))
     }
 
     /// All mistakes, in the order of the text.

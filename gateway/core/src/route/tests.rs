@@ -1,3 +1,7 @@
+//! Paths and methods against a small policy, and the adversarial cases about them.
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::{Operation, PolicyFile};
 
@@ -267,5 +271,30 @@ fn case_58_method_overrides_are_refused_or_listed_for_removal() {
     }
     for query in [None, Some(""), Some("method=x&a_method=y&x=_method")] {
         assert_eq!(refuse_method_override(query), Ok(()), "{query:?}");
+    }
+}
+
+proptest! {
+    /// Whatever passes reads the same to a server that decodes it, once or twice, or that resolves
+    /// dot segments: same segments, no new ones, none that climb.
+    #[test]
+    fn a_path_that_passes_reads_the_same_decoded(
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "/", "/", "a", "B", ".", "..", "%2e", "%2E", "%2f", "%25", "%5c", "\\", "%00", ";", "%3b", "%20",
+                "%c3%a9", "%c0%af", "%", "%4", "?", "#", "é", " ", "~", "%61", "+",
+            ]),
+            0..10,
+        )
+    ) {
+        let path = format!("/{}", parts.concat());
+        if refuse_ambiguity(&path).is_ok() {
+            let once = String::from_utf8(decode(&path)).expect("UTF-8");
+            prop_assert_eq!(&decode(&once), once.as_bytes(), "decodes to the same again");
+            prop_assert_eq!(once.matches('/').count(), path.matches('/').count());
+            prop_assert!(!once.contains("//") && !once.contains('\\') && !once.contains(';'));
+            prop_assert!(!once.chars().any(char::is_control));
+            prop_assert!(once.split('/').all(|segment| segment != "." && segment != ".."));
+        }
     }
 }

@@ -1,3 +1,5 @@
+//! Policy files, sound and mistaken, and what is said of them.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -278,6 +280,28 @@ fn syntax_errors_and_doubled_keys_are_all_told() {
         .collect();
     assert_eq!(lines, ["3", "4", "5"], "{told}");
     assert!(told.contains("duplicate key"), "{told}");
+}
+
+#[test]
+fn a_syntax_error_shows_nothing_of_what_stands_there() {
+    for text in [
+        "[credentials]\nopenai_key = sk-canary-unquoted\n",
+        "[credentials]\nopenai_key = \"sk-canary-unclosed\n",
+        "sk-canary-alone\n",
+        "a = sk-canary-1 sk-canary-2\n",
+        "openai_key = { sk-canary-inline }\n",
+    ] {
+        let told = tenant_mistakes(text);
+        assert!(!told.contains("canary"), "{told}");
+    }
+}
+
+#[test]
+fn absurd_files_are_refused_without_harm() {
+    let deep = format!("a = {}", "[".repeat(100_000));
+    assert!(!tenant_mistakes(&deep).is_empty());
+    let long: String = (0..20_000).map(|n| format!("key_{n} = 1\n")).collect();
+    assert_eq!(tenant_mistakes(&long).lines().count(), 20_001);
 }
 
 #[test]
