@@ -188,7 +188,7 @@ enum Shape {
 
 #[derive(Debug)]
 enum Dialect {
-    OpenAi(openai::Tally),
+    OpenAi(Box<openai::Tally>),
     Anthropic(Box<anthropic::Tally>),
     None,
 }
@@ -202,7 +202,7 @@ impl Meter {
     pub fn new(operation: Operation, answer_is_stream: bool, withhold_usage_chunk: bool) -> Self {
         let dialect = match operation {
             Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
-                Dialect::OpenAi(openai::Tally::new(operation))
+                Dialect::OpenAi(Box::new(openai::Tally::new(operation)))
             }
             Operation::Messages => Dialect::Anthropic(Box::default()),
             Operation::Free | Operation::Tool => Dialect::None,
@@ -348,4 +348,4 @@ impl Dialect {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

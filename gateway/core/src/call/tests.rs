@@ -130,75 +130,54 @@ fn usage_is_asked_for_only_where_the_client_did_not() {
 
 #[test]
 fn input_that_bytes_do_not_bound_is_recognised() {
-    for (operation, body, expected) in [
+    let chat = Operation::ChatCompletions;
+    let (responses, messages) = (Operation::Responses, Operation::Messages);
+    for (operation, rest, expected) in [
+        (chat, r#""user":"a \"image_url\" b""#, Input::Bounded),
         (
-            Operation::ChatCompletions,
-            r#"{"model":"m","messages":[{"content":"a \"image_url\" b"}]}"#,
+            chat,
+            r#""messages":[{"type":"image_url"}]"#,
+            Input::Referenced,
+        ),
+        (
+            chat,
+            r#""messages":[{"type":"image\u005furl"}]"#,
+            Input::Referenced,
+        ),
+        (chat, r#""tools":[{"type":"function"}]"#, Input::Bounded),
+        (chat, r#""web_search_options":{}"#, Input::Looping),
+        (
+            responses,
+            r#""previous_response_id":"r""#,
+            Input::Referenced,
+        ),
+        (responses, r#""conversation":"c""#, Input::Referenced),
+        (responses, r#""prompt":{"id":"p"}"#, Input::Referenced),
+        (responses, r#""tools":[{"type":"mcp"}]"#, Input::Looping),
+        (
+            messages,
+            r#""messages":[{"type":"document"}]"#,
+            Input::Referenced,
+        ),
+        (
+            messages,
+            r#""tools":[{"name":"f"},{"type":"bash_20250124"}]"#,
             Input::Bounded,
         ),
         (
-            Operation::ChatCompletions,
-            r#"{"model":"m","messages":[{"content":[{"type":"image_url"}]}]}"#,
-            Input::Referenced,
-        ),
-        (
-            Operation::ChatCompletions,
-            r#"{"model":"m","messages":[{"content":[{"type":"image\u005furl"}]}]}"#,
-            Input::Referenced,
-        ),
-        (
-            Operation::ChatCompletions,
-            r#"{"model":"m","tools":[{"type":"function"}]}"#,
-            Input::Bounded,
-        ),
-        (
-            Operation::ChatCompletions,
-            r#"{"model":"m","web_search_options":{}}"#,
+            messages,
+            r#""tools":[{"type":"advisor_20260301"}]"#,
             Input::Looping,
         ),
         (
-            Operation::Responses,
-            r#"{"model":"m","previous_response_id":"r"}"#,
-            Input::Referenced,
-        ),
-        (
-            Operation::Responses,
-            r#"{"model":"m","conversation":"c"}"#,
-            Input::Referenced,
-        ),
-        (
-            Operation::Responses,
-            r#"{"model":"m","prompt":{"id":"p"}}"#,
-            Input::Referenced,
-        ),
-        (
-            Operation::Responses,
-            r#"{"model":"m","tools":[{"type":"mcp"}]}"#,
-            Input::Looping,
-        ),
-        (
-            Operation::Messages,
-            r#"{"model":"m","messages":[{"content":[{"type":"document"}]}]}"#,
-            Input::Referenced,
-        ),
-        (
-            Operation::Messages,
-            r#"{"model":"m","tools":[{"name":"f"},{"type":"bash_20250124"}]}"#,
-            Input::Bounded,
-        ),
-        (
-            Operation::Messages,
-            r#"{"model":"m","tools":[{"type":"advisor_20260301"}]}"#,
-            Input::Looping,
-        ),
-        (
-            Operation::Messages,
-            r#"{"model":"m","context_management":{"edits":[]}}"#,
+            messages,
+            r#""context_management":{"edits":[]}"#,
             Input::Looping,
         ),
     ] {
+        let body = format!(r#"{{"model":"m",{rest}}}"#);
         assert_eq!(
-            parse(operation, body).expect("an ask").input,
+            parse(operation, &body).expect("an ask").input,
             expected,
             "{body}"
         );
