@@ -14,6 +14,7 @@
 
 pub mod authority;
 pub mod canary;
+pub mod contract;
 pub mod forge;
 pub mod raw;
 pub mod recorder;
