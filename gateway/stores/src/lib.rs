@@ -1,3 +1,4 @@
 //! The stores behind core's traits, each beside the medium it keeps its state on.
 
+pub mod embedded;
 pub mod vault;

@@ -1,0 +1,241 @@
+//! Everything a single gateway keeps, in one directory of its own.
+//!
+//! The journal is written on a call's path; behind it, threads make records of it and settle the
+//! money in a database (`journal` → `shipper` → `chain`, `partition`, `db`). Counters and tokens
+//! are answered from memory. Worst case, a kill: outcomes of the last 5 ms are lost and their
+//! calls are settled at what was reserved for them. Worst case, a power cut: see [`Fsync`].
+
+mod budgets;
+mod chain;
+mod db;
+mod journal;
+mod partition;
+mod rates;
+mod reader;
+mod records;
+mod recovery;
+mod registry;
+mod shipper;
+mod workers;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::clock::DefaultClock;
+use tollgate_core::time::Timestamp;
+
+pub use budgets::Budgets;
+pub use chain::{Layout, line_hash};
+pub use journal::Fsync;
+pub use rates::Rates;
+pub use reader::{Audit, ReadError};
+pub use records::Records;
+pub use registry::Registry;
+
+use db::{Db, DbError};
+use recovery::{RecoverError, Recovered};
+use registry::RegistryError;
+use workers::{Shared, Workers};
+
+/// Where and how.
+#[derive(Clone, Debug)]
+pub struct EmbeddedConfig {
+    /// The directory, made if it does not exist.
+    pub data_dir: PathBuf,
+    /// When the journal is forced to the disk.
+    pub fsync: Fsync,
+    /// How records are laid out.
+    pub layout: Layout,
+}
+
+impl EmbeddedConfig {
+    /// The defaults: a sync every 50 ms, many records to a file.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            fsync: Fsync::Interval(Duration::from_millis(50)),
+            layout: Layout::default(),
+        }
+    }
+}
+
+/// Why the stores cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory cannot be made or written to.
+    #[error("the data directory {} cannot be used", .0.display())]
+    DataDir(PathBuf, #[source] io::Error),
+    /// Two gateways on one directory would undo each other's work.
+    #[error("the data directory {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// The database cannot be used.
+    #[error("the database cannot be used")]
+    Database(#[from] DbError),
+    /// The state left by the last run cannot be taken over.
+    #[error("the state of the last run cannot be taken over")]
+    Recovery(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The registry cannot be read.
+    #[error("the registry cannot be opened")]
+    Registry(#[from] RegistryError),
+    /// A background thread cannot be started.
+    #[error("a background thread cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// The stores could not be brought to rest.
+#[derive(Debug, thiserror::Error)]
+#[error("the stores could not be flushed")]
+pub struct FlushError(#[source] Box<dyn std::error::Error + Send + Sync>);
+
+/// Figures for metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EmbeddedStats {
+    /// Journal bytes that are not yet on the disk.
+    pub journal_behind_bytes: u64,
+    /// Syncs of the journal since start.
+    pub journal_syncs: u64,
+    /// Microseconds spent in them.
+    pub journal_sync_micros: u64,
+    /// Records made since start.
+    pub records_written: u64,
+    /// Refusals that found no room while the disk took nothing.
+    pub records_lost: u64,
+    /// Strangers beyond the hundred a second that are recorded.
+    pub strangers_unrecorded: u64,
+}
+
+/// The stores of one data directory, and the threads behind them.
+///
+/// Dropped without [`close`](Self::close), it leaves the directory as a crash would.
+pub struct Embedded {
+    /// Money.
+    pub budgets: Arc<Budgets>,
+    /// Request rates.
+    pub rates: Arc<Rates>,
+    /// Task tokens.
+    pub registry: Arc<Registry>,
+    /// Records.
+    pub records: Arc<Records>,
+    shared: Arc<Shared>,
+    workers: Workers,
+    interrupted: usize,
+    /// Unlocked last, when it is dropped.
+    lock: File,
+}
+
+impl Embedded {
+    /// Opens the directory and settles what the last run left open. Blocks, for as long as
+    /// reading back the last journal segments takes.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(config: &EmbeddedConfig, now: Timestamp) -> Result<Self, OpenError> {
+        let dir = &config.data_dir;
+        let lock = lock_dir(dir)?;
+        let db = Arc::new(Mutex::new(Db::open(&dir.join("state.db"))?));
+        let Recovered {
+            journal,
+            shipper,
+            interrupted,
+        } = recovery::recover(dir, &db, config.layout, config.fsync, now)
+            .map_err(|error: RecoverError| OpenError::Recovery(Box::new(error)))?;
+        let settled = db
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .counters()?;
+        let journal = Arc::new(journal);
+        let records = Arc::new(Records::new(journal.clone()));
+        let registry = Arc::new(Registry::open(db)?);
+        let shared = Arc::new(Shared::new(journal, shipper));
+        let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
+        Ok(Self {
+            budgets: Arc::new(Budgets::load(settled, now)),
+            rates: Arc::new(Rates::new(DefaultClock::default())),
+            registry,
+            records,
+            shared,
+            workers,
+            interrupted,
+            lock,
+        })
+    }
+
+    /// How many calls of the last run were found without outcome.
+    #[must_use]
+    pub const fn interrupted(&self) -> usize {
+        self.interrupted
+    }
+
+    /// Whether calls can be kept: the journal takes lines, the disk syncs, records are written.
+    #[must_use]
+    pub fn healthy(&self) -> bool {
+        self.shared.healthy()
+    }
+
+    /// Brings everything that has been kept so far to the disk, records and settled money
+    /// included. Blocks.
+    ///
+    /// # Errors
+    /// If the disk takes it not. Nothing is lost; it is tried again in the background.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        self.shared.flush().map_err(FlushError)
+    }
+
+    /// Flushes and ends the threads.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush); the threads are ended all the same.
+    pub fn close(mut self) -> Result<(), FlushError> {
+        self.registry.close();
+        let flushed = self.flush();
+        self.workers.stop(&self.shared);
+        flushed
+    }
+
+    /// Figures for metrics.
+    #[must_use]
+    pub fn stats(&self) -> EmbeddedStats {
+        let counters = &self.shared.journal.counters;
+        EmbeddedStats {
+            journal_behind_bytes: self.shared.journal.behind(),
+            journal_syncs: counters.syncs.load(Ordering::Relaxed),
+            journal_sync_micros: counters.sync_micros.load(Ordering::Relaxed),
+            records_written: self.shared.records_written(),
+            records_lost: counters.lost.load(Ordering::Relaxed),
+            strangers_unrecorded: self.records.unrecorded_strangers(),
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.registry.close();
+        self.workers.stop(&self.shared);
+        // The lock also goes with the file; this only makes the order plain.
+        drop(self.lock.unlock());
+    }
+}
+
+fn lock_dir(dir: &std::path::Path) -> Result<File, OpenError> {
+    let unusable = |error| OpenError::DataDir(dir.to_owned(), error);
+    fs::create_dir_all(dir).map_err(unusable)?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join("lock"))
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

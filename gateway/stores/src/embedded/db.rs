@@ -1,0 +1,453 @@
+//! The SQLite database behind the journal: what is settled, and how far the journal is applied.
+//!
+//! Money, chain heads, partition lengths and the journal position change in one transaction, so a
+//! crash at any point counts nothing twice. Every commit waits for the disk (`synchronous=FULL`);
+//! there is about one a second, plus one per batch of token changes. Nothing here is on a call's
+//! path. Worst case: a disk that takes nothing keeps the journal growing until it takes again.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tollgate_core::budget::BudgetKey;
+use tollgate_core::identity::Caller;
+use tollgate_core::ids::{AgentId, TaskId, TenantId, TokenId};
+use tollgate_core::money::PicoUsd;
+use tollgate_core::registry::Revocation;
+use tollgate_core::time::Timestamp;
+
+use super::journal::entry::End;
+
+/// The form of the tables below.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE tokens (
+    tenant TEXT NOT NULL, token TEXT NOT NULL, agent TEXT NOT NULL, task TEXT NOT NULL,
+    issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, token)) WITHOUT ROWID;
+CREATE INDEX tokens_by_end ON tokens (expires_at);
+CREATE TABLE finished_tasks (
+    tenant TEXT NOT NULL, task TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, task)) WITHOUT ROWID;
+CREATE TABLE counters (
+    key TEXT PRIMARY KEY, settled TEXT NOT NULL, touched_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE chains (
+    tenant TEXT PRIMARY KEY, seq INTEGER NOT NULL, hash TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE partitions (
+    tenant TEXT NOT NULL, day TEXT NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (tenant, day)) WITHOUT ROWID;
+CREATE TABLE open_intents (
+    id TEXT PRIMARY KEY, subject TEXT NOT NULL, keys TEXT NOT NULL, amount TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE position (
+    only INTEGER PRIMARY KEY CHECK (only = 1), segment INTEGER NOT NULL, length INTEGER NOT NULL,
+    layout TEXT NOT NULL);
+";
+
+/// The database is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// SQLite says no.
+    #[error("the database refused an operation")]
+    Sqlite(#[from] rusqlite::Error),
+    /// It could not be created.
+    #[error("the database file could not be created")]
+    Create(#[source] std::io::Error),
+    /// Written by another version of this program.
+    #[error("the database has version {0} of its tables, not {VERSION}")]
+    Version(i64),
+    /// A value this program never writes.
+    #[error("the database holds a malformed {0}")]
+    Malformed(&'static str),
+}
+
+/// The last link of a tenant's chain of records.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    pub(crate) seq: u64,
+    pub(crate) hash: String,
+}
+
+/// The file of a partition that is being written, and how long it is for certain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct PartitionEnd {
+    pub(crate) file: u32,
+    pub(crate) length: u64,
+}
+
+/// An intent without outcome, as far as its settling needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OpenIntent {
+    /// The subject's JSON.
+    pub(crate) subject: Box<str>,
+    /// The counters, one a line.
+    pub(crate) keys: Box<str>,
+    pub(crate) amount: PicoUsd,
+}
+
+/// Everything that changes with the journal position.
+pub(crate) struct Checkpoint<'a> {
+    pub(crate) position: End,
+    pub(crate) layout: &'a str,
+    pub(crate) settled: &'a HashMap<String, PicoUsd>,
+    /// The latest time seen in a record.
+    pub(crate) latest: Timestamp,
+    pub(crate) heads: Vec<(&'a str, Head)>,
+    /// (tenant, day, end)
+    pub(crate) partitions: Vec<(&'a str, String, PartitionEnd)>,
+    pub(crate) parked: Vec<(String, &'a OpenIntent)>,
+    pub(crate) unparked: &'a [String],
+}
+
+/// A change to the table of tokens.
+#[derive(Clone, Debug)]
+pub(crate) enum TokenChange {
+    Register(Caller),
+    Revoke(Revocation, Timestamp),
+}
+
+/// What a [`TokenChange`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TokenChanged {
+    Registered(bool),
+    Revoked(usize),
+}
+
+/// A row of the table of tokens.
+pub(crate) struct TokenRow {
+    pub(crate) caller: Caller,
+    pub(crate) revoked: bool,
+}
+
+/// The open database.
+pub(crate) struct Db {
+    connection: Connection,
+}
+
+impl Db {
+    pub(crate) fn open(path: &Path) -> Result<Self, DbError> {
+        // SQLite gives its side files the mode of the main one.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(DbError::Create)?;
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match version {
+            VERSION => {}
+            0 => {
+                let transaction = connection.transaction()?;
+                transaction.execute_batch(TABLES)?;
+                transaction.pragma_update(None, "user_version", VERSION)?;
+                transaction.commit()?;
+            }
+            other => return Err(DbError::Version(other)),
+        }
+        Ok(Self { connection })
+    }
+
+    /// How far the journal is applied, and the layout in which it was.
+    pub(crate) fn position(&self) -> Result<Option<(End, String)>, DbError> {
+        let row = self
+            .connection
+            .query_row("SELECT segment, length, layout FROM position", [], |row| {
+                let (segment, length): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok((segment, length, row.get(2)?))
+            })
+            .optional()?;
+        row.map(|(segment, length, layout)| {
+            let end = End {
+                segment: unsigned(segment, "position")?,
+                length: unsigned(length, "position")?,
+            };
+            Ok((end, layout))
+        })
+        .transpose()
+    }
+
+    pub(crate) fn counters(&self) -> Result<Vec<(BudgetKey, PicoUsd)>, DbError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT key, settled FROM counters")?;
+        let rows = statement.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        rows.map(|row| {
+            let (key, settled) = row?;
+            let key = key.parse().map_err(|_e| DbError::Malformed("counter"))?;
+            Ok((key, pico(&settled)?))
+        })
+        .collect()
+    }
+
+    pub(crate) fn head(&self, tenant: &str) -> Result<Option<Head>, DbError> {
+        let row = self
+            .connection
+            .query_row(
+                "SELECT seq, hash FROM chains WHERE tenant = ?1",
+                [tenant],
+                |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)),
+            )
+            .optional()?;
+        row.map(|(seq, hash)| {
+            let seq = unsigned(seq, "chain")?;
+            Ok(Head { seq, hash })
+        })
+        .transpose()
+    }
+
+    pub(crate) fn partition(&self, tenant: &str, day: &str) -> Result<PartitionEnd, DbError> {
+        let row = self
+            .connection
+            .query_row(
+                "SELECT file, length FROM partitions WHERE tenant = ?1 AND day = ?2",
+                [tenant, day],
+                |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)),
+            )
+            .optional()?;
+        let Some((file, length)) = row else {
+            return Ok(PartitionEnd::default());
+        };
+        let length = unsigned(length, "partition")?;
+        Ok(PartitionEnd { file, length })
+    }
+
+    pub(crate) fn open_intents(&self) -> Result<Vec<(String, OpenIntent)>, DbError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT id, subject, keys, amount FROM open_intents")?;
+        let rows = statement.query_map([], |row| {
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, String>(2)?,
+                row.get::<_, String>(3)?,
+            ))
+        })?;
+        rows.map(|row| {
+            let (id, subject, keys, amount) = row?;
+            let intent = OpenIntent {
+                subject: subject.into(),
+                keys: keys.into(),
+                amount: pico(&amount)?,
+            };
+            Ok((id, intent))
+        })
+        .collect()
+    }
+
+    pub(crate) fn checkpoint(&mut self, change: &Checkpoint<'_>) -> Result<(), DbError> {
+        let transaction = self.connection.transaction()?;
+        for (key, cost) in change.settled {
+            let before: Option<String> = transaction
+                .query_row(
+                    "SELECT settled FROM counters WHERE key = ?1",
+                    [key],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            let before = before.as_deref().map_or(Ok(PicoUsd::ZERO), pico)?;
+            let settled = before.saturating_add(*cost).as_pico().to_string();
+            transaction.execute(
+                "INSERT OR REPLACE INTO counters VALUES (?1, ?2, ?3)",
+                params![key, settled, change.latest.as_micros()],
+            )?;
+        }
+        for (tenant, head) in &change.heads {
+            transaction.execute(
+                "INSERT OR REPLACE INTO chains VALUES (?1, ?2, ?3)",
+                params![tenant, signed(head.seq), head.hash],
+            )?;
+        }
+        for (tenant, day, end) in &change.partitions {
+            transaction.execute(
+                "INSERT OR REPLACE INTO partitions VALUES (?1, ?2, ?3, ?4)",
+                params![tenant, day, end.file, signed(end.length)],
+            )?;
+        }
+        for id in change.unparked {
+            transaction.execute("DELETE FROM open_intents WHERE id = ?1", [id])?;
+        }
+        for (id, intent) in &change.parked {
+            let amount = intent.amount.as_pico().to_string();
+            transaction.execute(
+                "INSERT OR REPLACE INTO open_intents VALUES (?1, ?2, ?3, ?4)",
+                params![id, intent.subject, intent.keys, amount],
+            )?;
+        }
+        transaction.execute(
+            "INSERT OR REPLACE INTO position VALUES (1, ?1, ?2, ?3)",
+            params![
+                signed(change.position.segment),
+                signed(change.position.length),
+                change.layout
+            ],
+        )?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Deletes counters and partition ends that nothing will ask for again: windows that ended
+    /// two days before `now`, task totals untouched for ninety.
+    pub(crate) fn prune(&mut self, now: Timestamp) -> Result<(), DbError> {
+        let days = |n: i64| now.as_micros().saturating_sub(n * 86_400_000_000);
+        let transaction = self.connection.transaction()?;
+        let old: Vec<String> = {
+            let mut statement =
+                transaction.prepare("SELECT key FROM counters WHERE touched_at < ?1")?;
+            let rows = statement.query_map([days(2)], |row| row.get(0))?;
+            rows.collect::<Result<_, _>>()?
+        };
+        for text in old {
+            let key: BudgetKey = text.parse().map_err(|_e| DbError::Malformed("counter"))?;
+            let ended = key
+                .window
+                .resets_at()
+                .is_some_and(|end| end.as_micros() < days(2));
+            if ended {
+                transaction.execute("DELETE FROM counters WHERE key = ?1", [text])?;
+            }
+        }
+        transaction.execute(
+            "DELETE FROM counters WHERE key LIKE '%/total' AND touched_at < ?1",
+            [days(90)],
+        )?;
+        let day = Timestamp::from_micros(days(7)).date().to_string();
+        transaction.execute("DELETE FROM partitions WHERE day < ?1", [day])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub(crate) fn tokens(&self) -> Result<Vec<TokenRow>, DbError> {
+        let mut statement = self.connection.prepare(
+            "SELECT tenant, token, agent, task, issued_at, expires_at, revoked FROM tokens",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let names: [String; 4] = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+            let times: [i64; 2] = [row.get(4)?, row.get(5)?];
+            Ok((names, times, row.get(6)?))
+        })?;
+        rows.map(|row| {
+            let ([tenant, token, agent, task], [issued_at, expires_at], revoked) = row?;
+            let bad = |_e| DbError::Malformed("token");
+            let caller = Caller {
+                tenant: tenant.parse::<TenantId>().map_err(bad)?,
+                agent: agent.parse::<AgentId>().map_err(bad)?,
+                task: task.parse::<TaskId>().map_err(bad)?,
+                token: token.parse::<TokenId>().map_err(bad)?,
+                issued_at: Timestamp::from_micros(issued_at),
+                expires_at: Timestamp::from_micros(expires_at),
+            };
+            Ok(TokenRow { caller, revoked })
+        })
+        .collect()
+    }
+
+    /// Applies all changes in their order, or none.
+    pub(crate) fn change_tokens(
+        &mut self,
+        changes: &[TokenChange],
+    ) -> Result<Vec<TokenChanged>, DbError> {
+        let transaction = self.connection.transaction()?;
+        let done = changes
+            .iter()
+            .map(|change| match change {
+                TokenChange::Register(caller) => {
+                    register(&transaction, caller).map(TokenChanged::Registered)
+                }
+                TokenChange::Revoke(what, now) => {
+                    revoke(&transaction, what, *now).map(TokenChanged::Revoked)
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
+    /// Deletes the tokens that ended before `end`.
+    pub(crate) fn forget_tokens(&self, end: Timestamp) -> Result<(), DbError> {
+        self.connection.execute(
+            "DELETE FROM tokens WHERE expires_at < ?1",
+            [end.as_micros()],
+        )?;
+        Ok(())
+    }
+}
+
+fn register(transaction: &Transaction<'_>, caller: &Caller) -> Result<bool, DbError> {
+    let (tenant, task) = (caller.tenant.as_str(), caller.task.as_str());
+    let finished = transaction
+        .query_row(
+            "SELECT 1 FROM finished_tasks WHERE tenant = ?1 AND task = ?2",
+            [tenant, task],
+            |_| Ok(()),
+        )
+        .optional()?;
+    if finished.is_some() {
+        return Ok(false);
+    }
+    // An id that is already on the table is not taken over: that would undo a revocation.
+    let added = transaction.execute(
+        "INSERT OR IGNORE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+        params![
+            tenant,
+            caller.token.as_str(),
+            caller.agent.as_str(),
+            task,
+            caller.issued_at.as_micros(),
+            caller.expires_at.as_micros()
+        ],
+    )?;
+    Ok(added == 1)
+}
+
+fn revoke(
+    transaction: &Transaction<'_>,
+    what: &Revocation,
+    now: Timestamp,
+) -> Result<usize, DbError> {
+    let (column, tenant, name) = match what {
+        Revocation::Token { tenant, token } => ("token", tenant, token.as_str()),
+        Revocation::Task { tenant, task } => {
+            transaction.execute(
+                "INSERT OR IGNORE INTO finished_tasks VALUES (?1, ?2, ?3)",
+                params![tenant.as_str(), task.as_str(), now.as_micros()],
+            )?;
+            ("task", tenant, task.as_str())
+        }
+        Revocation::Agent { tenant, agent } => ("agent", tenant, agent.as_str()),
+        Revocation::Tenant { tenant } => ("tenant", tenant, tenant.as_str()),
+    };
+    let condition = format!("tenant = ?1 AND {column} = ?2 AND revoked = 0");
+    let live = transaction.query_row(
+        &format!("SELECT count(*) FROM tokens WHERE {condition} AND expires_at > ?3"),
+        params![tenant.as_str(), name, now.as_micros()],
+        |row| row.get::<_, i64>(0),
+    )?;
+    transaction.execute(
+        &format!("UPDATE tokens SET revoked = 1 WHERE {condition}"),
+        [tenant.as_str(), name],
+    )?;
+    usize::try_from(live).map_err(|_negative| DbError::Malformed("count"))
+}
+
+fn pico(text: &str) -> Result<PicoUsd, DbError> {
+    let pico = text.parse().map_err(|_e| DbError::Malformed("amount"))?;
+    Ok(PicoUsd::new(pico))
+}
+
+fn unsigned(value: i64, what: &'static str) -> Result<u64, DbError> {
+    u64::try_from(value).map_err(|_negative| DbError::Malformed(what))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

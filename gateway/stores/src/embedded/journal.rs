@@ -1,0 +1,453 @@
+//! The append journal on the call's path: what must survive the process is written here first.
+//!
+//! An intent costs one `write(2)`, which carries along the outcomes that came since the last one;
+//! everything else waits in memory for that write, or for the flusher's (5 ms). The journal knows
+//! lines and segments, not what they mean. Worst case: killing the process loses the outcomes of
+//! the last 5 ms, a power cut loses what came after the last sync (none of the intents with
+//! [`Fsync::Always`]); a full disk refuses intents and keeps outcomes in memory.
+
+pub(crate) mod entry;
+pub(crate) mod segment;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tollgate_core::ids::RecordId;
+
+use entry::{End, Written};
+
+/// When written bytes are forced to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fsync {
+    /// In the background, this often. A power cut loses at most this much; a crash loses nothing.
+    Interval(Duration),
+    /// Before an intent returns, many intents at a time.
+    Always,
+}
+
+/// A segment is closed once it is this long. Long enough that closing is rare, short enough that
+/// reading one back at start takes well under a second.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// Refusals are dropped, and counted as lost, when this much waits for a disk that takes nothing.
+const PENDING_BYTES: usize = 16 << 20;
+
+/// How far the journal is on the disk, in bytes since start.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    done: u64,
+    /// The last stretch that a failed sync has left in doubt: after `.0`, up to `.1`.
+    doubtful: (u64, u64),
+}
+
+struct State {
+    file: Arc<File>,
+    segment: u64,
+    /// Length of the good lines in `file`.
+    len: u64,
+    /// Lines not yet written.
+    pending: Vec<u8>,
+    /// Bytes written since start, over all segments.
+    total: u64,
+    /// `file` may end in rubbish that could not be cut off: write nothing more to it.
+    spoilt: bool,
+    /// A sync has ended since the last mark.
+    mark_due: bool,
+    synced: End,
+    /// Closed segments that may not be on the disk yet.
+    unsynced: Vec<Arc<File>>,
+    /// Where closed segments end, for the reader.
+    ends: BTreeMap<u64, u64>,
+}
+
+/// Figures for metrics.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) sync_micros: AtomicU64,
+    pub(crate) lost: AtomicU64,
+}
+
+/// The journal of one data directory.
+pub(crate) struct Journal {
+    dir: PathBuf,
+    fsync: Fsync,
+    state: Mutex<State>,
+    /// Wakes the flusher when lines wait for it.
+    pending: Condvar,
+    /// Wakes the syncer when bytes wait for it.
+    written: Condvar,
+    /// Wakes the shipper when more can be read.
+    synced: Condvar,
+    syncing: Mutex<()>,
+    progress: watch::Sender<Progress>,
+    write_ok: AtomicBool,
+    sync_ok: AtomicBool,
+    pub(crate) counters: Counters,
+}
+
+impl Journal {
+    /// Starts segment `number`, which must not exist, behind `previous`.
+    pub(crate) fn create(
+        dir: &Path,
+        number: u64,
+        previous: Option<End>,
+        fsync: Fsync,
+    ) -> io::Result<Self> {
+        let (file, len) = start_segment(dir, number, previous)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            fsync,
+            state: Mutex::new(State {
+                file: Arc::new(file),
+                segment: number,
+                len,
+                pending: Vec::new(),
+                total: len,
+                spoilt: false,
+                mark_due: false,
+                synced: End {
+                    segment: number,
+                    length: 0,
+                },
+                unsynced: Vec::new(),
+                ends: BTreeMap::new(),
+            }),
+            pending: Condvar::new(),
+            written: Condvar::new(),
+            synced: Condvar::new(),
+            syncing: Mutex::new(()),
+            progress: watch::Sender::new(Progress::default()),
+            write_ok: AtomicBool::new(true),
+            sync_ok: AtomicBool::new(true),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Writes `entry` now. When this returns `Ok`, the line survives the process, and with
+    /// [`Fsync::Always`] the machine. Otherwise the line is not there, or is taken back.
+    pub(crate) async fn append(&self, id: RecordId, entry: &Written<'_>) -> io::Result<()> {
+        let ticket = with_line(entry, |line| self.write_now(line))??;
+        if self.fsync != Fsync::Always {
+            return Ok(());
+        }
+        // Also runs when the caller stops waiting: a call that is not made has no intent.
+        let mut withdrawal = Withdrawal {
+            journal: self,
+            id: Some(id),
+        };
+        self.written.notify_one();
+        let mut progress = self.progress.subscribe();
+        let synced = progress
+            .wait_for(|p| p.done >= ticket || p.covers(ticket))
+            .await
+            .map_err(io::Error::other)?
+            .to_owned();
+        if synced.covers(ticket) {
+            return Err(io::Error::other("the journal could not be synced"));
+        }
+        withdrawal.id = None;
+        Ok(())
+    }
+
+    /// Writes `entry` together with the next intent, or soon. A `droppable` one is given up if
+    /// the disk has long been taking nothing.
+    pub(crate) fn append_later(&self, entry: &Written<'_>, droppable: bool) {
+        let appended = with_line(entry, |line| {
+            let mut state = self.lock();
+            if droppable && state.pending.len() > PENDING_BYTES {
+                self.counters.lost.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            let was_empty = state.pending.is_empty();
+            state.pending.extend_from_slice(line);
+            drop(state);
+            if was_empty {
+                self.pending.notify_one();
+            }
+        });
+        if let Err(error) = appended {
+            self.counters.lost.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(%error, "a journal line could not be put into JSON");
+        }
+    }
+
+    /// Writes what waits in memory.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        if !state.pending.is_empty() {
+            self.write_pending(&mut state)?;
+        }
+        if state.len >= SEGMENT_BYTES {
+            self.next_segment(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a line for its own sake, so that a disk that has recovered is noticed.
+    pub(crate) fn probe(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        state.mark_due = true;
+        self.write_pending(&mut state)
+    }
+
+    /// Forces everything written so far to the disk.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (closed, file, end, total) = {
+            let mut state = self.lock();
+            let closed = std::mem::take(&mut state.unsynced);
+            let end = End {
+                segment: state.segment,
+                length: state.len,
+            };
+            (closed, state.file.clone(), end, state.total)
+        };
+        let start = Instant::now();
+        let result = closed
+            .iter()
+            .chain([&file])
+            .try_for_each(|file| file.sync_data());
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .sync_micros
+            .fetch_add(micros, Ordering::Relaxed);
+        self.sync_ok.store(result.is_ok(), Ordering::Relaxed);
+
+        let mut state = self.lock();
+        // The kernel reports a failed sync once and then forgets: the lines can be read and are
+        // passed on, but nothing more goes into a file whose beginning is in doubt.
+        state.spoilt |= result.is_err() && state.segment == end.segment;
+        state.mark_due |= result.is_ok();
+        state.synced = end;
+        drop(state);
+        self.synced.notify_all();
+        self.progress.send_modify(|p| match result {
+            Ok(()) => p.done = total,
+            Err(_) if p.doubtful.1 >= p.done && p.doubtful.1 > 0 => p.doubtful.1 = total,
+            Err(_) => p.doubtful = (p.done, total),
+        });
+        result
+    }
+
+    /// Up to where segment `number` may be read: to its end, or to what is on the disk.
+    pub(crate) fn readable(&self, number: u64) -> Readable {
+        let state = self.lock();
+        if number == state.synced.segment {
+            return Readable::SoFar(state.synced.length);
+        }
+        match state.ends.get(&number) {
+            Some(end) if number < state.synced.segment => Readable::Whole(*end),
+            _ => Readable::SoFar(0),
+        }
+    }
+
+    /// Deletes the segments before `number`.
+    pub(crate) fn forget_before(&self, number: u64) -> io::Result<()> {
+        self.lock().ends.retain(|segment, _| *segment >= number);
+        for old in segment::numbers(&self.dir)? {
+            if old < number {
+                fs::remove_file(segment::path(&self.dir, old))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes written and not yet on the disk, or not yet written.
+    pub(crate) fn behind(&self) -> u64 {
+        let state = self.lock();
+        let unsynced = state.total.saturating_sub(self.progress.borrow().done);
+        unsynced + state.pending.len() as u64
+    }
+
+    /// Whether the last write and the last sync worked.
+    pub(crate) fn healthy(&self) -> bool {
+        self.write_ok.load(Ordering::Relaxed) && self.sync_ok.load(Ordering::Relaxed)
+    }
+
+    /// The directory of the segments.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Sleeps until lines wait in memory, `stop` is set, or `at_most` has passed.
+    pub(crate) fn wait_for_lines(&self, stop: &AtomicBool, at_most: Duration) {
+        let state = self.lock();
+        let idle = |state: &mut State| state.pending.is_empty() && !stop.load(Ordering::Relaxed);
+        drop(self.pending.wait_timeout_while(state, at_most, idle));
+    }
+
+    /// Sleeps until bytes wait for a sync, `stop` is set, or `at_most` has passed.
+    pub(crate) fn wait_for_bytes(&self, stop: &AtomicBool, at_most: Duration) {
+        let state = self.lock();
+        let idle = |state: &mut State| state.is_synced() && !stop.load(Ordering::Relaxed);
+        drop(self.written.wait_timeout_while(state, at_most, idle));
+    }
+
+    /// Sleeps until there is more to read than `read`, `stop` is set, or `at_most` has passed.
+    pub(crate) fn wait_for_more(&self, read: End, stop: &AtomicBool, at_most: Duration) {
+        let state = self.lock();
+        let idle = |state: &mut State| state.synced <= read && !stop.load(Ordering::Relaxed);
+        drop(self.synced.wait_timeout_while(state, at_most, idle));
+    }
+
+    /// Wakes every thread that sleeps here.
+    pub(crate) fn wake_all(&self) {
+        // Taking the lock makes sure that nobody is between looking at `stop` and sleeping.
+        drop(self.lock());
+        self.pending.notify_all();
+        self.written.notify_all();
+        self.synced.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the waiting lines and `line` in one go; returns the bytes written since start.
+    fn write_now(&self, line: &[u8]) -> io::Result<u64> {
+        let mut state = self.lock();
+        state.pending.extend_from_slice(line);
+        match self.write_pending(&mut state) {
+            Ok(()) => Ok(state.total),
+            Err(error) => {
+                // The caller is told no; the outcomes before it stay for the next write.
+                let others = state.pending.len() - line.len();
+                state.pending.truncate(others);
+                Err(error)
+            }
+        }
+    }
+
+    fn write_pending(&self, state: &mut State) -> io::Result<()> {
+        let idle = state.is_synced();
+        if state.spoilt {
+            self.next_segment(state)?;
+        }
+        if state.mark_due && state.synced.segment == state.segment {
+            let others = state.pending.len();
+            entry::write_line(&mut state.pending, &Written::Synced(state.synced))?;
+            // The mark goes in front: the caller's own line must stay the last one, so that a
+            // write that fails half-way never leaves that line whole.
+            state.pending.rotate_left(others);
+        }
+        state.mark_due = false;
+        if state.pending.is_empty() {
+            return Ok(());
+        }
+        let mut file: &File = &state.file;
+        let result = file.write_all(&state.pending);
+        self.write_ok.store(result.is_ok(), Ordering::Relaxed);
+        if result.is_err() {
+            state.spoilt = state.file.set_len(state.len).is_err();
+            return result;
+        }
+        let written = state.pending.len() as u64;
+        state.len += written;
+        state.total += written;
+        state.pending.clear();
+        if idle {
+            self.written.notify_one();
+        }
+        Ok(())
+    }
+
+    fn next_segment(&self, state: &mut State) -> io::Result<()> {
+        let end = End {
+            segment: state.segment,
+            length: state.len,
+        };
+        let started = start_segment(&self.dir, end.segment + 1, Some(end));
+        self.write_ok.store(started.is_ok(), Ordering::Relaxed);
+        let (file, len) = started?;
+        self.written.notify_one();
+        state.ends.insert(end.segment, end.length);
+        let closed = std::mem::replace(&mut state.file, Arc::new(file));
+        state.unsynced.push(closed);
+        state.segment = end.segment + 1;
+        state.len = len;
+        state.total += len;
+        state.spoilt = false;
+        Ok(())
+    }
+}
+
+/// Up to where a segment may be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Readable {
+    /// So far, and perhaps further later.
+    SoFar(u64),
+    /// To its end; what follows is in the next segment.
+    Whole(u64),
+}
+
+impl State {
+    fn is_synced(&self) -> bool {
+        (self.synced.segment, self.synced.length) == (self.segment, self.len)
+    }
+}
+
+impl Progress {
+    const fn covers(&self, ticket: u64) -> bool {
+        self.doubtful.0 < ticket && ticket <= self.doubtful.1
+    }
+}
+
+struct Withdrawal<'a> {
+    journal: &'a Journal,
+    id: Option<RecordId>,
+}
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.journal.append_later(&Written::Withdrawn(id), false);
+        }
+    }
+}
+
+/// Creates a segment with its first line; leaves no file behind on failure, so that the number
+/// can be tried again.
+fn start_segment(dir: &Path, number: u64, previous: Option<End>) -> io::Result<(File, u64)> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let path = segment::path(dir, number);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(&path)?;
+    let mut line = Vec::new();
+    let written = entry::write_line(&mut line, &Written::Segment { previous })
+        .map_err(io::Error::other)
+        .and_then(|()| file.write_all(&line))
+        .and_then(|()| File::open(dir)?.sync_all());
+    if let Err(error) = written {
+        // If this fails too, the next attempt says so.
+        let _ = fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok((file, line.len() as u64))
+}
+
+/// Calls `use_line` with the line for `entry`, built in a buffer each thread keeps.
+fn with_line<T>(entry: &Written<'_>, use_line: impl FnOnce(&[u8]) -> T) -> serde_json::Result<T> {
+    thread_local! {
+        static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    LINE.with_borrow_mut(|line| {
+        line.clear();
+        entry::write_line(line, entry)?;
+        Ok(use_line(line))
+    })
+}

@@ -1,0 +1,92 @@
+//! What becomes a record, put into the journal; the shipper makes the record of it.
+//!
+//! An intent is the only thing waited for. Worst case: under a flood of strangers all but a
+//! hundred a second go unrecorded, and are counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tollgate_core::budget::StoreError;
+use tollgate_core::ids::RecordId;
+use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger};
+
+use super::journal::Journal;
+use super::journal::entry::Written;
+
+/// Strangers recorded per second: anybody can be one, at no cost, and the disk is finite.
+const STRANGERS_PER_SECOND: u32 = 100;
+
+/// The record log of one data directory.
+pub struct Records {
+    journal: Arc<Journal>,
+    /// The second of the last stranger, and how many there were in it.
+    strangers: Mutex<(i64, u32)>,
+    unrecorded_strangers: AtomicU64,
+}
+
+impl Records {
+    pub(crate) fn new(journal: Arc<Journal>) -> Self {
+        Self {
+            journal,
+            strangers: Mutex::new((0, 0)),
+            unrecorded_strangers: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn unrecorded_strangers(&self) -> u64 {
+        self.unrecorded_strangers.load(Ordering::Relaxed)
+    }
+
+    fn has_room_for_stranger(&self, stranger: &Stranger) -> bool {
+        let second = stranger.at.as_seconds();
+        let mut seen = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A clock that goes back must not open a new allowance.
+        if second > seen.0 {
+            *seen = (second, 0);
+        }
+        seen.1 = seen.1.saturating_add(1);
+        seen.1 <= STRANGERS_PER_SECOND
+    }
+}
+
+#[async_trait]
+impl RecordLog for Records {
+    async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
+        let entry = Written::Intent {
+            subject: &intent.subject,
+            hold: &intent.hold,
+        };
+        let appended = self.journal.append(intent.subject.id, &entry).await;
+        appended.map_err(|error| StoreError {
+            operation: "keep an intent",
+            store: "record",
+            cause: Box::new(error),
+        })
+    }
+
+    fn conclude(&self, id: RecordId, ending: &Ending) {
+        self.journal
+            .append_later(&Written::Outcome { id, ending }, false);
+    }
+
+    fn refuse(&self, record: &Record) {
+        let entry = Written::Refused {
+            subject: &record.subject,
+            ending: &record.ending,
+        };
+        self.journal.append_later(&entry, true);
+    }
+
+    fn turn_away(&self, stranger: &Stranger) {
+        if self.has_room_for_stranger(stranger) {
+            self.journal
+                .append_later(&Written::Stranger(stranger), true);
+        } else {
+            self.unrecorded_strangers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

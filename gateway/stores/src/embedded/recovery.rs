@@ -1,0 +1,158 @@
+//! What a start does before any call is taken: the journal is brought to its end.
+//!
+//! Everything behind the last checkpoint is shipped, and every intent without outcome gets one,
+//! `interrupted`, at the amount that was reserved for it. That outcome is a journal line like any
+//! other, so a crash in the middle of this is recovered from in the same way. Worst case: a
+//! damaged journal stops the start, and a person decides.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tollgate_core::record::{Ending, Outcome, UsageSource};
+use tollgate_core::time::Timestamp;
+
+use super::chain::{Chains, Layout};
+use super::db::Db;
+use super::journal::entry::{End, Written};
+use super::journal::segment::{self, Damaged};
+use super::journal::{Fsync, Journal};
+use super::shipper::{ShipError, Shipper};
+
+/// Why the state from before cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoverError {
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    #[error("the journal could not be read or continued")]
+    Journal(#[from] io::Error),
+    #[error("what the journal holds could not be shipped")]
+    Ship(#[from] ShipError),
+    #[error("the journal's last layout, {0:?}, is unknown")]
+    Layout(String),
+}
+
+/// A journal to continue in, and a shipper that has caught up with it.
+pub(crate) struct Recovered {
+    pub(crate) journal: Journal,
+    pub(crate) shipper: Shipper,
+    /// Intents that got their outcome here.
+    pub(crate) interrupted: usize,
+}
+
+/// Brings journal and database in `data_dir` to one state.
+pub(crate) fn recover(
+    data_dir: &Path,
+    db: &Arc<Mutex<Db>>,
+    layout: Layout,
+    fsync: Fsync,
+    now: Timestamp,
+) -> Result<Recovered, RecoverError> {
+    let dir = data_dir.join("journal");
+    fs::create_dir_all(&dir)?;
+    let known = db
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .position()
+        .map_err(ShipError::from)?;
+    // What was shipped before the crash must come out the same again, so in the old layout.
+    let (position, old_layout) = match known {
+        Some((position, text)) => {
+            let old = Layout::parse(&text).ok_or(RecoverError::Layout(text))?;
+            (position, old)
+        }
+        None => (End::default(), layout),
+    };
+    let chains = Chains::new(data_dir.join("audit"), old_layout);
+    let mut shipper = Shipper::new(db.clone(), chains, position, now)?;
+    let last = replay(&dir, &mut shipper, position)?;
+
+    let number = last.segment.max(position.segment) + 1;
+    let journal = Journal::create(&dir, number, Some(last), fsync)?;
+    let interrupted = interrupt(&journal, &shipper, now);
+    journal.flush()?;
+    journal.sync()?;
+    shipper.go_to(number);
+    shipper.ship(&journal)?;
+    shipper.checkpoint(&journal)?;
+    shipper.set_layout(layout);
+    shipper.checkpoint(&journal)?;
+    Ok(Recovered {
+        journal,
+        shipper,
+        interrupted,
+    })
+}
+
+/// Feeds the segments there are to `shipper`; returns where the last one ends.
+fn replay(dir: &Path, shipper: &mut Shipper, position: End) -> Result<End, RecoverError> {
+    let mut last = position;
+    let numbers = segment::numbers(dir)?;
+    for (place, number) in numbers.iter().copied().enumerate() {
+        if number < position.segment {
+            continue;
+        }
+        let limit = match numbers.get(place + 1) {
+            Some(next) => segment::previous_end(dir, *next)?
+                .filter(|end| end.segment == number)
+                .map_or(u64::MAX, |end| end.length),
+            None => u64::MAX,
+        };
+        let bytes = fs::read(segment::path(dir, number))?;
+        let good = bytes
+            .len()
+            .min(usize::try_from(limit).unwrap_or(usize::MAX));
+        let salvage = segment::salvage(number, &bytes[..good])?;
+        if salvage.skipped > 0 {
+            tracing::warn!(
+                segment = number,
+                bytes = salvage.skipped,
+                "the journal ends in lines that were never finished; they are left out"
+            );
+        }
+        for (length, json) in salvage.lines {
+            let end = End {
+                segment: number,
+                length,
+            };
+            if end <= position {
+                shipper.recall(json, number)?;
+            } else {
+                shipper.replay(json, end)?;
+            }
+        }
+        shipper.write()?;
+        last = End {
+            segment: number,
+            length: good as u64,
+        };
+    }
+    Ok(last)
+}
+
+/// Puts an outcome into the journal for every open intent.
+fn interrupt(journal: &Journal, shipper: &Shipper, now: Timestamp) -> usize {
+    let mut open: Vec<_> = shipper.open().collect();
+    open.sort_unstable();
+    for (id, reserved) in &open {
+        let ending = Ending {
+            ended_at: now,
+            outcome: Outcome::Interrupted,
+            status: None,
+            code: None,
+            reason: None,
+            response_model: None,
+            usage_source: UsageSource::Interrupted,
+            usage: None,
+            cost: *reserved,
+            first_byte_us: None,
+        };
+        let entry = Written::Outcome {
+            id: *id,
+            ending: &ending,
+        };
+        journal.append_later(&entry, false);
+    }
+    open.len()
+}
