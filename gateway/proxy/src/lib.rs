@@ -1,16 +1,36 @@
-//! The gateway's HTTP side: from a client's bytes to an upstream's answer and back.
+//! The path of a call through the gateway. The modules stand in the order a call meets them.
 //!
-//! Modules stand in the order in which a request meets them.
+//! This is the only crate that names hyper or pingora types. The engine (`engine` to `guard`, and
+//! `collect` to `tracker`) moves bytes and knows nothing of tenants; the stages between them
+//! decide and know nothing of sockets.
 
 pub mod engine;
 pub mod listener;
+pub mod service;
+pub mod io;
+pub mod guard;
 
-pub mod body;
+pub mod gateway;
+pub mod live;
+pub mod exchange;
+mod admit;
+pub mod authenticate;
+mod route;
+mod authorize;
+mod bind;
+mod ask;
+mod reserve;
+mod unseal;
+mod forward;
+mod meter;
+mod settle;
+mod record;
+mod respond;
+pub mod metrics;
+
 pub mod collect;
 pub mod dial;
-pub mod guard;
-pub mod io;
 pub mod pool;
+pub mod body;
 pub mod relay;
-pub mod service;
 pub mod tracker;

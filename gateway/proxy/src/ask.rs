@@ -1,0 +1,101 @@
+//! The body -> what is asked of a model, and whether the tenant may use that model.
+//!
+//! Bodies of metered endpoints are read whole before they are judged; all others stream.
+
+use bytes::Bytes;
+use http::request::Parts;
+use hyper::body::Incoming;
+use tollgate_core::call::Ask;
+use tollgate_core::handle::mentions_handle;
+use tollgate_core::policy::Operation;
+use tollgate_core::refusal::Refusal;
+
+use crate::admit::Rejected;
+use crate::bind::BoundCall;
+use crate::body::{Collected, collect};
+use crate::gateway::Gateway;
+use crate::record::Draft;
+use crate::respond::Failure;
+
+/// What travels upstream as the body.
+pub(crate) enum Payload {
+    /// Read whole and judged.
+    Judged(Collected),
+    /// Not inspected; still in the caller's hands as [`Incoming`].
+    Streamed,
+}
+
+/// A call whose every word has been understood and allowed.
+pub(crate) struct Call {
+    pub(crate) bound: BoundCall,
+    pub(crate) ask: Option<Ask>,
+    pub(crate) payload: Payload,
+}
+
+pub(crate) async fn read_ask(
+    gw: &Gateway,
+    bound: BoundCall,
+    head: &Parts,
+    body: &mut Option<Incoming>,
+    draft: &mut Draft,
+) -> Result<Call, Rejected> {
+    let operation = bound.permit.route.endpoint.operation;
+    if !is_judged(operation) {
+        refuse_if_declared_too_long(head, gw.limits.streamed_body_bytes)?;
+        return Ok(Call { bound, ask: None, payload: Payload::Streamed });
+    }
+    let limit = gw.limits.inspected_body_bytes;
+    refuse_if_declared_too_long(head, limit)?;
+    if head.headers.contains_key(http::header::CONTENT_ENCODING) {
+        return Err(Refusal::Malformed {
+            code: "unsupported_content_encoding",
+            detail: "the body of this endpoint must not be compressed",
+        }
+        .into());
+    }
+    let incoming = body.take().ok_or(Failure::ClientGone)?;
+    let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
+        .await
+        .map_err(|error| Rejected::from_collect(error, limit))?;
+    let ask = Ask::parse(operation, collected.bytes())?;
+    draft.asks_for(&ask, mentions_handle(collected.bytes()));
+    let permit = &bound.permit;
+    let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
+    if !permit.tenant.allows_model(agent, provider, &permit.route.path, &ask.model) {
+        return Err(Refusal::ModelDenied(ask.model).into());
+    }
+    Ok(Call { bound, ask: Some(ask), payload: Payload::Judged(collected) })
+}
+
+/// Whether the body of an operation says what the call will cost.
+const fn is_judged(operation: Operation) -> bool {
+    match operation {
+        Operation::ChatCompletions
+        | Operation::Responses
+        | Operation::Embeddings
+        | Operation::Messages => true,
+        Operation::Free | Operation::Tool => false,
+    }
+}
+
+/// A declared length is believed when it is too large, so that nothing of it is read.
+fn refuse_if_declared_too_long(head: &Parts, limit_bytes: u64) -> Result<(), Refusal> {
+    let declared = head
+        .headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<u64>().ok());
+    match declared {
+        Some(length) if length > limit_bytes => Err(Refusal::BodyTooLarge { limit_bytes }),
+        _ => Ok(()),
+    }
+}
+
+impl Payload {
+    /// Replaces a judged body, keeping its claim on memory.
+    pub(crate) fn replace(&mut self, bytes: Bytes) {
+        if let Self::Judged(collected) = self {
+            collected.replace(bytes);
+        }
+    }
+}

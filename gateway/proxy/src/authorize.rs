@@ -1,0 +1,29 @@
+//! Caller + route -> permit: may this agent of this tenant call this endpoint at all?
+//!
+//! The model is judged later, once the body has been read.
+
+use std::sync::Arc;
+
+use tollgate_core::identity::Caller;
+use tollgate_core::policy::Tenant;
+use tollgate_core::refusal::Refusal;
+use tollgate_core::route::Route;
+
+use crate::authenticate::Identified;
+use crate::route::Routed;
+
+/// Proof that the caller may call the route.
+pub(crate) struct Permit {
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) route: Route,
+}
+
+pub(crate) fn authorize(identified: Identified, routed: Routed) -> Result<Permit, Refusal> {
+    let Identified { caller, tenant } = identified;
+    let route = routed.route;
+    if tenant.grant(&caller.agent, &route.provider.name, &route.path).is_none() {
+        return Err(Refusal::NotAllowed { what: "provider" });
+    }
+    Ok(Permit { caller, tenant, route })
+}

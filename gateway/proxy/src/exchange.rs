@@ -1,0 +1,149 @@
+//! One call from head to settlement, as one function: admit, forward, relay and meter.
+//!
+//! The function finishes even if the client leaves: the service detaches it, the relay drains the
+//! upstream within bounds, and the settlement closes on every path.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tollgate_core::call::ask_for_usage;
+use tollgate_core::identity::Caller;
+use tollgate_core::ids::RecordId;
+use tollgate_core::policy::Dialect;
+use tollgate_core::usage::Meter;
+
+use crate::admit::admit;
+use crate::ask::Payload;
+use crate::body::{AnswerBody, RequestBody, linger};
+use crate::forward::{incoming_head, is_event_stream, is_plain};
+use crate::gateway::Gateway;
+use crate::live::Snapshot;
+use crate::meter::MeterTap;
+use crate::pool::UpstreamAnswer;
+use crate::record::{Draft, keep_rejected};
+use crate::respond::{Failure, Verdict, id_value, respond};
+use crate::service::{ConnInfo, Handler};
+use crate::settle::{Settlement, Tariff};
+use crate::unseal::Admitted;
+
+impl Handler for Gateway {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: ConnInfo,
+    ) -> Response<AnswerBody> {
+        let now = (self.clock)();
+        let live = self.live.snapshot();
+        let (head, body) = request.into_parts();
+        let mut body = Some(body);
+        let id = RecordId::new(uuid::Uuid::now_v7());
+        let mut draft = Draft::open(id, now, &head, peer.client);
+        let rejected = match admit(&self, &live, &head, &mut body, &mut draft, now).await {
+            Ok(admitted) => match forward(&self, admitted, body.take(), &draft).await {
+                Ok(response) => return response,
+                Err(failure) => {
+                    self.metrics.rejected(failure.code());
+                    return respond(dialect(&live, head.uri.path()), &failure.into(), id, now);
+                }
+            },
+            Err(rejected) => rejected,
+        };
+        keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected));
+        if let Some(unread) = body {
+            linger(&self.tracker, &head.headers, unread);
+        }
+        respond(dialect(&live, head.uri.path()), &rejected, id, now)
+    }
+}
+
+/// The dialect of the gateway's own answers, which is known even for paths that lead nowhere.
+fn dialect(live: &Snapshot, path: &str) -> Dialect {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    first
+        .parse()
+        .ok()
+        .and_then(|name| live.policy.providers.get(&name))
+        .map_or(Dialect::Http, |provider| provider.dialect)
+}
+
+/// Sends an admitted call and hands its answer to the client. The intent is written, so from here
+/// on the settlement makes the record.
+async fn forward(
+    gw: &Arc<Gateway>,
+    admitted: Admitted,
+    unread: Option<Incoming>,
+    draft: &Draft,
+) -> Result<Response<AnswerBody>, Failure> {
+    let Admitted { provider, outgoing, mut payload, mut settlement, carries_secret } = admitted;
+    let withhold_usage_chunk = have_usage_reported(&mut payload, settlement.tariff());
+    let request = match outgoing.uri(&provider.upstream) {
+        Ok(uri) => Request::builder().method(outgoing.method).uri(uri),
+        Err(failure) => return Err(fail(settlement, failure, false)),
+    };
+    let body = match payload {
+        Payload::Judged(collected) => RequestBody::buffered(collected),
+        Payload::Streamed => RequestBody::streamed(unread, gw.limits.streamed_body_bytes),
+    };
+    let Ok(mut request) = request.body(body) else {
+        return Err(fail(settlement, Failure::CredentialInvalid, false));
+    };
+    *request.headers_mut() = outgoing.headers;
+    let answer = match gw.upstreams.send(&provider.upstream, request).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let sent = error.was_sent();
+            return Err(fail(settlement, Failure::Upstream(error), sent));
+        }
+    };
+    settlement.answered(answer.response.status().as_u16());
+    if carries_secret && !is_plain(answer.response.headers()) {
+        let failure = Failure::AnswerWithheld;
+        settlement.withhold(failure.code(), failure.status().as_u16());
+        return Err(failure);
+    }
+    let caller = draft.caller().map(Arc::clone).ok_or(Failure::ClientGone)?;
+    Ok(relay(gw, caller, answer, settlement, withhold_usage_chunk, id_value(draft.id)))
+}
+
+/// Asks the provider to report usage in a stream whose client did not. True if the chunk that
+/// carries it must be kept from the client.
+fn have_usage_reported(payload: &mut Payload, tariff: &Tariff) -> bool {
+    let Payload::Judged(collected) = payload else { return false };
+    let Some(ask) = tariff.ask() else { return false };
+    match ask_for_usage(collected.bytes(), ask) {
+        Some(spliced) => {
+            payload.replace(Bytes::from(spliced));
+            true
+        }
+        None => false,
+    }
+}
+
+fn relay(
+    gw: &Arc<Gateway>,
+    caller: Arc<Caller>,
+    answer: UpstreamAnswer,
+    settlement: Settlement,
+    withhold_usage_chunk: bool,
+    id: HeaderValue,
+) -> Response<AnswerBody> {
+    let (mut head, body) = answer.into_parts();
+    let streams = is_event_stream(&head.headers);
+    let withhold = withhold_usage_chunk && streams;
+    let success = head.status.is_success();
+    let meter = settlement
+        .tariff()
+        .ask()
+        .filter(|_| success)
+        .map(|ask| Meter::new(ask.operation, streams, withhold));
+    incoming_head(&mut head.headers, id, withhold);
+    let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
+    Response::from_parts(head, AnswerBody::relay(body, Box::new(tap), &gw.tracker))
+}
+
+fn fail(settlement: Settlement, failure: Failure, sent: bool) -> Failure {
+    settlement.fail(failure.code(), failure.status().as_u16(), sent);
+    failure
+}

@@ -1,0 +1,126 @@
+//! What leaves: the client's request less everything that was meant for the gateway, and what
+//! comes back: the upstream's answer less everything that was meant for one connection.
+//!
+//! Bytes of path, query and body are never decoded or printed anew.
+
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RANGE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use tollgate_core::handle::CLIENT_CREDENTIAL_HEADERS;
+use tollgate_core::identity::strip_token;
+use tollgate_core::policy::Upstream;
+use tollgate_core::route::{OVERRIDE_HEADERS, Route};
+
+use crate::record::REQUEST_ID;
+use crate::respond::Failure;
+
+/// Headers that concern one connection only (RFC 9110 section 7.6.1), besides those that
+/// `Connection` names.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A request head on its way to the upstream.
+pub(crate) struct Outgoing {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) headers: HeaderMap,
+}
+
+/// The client's head without the token, its own credentials, connection headers, and headers that
+/// make some servers treat the request as another one.
+pub(crate) fn outgoing(head: &Parts, route: &Route) -> Outgoing {
+    let mut headers = head.headers.clone();
+    strip_connection_headers(&mut headers);
+    for name in [HOST, CONTENT_LENGTH, EXPECT, RANGE] {
+        headers.remove(name);
+    }
+    for name in OVERRIDE_HEADERS.iter().chain(CLIENT_CREDENTIAL_HEADERS) {
+        headers.remove(*name);
+    }
+    // An answer that is compressed can neither be metered nor searched for an echoed secret.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let query = strip_token(&mut headers, head.uri.query());
+    Outgoing { method: head.method.clone(), path: route.path.clone(), query, headers }
+}
+
+impl Outgoing {
+    /// The absolute address, whose path and query are the client's bytes.
+    pub(crate) fn uri(&self, upstream: &Upstream) -> Result<Uri, Failure> {
+        let scheme = if upstream.tls { "https" } else { "http" };
+        let default_port = if upstream.tls { 443 } else { 80 };
+        let mut text = format!("{scheme}://{}", upstream.host);
+        if upstream.port != default_port {
+            text.push_str(&format!(":{}", upstream.port));
+        }
+        text.push_str(&upstream.base_path);
+        text.push_str(&self.path);
+        if let Some(query) = &self.query {
+            text.push('?');
+            text.push_str(query);
+        }
+        text.parse().map_err(|_invalid: http::uri::InvalidUri| Failure::CredentialInvalid)
+    }
+}
+
+/// Removes connection headers and those that `Connection` names.
+pub(crate) fn strip_connection_headers(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let nominated: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .collect();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The upstream's answer head as the client gets it.
+pub(crate) fn incoming_head(headers: &mut HeaderMap, id: HeaderValue, length_changes: bool) {
+    strip_connection_headers(headers);
+    if length_changes {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let spoofed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-tollgate-"))
+        .cloned()
+        .collect();
+    for name in spoofed {
+        headers.remove(name);
+    }
+    headers.insert(REQUEST_ID, id);
+}
+
+/// Whether an answer streams server-sent events.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Whether an answer can be read: not compressed, although identity was asked for.
+pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(http::header::CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}

@@ -1,0 +1,64 @@
+//! The gateway: everything a call needs, wired once at start and shared by all calls.
+
+use std::sync::Arc;
+
+use tollgate_core::budget::BudgetStore;
+use tollgate_core::rate::RateStore;
+use tollgate_core::record::RecordLog;
+use tollgate_core::registry::TokenRegistry;
+use tollgate_core::time::Timestamp;
+use tollgate_core::vault::Vault;
+
+use crate::body::MemoryBudget;
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::pool::Upstreams;
+use crate::service::Tracker;
+
+/// Where durable state lives.
+pub struct Stores {
+    /// Money.
+    pub budgets: Arc<dyn BudgetStore>,
+    /// Request rates.
+    pub rates: Arc<dyn RateStore>,
+    /// Live task tokens.
+    pub registry: Arc<dyn TokenRegistry>,
+    /// Records.
+    pub records: Arc<dyn RecordLog>,
+    /// Secrets.
+    pub vault: Arc<dyn Vault>,
+}
+
+/// Bounds on what one call may take.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    /// The longest body that is read whole before it is judged.
+    pub inspected_body_bytes: u64,
+    /// The longest body that is streamed through.
+    pub streamed_body_bytes: u64,
+    /// How long an inspected body may take to arrive.
+    pub body_deadline: std::time::Duration,
+}
+
+/// Source of the current time. One per process, so that tests can hold it still.
+pub type Clock = fn() -> Timestamp;
+
+/// Everything a call needs.
+pub struct Gateway {
+    /// Policy, prices and keys now in force.
+    pub live: Live,
+    /// Durable state.
+    pub stores: Stores,
+    /// Connections to providers.
+    pub upstreams: Upstreams,
+    /// Bounds on what one call may take.
+    pub limits: CallLimits,
+    /// How much memory all buffered bodies together may take.
+    pub memory: MemoryBudget,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Calls and drains in flight.
+    pub tracker: Tracker,
+    /// The time.
+    pub clock: Clock,
+}

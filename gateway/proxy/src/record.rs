@@ -1,0 +1,229 @@
+//! What is known about a call so far, and the record of one that never left.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+use tollgate_core::call::Ask;
+use tollgate_core::identity::Caller;
+use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId};
+use tollgate_core::money::PicoUsd;
+use tollgate_core::policy::Operation;
+use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject, UsageSource};
+use tollgate_core::route::Route;
+use tollgate_core::time::Timestamp;
+
+use crate::admit::Rejected;
+use crate::gateway::Gateway;
+use crate::respond::Verdict;
+use crate::settle::Tariff;
+
+/// Carries the record's id on every answer.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-request-id");
+
+/// Headers with which clients of other gateways name a tenant, an agent or a task. They decide
+/// nothing here; what they claim is kept as untrusted text.
+const CLAIM_HEADERS: [&str; 9] = [
+    "x-tenant-id",
+    "x-tenant",
+    "x-workspace-id",
+    "x-agent-id",
+    "x-task-id",
+    "x-user-id",
+    "openai-organization",
+    "baggage",
+    "forwarded",
+];
+
+/// The longest claim kept, in bytes.
+const CLAIM_BYTES: usize = 128;
+
+/// A record in the making. Stages fill in what they learn.
+pub(crate) struct Draft {
+    pub(crate) id: RecordId,
+    pub(crate) started_at: Timestamp,
+    client: SocketAddr,
+    method: String,
+    path: String,
+    caller: Option<Arc<Caller>>,
+    provider: Option<ProviderName>,
+    operation: Option<&'static str>,
+    request_model: Option<ModelName>,
+    upstream: Option<String>,
+    credential: Option<(HandleName, u32)>,
+    price_version: Option<String>,
+    reserved: Option<PicoUsd>,
+    elevated: bool,
+    untrusted: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Draft {
+    pub(crate) fn open(id: RecordId, now: Timestamp, head: &Parts, client: SocketAddr) -> Self {
+        Self {
+            id,
+            started_at: now,
+            client,
+            method: head.method.as_str().to_owned(),
+            path: head.uri.path().to_owned(),
+            caller: None,
+            provider: None,
+            operation: None,
+            request_model: None,
+            upstream: None,
+            credential: None,
+            price_version: None,
+            reserved: None,
+            elevated: false,
+            untrusted: claims(head),
+            notes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn belongs_to(&mut self, caller: Arc<Caller>) {
+        self.caller = Some(caller);
+    }
+
+    /// Whose call this is, once that is proven.
+    pub(crate) fn caller(&self) -> Option<&Arc<Caller>> {
+        self.caller.as_ref()
+    }
+
+    pub(crate) fn goes_to(&mut self, route: &Route) {
+        let upstream = &route.provider.upstream;
+        self.provider = Some(route.provider.name.clone());
+        self.operation = Some(operation_name(route.endpoint.operation));
+        self.upstream = Some(format!("{}:{}", upstream.host, upstream.port));
+        self.elevated = route.endpoint.elevated;
+    }
+
+    pub(crate) fn asks_for(&mut self, ask: &Ask, mentions_handle: bool) {
+        self.request_model = Some(ask.model.clone());
+        if mentions_handle {
+            self.notes.push("handle_inert".to_owned());
+        }
+    }
+
+    pub(crate) fn costs_at_most(&mut self, amount: PicoUsd, prices: &str, tariff: &Tariff) {
+        self.reserved = Some(amount);
+        match tariff {
+            Tariff::Metered { .. } => self.price_version = Some(prices.to_owned()),
+            Tariff::Unmetered { .. } => self.notes.push("model_not_priced".to_owned()),
+            Tariff::PerCall(_) | Tariff::Unpriced | Tariff::Free => {}
+        }
+    }
+
+    pub(crate) fn uses(&mut self, credential: &HandleName, version: u32) {
+        self.credential = Some((credential.clone(), version));
+    }
+
+    /// Everything known, as the record keeps it; `None` while the caller is unknown.
+    pub(crate) fn subject(&self) -> Option<Subject> {
+        let caller = self.caller.as_ref()?;
+        Some(Subject {
+            id: self.id,
+            started_at: self.started_at,
+            tenant: caller.tenant.clone(),
+            agent: caller.agent.clone(),
+            task: caller.task.clone(),
+            token: caller.token.clone(),
+            provider: self.provider.clone(),
+            operation: self.operation.map(str::to_owned),
+            request_model: self.request_model.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            upstream: self.upstream.clone(),
+            credential: self.credential.as_ref().map(|(name, _)| name.clone()),
+            credential_version: self.credential.as_ref().map(|(_, version)| *version),
+            price_version: self.price_version.clone(),
+            reserved: self.reserved,
+            elevated: self.elevated,
+            untrusted: self.untrusted.clone(),
+            notes: self.notes.clone(),
+        })
+    }
+}
+
+/// Keeps a call that ended before contact: in its tenant's partition, or, if nobody could be
+/// proven to have made it, in the gateway's own.
+pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, verdict: &Verdict) {
+    let now = (gw.clock)();
+    let (outcome, reason) = match rejected {
+        Rejected::Refused(refusal) => (Outcome::Refused, refusal.reason()),
+        Rejected::Failed(failure) => (Outcome::Failed, failure.code()),
+    };
+    gw.metrics.rejected(verdict.code);
+    let Some(subject) = draft.subject() else {
+        gw.stores.records.turn_away(&Stranger {
+            id: draft.id,
+            at: draft.started_at,
+            client: draft.client.ip().to_string(),
+            code: verdict.code.to_owned(),
+            reason: reason.to_owned(),
+            status: verdict.status.as_u16(),
+        });
+        return;
+    };
+    let ending = Ending {
+        ended_at: now,
+        outcome,
+        status: Some(verdict.status.as_u16()),
+        code: Some(verdict.code.to_owned()),
+        reason: Some(reason.to_owned()),
+        response_model: None,
+        usage_source: UsageSource::None,
+        usage: None,
+        cost: PicoUsd::ZERO,
+        first_byte_us: None,
+    };
+    log_ending(&subject, &ending);
+    gw.stores.records.refuse(&Record { subject, ending });
+}
+
+/// The one log line of a call.
+pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
+    tracing::info!(
+        request = %subject.id,
+        tenant = %subject.tenant,
+        agent = %subject.agent,
+        task = %subject.task,
+        provider = subject.provider.as_ref().map(ProviderName::as_str),
+        model = subject.request_model.as_ref().map(ModelName::as_str),
+        status = ending.status,
+        code = ending.code.as_deref(),
+        outcome = ?ending.outcome,
+        cost_usd = %ending.cost,
+        took_us = u64::try_from(ending.ended_at.since(subject.started_at).as_micros()).ok(),
+        "call ended"
+    );
+}
+
+/// The operation's name in the OpenTelemetry GenAI conventions.
+const fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::ChatCompletions | Operation::Responses | Operation::Messages => "chat",
+        Operation::Embeddings => "embeddings",
+        Operation::Free => "metadata",
+        Operation::Tool => "execute_tool",
+    }
+}
+
+fn claims(head: &Parts) -> Vec<String> {
+    let mut claims = Vec::new();
+    for name in CLAIM_HEADERS {
+        if let Some(value) = head.headers.get(name) {
+            claims.push(format!("{name}: {}", shorten(value)));
+        }
+    }
+    if let Some(query) = head.uri.query() {
+        let named = query.split('&').find(|pair| pair.starts_with("tenant="));
+        claims.extend(named.map(|pair| pair.chars().take(CLAIM_BYTES).collect()));
+    }
+    claims
+}
+
+fn shorten(value: &HeaderValue) -> String {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    text.chars().take(CLAIM_BYTES).collect()
+}

@@ -1,0 +1,136 @@
+//! Rate and money at the worst case, all or nothing -> a hold.
+//!
+//! The cap comes first and the rate second, because a rate token once taken cannot be given back
+//! while a hold can. A call refused by its rate gives its hold back at once; for that instant a
+//! concurrent call of the same tenant may find less room than there is, never more.
+
+use std::sync::Arc;
+
+use tollgate_core::budget::{Budget, BudgetKey, Reserved, Scope};
+use tollgate_core::identity::Caller;
+use tollgate_core::money::PicoUsd;
+use tollgate_core::policy::{Caps, Operation, Tenant};
+use tollgate_core::price::Rates;
+use tollgate_core::rate::{Paced, RateKey, RateLimit};
+use tollgate_core::refusal::Refusal;
+use tollgate_core::time::{Timestamp, Window};
+
+use crate::admit::Rejected;
+use crate::ask::Call;
+use crate::gateway::Gateway;
+use crate::live::Snapshot;
+use crate::record::Draft;
+use crate::respond::Failure;
+use crate::settle::{Settlement, Tariff};
+
+/// A call that can be afforded.
+pub(crate) struct Held {
+    pub(crate) call: Call,
+    pub(crate) settlement: Settlement,
+}
+
+pub(crate) async fn reserve(
+    gw: &Arc<Gateway>,
+    live: &Snapshot,
+    mut call: Call,
+    draft: &mut Draft,
+    now: Timestamp,
+) -> Result<Held, Rejected> {
+    let budgets = budgets(&call.bound.permit.caller, &call.bound.permit.tenant, now);
+    let capped = budgets.iter().any(|budget| budget.limit.is_some());
+    let tariff = tariff(live, &mut call, capped, now)?;
+    let default_output = call.bound.permit.tenant.default_max_output_tokens;
+    let amount = tariff.worst_case(default_output);
+    draft.costs_at_most(amount, live.prices.version(), &tariff);
+    let reserved = gw.stores.budgets.reserve(draft.id, &budgets, amount, now).await;
+    let hold = match reserved.map_err(Failure::Ledger)? {
+        Reserved::Held(hold) => hold,
+        Reserved::Exhausted { key, limit, balance } => {
+            let left = limit.saturating_sub(balance.settled).saturating_sub(balance.reserved);
+            let resets_at = key.window.resets_at();
+            return Err(if balance.settled >= limit {
+                Refusal::CapReached { key, limit, balance, resets_at }
+            } else {
+                let fitting_output_tokens = tariff.largest_output(left);
+                let asked = amount;
+                Refusal::ExceedsHeadroom {
+                    key,
+                    limit,
+                    balance,
+                    resets_at,
+                    asked,
+                    fitting_output_tokens,
+                }
+            }
+            .into());
+        }
+    };
+    let settlement = Settlement::open(Arc::clone(gw), hold, tariff);
+    pace(gw, &call.bound.permit.caller, &call.bound.permit.tenant)?;
+    Ok(Held { call, settlement })
+}
+
+/// What the call is charged by. An unpriced model is refused where a cap could not be kept.
+fn tariff(
+    live: &Snapshot,
+    call: &mut Call,
+    capped: bool,
+    now: Timestamp,
+) -> Result<Tariff, Refusal> {
+    let route = &call.bound.permit.route;
+    if let Some(price) = route.endpoint.price_per_call {
+        return Ok(Tariff::PerCall(price));
+    }
+    let Some(ask) = call.ask.take() else {
+        return Ok(match route.endpoint.operation {
+            Operation::Tool => Tariff::Unpriced,
+            _ => Tariff::Free,
+        });
+    };
+    let catalogue = route.provider.prices.as_deref();
+    let rates: Option<Rates> =
+        catalogue.and_then(|provider| live.prices.rates(provider, ask.model.as_str(), now));
+    match rates {
+        Some(rates) => Ok(Tariff::Metered { ask, rates: Box::new(rates) }),
+        None if capped => Err(Refusal::NotPriced { what: ask.model.to_string() }),
+        None => Ok(Tariff::Unmetered { ask }),
+    }
+}
+
+/// Every counter the call counts in. The tenant's own always count, so that a cap set later
+/// starts from what has been spent; an agent's and a task's only while they have a cap.
+fn budgets(caller: &Caller, tenant: &Tenant, now: Timestamp) -> Vec<Budget> {
+    let budget = |scope: Scope, window: Window, limit: Option<PicoUsd>| Budget {
+        key: BudgetKey { tenant: tenant.id.clone(), scope, window },
+        limit,
+    };
+    let (day, month) = (Window::day(now), Window::month(now));
+    let mut budgets = Vec::with_capacity(5);
+    budgets.push(budget(Scope::Tenant, day, tenant.caps.daily));
+    budgets.push(budget(Scope::Tenant, month, tenant.caps.monthly));
+    if let Some(Caps { daily, monthly }) = tenant.agents.get(&caller.agent).map(|agent| agent.caps)
+    {
+        let agent = || Scope::Agent(caller.agent.clone());
+        budgets.extend(daily.map(|limit| budget(agent(), day, Some(limit))));
+        budgets.extend(monthly.map(|limit| budget(agent(), month, Some(limit))));
+    }
+    let task = || Scope::Task(caller.task.clone());
+    budgets.extend(tenant.task_cap.map(|limit| budget(task(), Window::Total, Some(limit))));
+    budgets
+}
+
+fn pace(gw: &Gateway, caller: &Caller, tenant: &Tenant) -> Result<(), Refusal> {
+    let take = |agent: bool, limit: Option<RateLimit>| -> Result<(), Refusal> {
+        let Some(limit) = limit else { return Ok(()) };
+        let key = RateKey {
+            tenant: tenant.id.clone(),
+            agent: agent.then(|| caller.agent.clone()),
+        };
+        match gw.stores.rates.take(&key, limit) {
+            Paced::Go => Ok(()),
+            Paced::Wait(retry_after) => Err(Refusal::RateLimited { retry_after }),
+        }
+    };
+    take(true, tenant.agents.get(&caller.agent).and_then(|agent| agent.rate))?;
+    take(false, tenant.rate)
+}

@@ -1,0 +1,231 @@
+//! Hold + usage -> the actual cost, once, on every way a call can end.
+//!
+//! A [`Settlement`] that is dropped without being closed settles itself: before the intent was
+//! written it gives everything back; after it, it charges an estimate, since the provider may
+//! have produced something. It is never silently forgotten and never settled twice.
+
+use std::sync::Arc;
+
+use tollgate_core::budget::{Hold, StoreError};
+use tollgate_core::call::Ask;
+use tollgate_core::money::PicoUsd;
+use tollgate_core::price::Rates;
+use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
+use tollgate_core::usage::{Metered, Reading, Usage};
+
+use crate::gateway::Gateway;
+use crate::record::log_ending;
+
+/// What a call is charged by.
+pub(crate) enum Tariff {
+    /// Tokens at catalogue prices.
+    Metered {
+        /// What was asked.
+        ask: Ask,
+        /// At which prices.
+        rates: Box<Rates>,
+    },
+    /// Tokens are counted, but there is no price and no cap.
+    Unmetered {
+        /// What was asked.
+        ask: Ask,
+    },
+    /// A fixed price, due when the upstream answers with success.
+    PerCall(PicoUsd),
+    /// A tool call without a price.
+    Unpriced,
+    /// An endpoint that is known to cost nothing.
+    Free,
+}
+
+impl Tariff {
+    /// The most the call can cost.
+    pub(crate) fn worst_case(&self, default_max_output: u64) -> PicoUsd {
+        match self {
+            Self::Metered { ask, rates } => rates.worst_case(ask, default_max_output),
+            Self::PerCall(price) => *price,
+            Self::Unmetered { .. } | Self::Unpriced | Self::Free => PicoUsd::ZERO,
+        }
+    }
+
+    /// The largest output bound, in tokens, with which the call would fit into `left`.
+    pub(crate) fn largest_output(&self, left: PicoUsd) -> Option<u64> {
+        match self {
+            Self::Metered { ask, rates } => rates.largest_output_bound(ask, left),
+            _ => None,
+        }
+    }
+
+    /// What was asked, where the body says.
+    pub(crate) const fn ask(&self) -> Option<&Ask> {
+        match self {
+            Self::Metered { ask, .. } | Self::Unmetered { ask } => Some(ask),
+            Self::PerCall(_) | Self::Unpriced | Self::Free => None,
+        }
+    }
+
+    /// The price of a successful answer.
+    fn charge(&self, reading: &Reading) -> (PicoUsd, Option<Usage>, UsageSource) {
+        let Self::Metered { ask, rates } = self else {
+            let (usage, source) = match reading.metered {
+                Metered::Exact(usage) => (Some(usage), UsageSource::Exact),
+                Metered::Partial(usage) => (Some(usage), UsageSource::Estimated),
+                Metered::Unknown => (None, UsageSource::None),
+            };
+            let cost = if let Self::PerCall(price) = self { *price } else { PicoUsd::ZERO };
+            return (cost, usage, source);
+        };
+        if let Metered::Exact(usage) = reading.metered {
+            let cost = rates.exact(&usage, reading.service_tier.as_deref());
+            return (cost, Some(usage), UsageSource::Exact);
+        }
+        let (usage, cost) = rates.estimate(ask, &reading.metered, reading.output_bytes);
+        (cost, Some(usage), UsageSource::Estimated)
+    }
+}
+
+/// How far a call has come.
+enum Stage {
+    /// Money is held; nothing is written, nothing has left.
+    Held,
+    /// The intent is durable; bytes may have left.
+    Intended(Box<Subject>),
+    /// Settled.
+    Closed,
+}
+
+/// An open hold and what is needed to settle it.
+pub(crate) struct Settlement {
+    gw: Arc<Gateway>,
+    hold: Hold,
+    tariff: Tariff,
+    stage: Stage,
+    status: Option<u16>,
+    code: Option<&'static str>,
+    first_byte_us: Option<u64>,
+}
+
+impl Settlement {
+    pub(crate) fn open(gw: Arc<Gateway>, hold: Hold, tariff: Tariff) -> Self {
+        Self {
+            gw,
+            hold,
+            tariff,
+            stage: Stage::Held,
+            status: None,
+            code: None,
+            first_byte_us: None,
+        }
+    }
+
+    pub(crate) const fn tariff(&self) -> &Tariff {
+        &self.tariff
+    }
+
+    /// Makes the intent durable: from here on the call has a record, come what may.
+    pub(crate) async fn intend(&mut self, subject: Subject) -> Result<(), StoreError> {
+        let intent = Intent { subject, hold: self.hold.clone() };
+        self.gw.stores.records.intend(&intent).await?;
+        self.stage = Stage::Intended(Box::new(intent.subject));
+        Ok(())
+    }
+
+    /// The upstream has answered with this status.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+        if let Stage::Intended(subject) = &self.stage {
+            let waited = (self.gw.clock)().since(subject.started_at).as_micros();
+            self.first_byte_us = u64::try_from(waited).ok();
+        }
+    }
+
+    /// Ends a call whose answer was good but is kept from the client: billed all the same.
+    pub(crate) fn withhold(mut self, code: &'static str, status: u16) {
+        self.code = Some(code);
+        let (cost, usage, usage_source) = self.tariff.charge(&Reading::none());
+        let ending = Ending {
+            status: Some(status),
+            usage_source,
+            usage,
+            cost,
+            ..self.ending(Outcome::UpstreamFailed)
+        };
+        self.finish(&ending);
+    }
+
+    /// Ends the call at what its usage costs. An answer that is not a success is not billed.
+    pub(crate) fn close(mut self, outcome: Outcome, reading: &Reading) {
+        let billed = self.status.is_none_or(|status| status < 400);
+        let (cost, usage, source) = if billed {
+            self.tariff.charge(reading)
+        } else {
+            (PicoUsd::ZERO, None, UsageSource::None)
+        };
+        let ending = Ending {
+            usage_source: source,
+            usage,
+            cost,
+            response_model: reading.response_model.clone(),
+            ..self.ending(outcome)
+        };
+        self.finish(&ending);
+    }
+
+    /// Ends a call whose upstream never answered. If nothing was sent, nothing can be billed;
+    /// otherwise it is charged an estimate.
+    pub(crate) fn fail(mut self, code: &'static str, status: u16, sent: bool) {
+        let (cost, usage, source) = if sent {
+            self.tariff.charge(&Reading::none())
+        } else {
+            (PicoUsd::ZERO, None, UsageSource::None)
+        };
+        self.code = Some(code);
+        let ending = Ending {
+            status: Some(status),
+            usage_source: source,
+            usage,
+            cost,
+            ..self.ending(Outcome::UpstreamFailed)
+        };
+        self.finish(&ending);
+    }
+
+    fn ending(&self, outcome: Outcome) -> Ending {
+        Ending {
+            ended_at: (self.gw.clock)(),
+            outcome,
+            status: self.status,
+            code: self.code.map(str::to_owned),
+            reason: None,
+            response_model: None,
+            usage_source: UsageSource::None,
+            usage: None,
+            cost: PicoUsd::ZERO,
+            first_byte_us: self.first_byte_us,
+        }
+    }
+
+    fn finish(&mut self, ending: &Ending) {
+        self.gw.stores.budgets.settle(&self.hold, ending.cost);
+        self.gw.stores.records.conclude(self.hold.id, ending);
+        self.gw.metrics.settled(ending);
+        if let Stage::Intended(subject) = std::mem::replace(&mut self.stage, Stage::Closed) {
+            log_ending(&subject, ending);
+        }
+    }
+}
+
+impl Drop for Settlement {
+    fn drop(&mut self) {
+        match &self.stage {
+            Stage::Closed => {}
+            Stage::Held => self.gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO),
+            Stage::Intended(_) => {
+                let (cost, usage, usage_source) = self.tariff.charge(&Reading::none());
+                let ending =
+                    Ending { cost, usage, usage_source, ..self.ending(Outcome::Interrupted) };
+                self.finish(&ending);
+            }
+        }
+    }
+}

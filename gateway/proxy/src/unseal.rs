@@ -1,0 +1,56 @@
+//! The secret itself, last of all; then the intent, durable before anything leaves.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use tollgate_core::policy::Provider;
+
+use crate::admit::Rejected;
+use crate::ask::{Call, Payload};
+use crate::forward::{Outgoing, outgoing};
+use crate::gateway::Gateway;
+use crate::record::Draft;
+use crate::reserve::Held;
+use crate::respond::Failure;
+use crate::settle::Settlement;
+
+/// A call that may leave: allowed, affordable, written down, and carrying its one credential.
+pub(crate) struct Admitted {
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) payload: Payload,
+    pub(crate) settlement: Settlement,
+    /// Whether an answer could echo a secret.
+    pub(crate) carries_secret: bool,
+}
+
+pub(crate) async fn unseal(
+    gw: &Gateway,
+    held: Held,
+    head: &Parts,
+    draft: &mut Draft,
+) -> Result<Admitted, Rejected> {
+    let Held { call, mut settlement } = held;
+    let Call { bound, payload, .. } = call;
+    let permit = bound.permit;
+    let mut outgoing = outgoing(head, &permit.route);
+    let credential = bound.bound.credential().cloned();
+    if let Some(credential) = &credential {
+        let fetched = gw.stores.vault.fetch(&permit.tenant.id, &credential.name).await;
+        let fetched = fetched.map_err(Failure::Credential)?;
+        bound
+            .bound
+            .inject(&mut outgoing.headers, &mut outgoing.query, &fetched.secret)
+            .map_err(|_invalid| Failure::CredentialInvalid)?;
+        draft.uses(&credential.name, fetched.version);
+    }
+    let subject = draft.subject().ok_or(Failure::ClientGone)?;
+    settlement.intend(subject).await.map_err(Failure::Ledger)?;
+    Ok(Admitted {
+        provider: Arc::clone(&permit.route.provider),
+        outgoing,
+        payload,
+        settlement,
+        carries_secret: credential.is_some(),
+    })
+}
