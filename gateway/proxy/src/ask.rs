@@ -26,19 +26,19 @@ pub(crate) enum Payload {
 }
 
 /// A call whose every word has been understood and allowed.
-pub(crate) struct Call {
-    pub(crate) bound: BoundCall,
+pub(crate) struct Call<'r> {
+    pub(crate) bound: BoundCall<'r>,
     pub(crate) ask: Option<Ask>,
     pub(crate) payload: Payload,
 }
 
-pub(crate) async fn read_ask(
+pub(crate) async fn read_ask<'r>(
     gw: &Gateway,
-    bound: BoundCall,
+    bound: BoundCall<'r>,
     head: &Parts,
     body: &mut Option<Incoming>,
     draft: &mut Draft,
-) -> Result<Call, Rejected> {
+) -> Result<Call<'r>, Rejected> {
     let operation = bound.permit.route.endpoint.operation;
     if !is_judged(operation) {
         refuse_if_declared_too_long(head, gw.limits.streamed_body_bytes)?;
@@ -61,7 +61,7 @@ pub(crate) async fn read_ask(
     draft.asks_for(&ask, mentions_handle(collected.bytes()));
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
-    if !permit.tenant.allows_model(agent, provider, &permit.route.path, &ask.model) {
+    if !permit.tenant.allows_model(agent, provider, permit.route.path, &ask.model) {
         return Err(Refusal::ModelDenied(ask.model).into());
     }
     Ok(Call { bound, ask: Some(ask), payload: Payload::Judged(collected) })

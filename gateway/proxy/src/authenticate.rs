@@ -41,10 +41,7 @@ impl Keys {
     fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenFault> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(caller) = self.verified.get(&digest) {
-            if caller.expires_at <= now {
-                self.verified.remove(&digest);
-                return Err(TokenFault::Expired);
-            }
+            caller.check_expiry(now)?;
             return Ok(caller);
         }
         let caller = Arc::new(verify(token, &self.set, now)?);

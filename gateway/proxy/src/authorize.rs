@@ -13,16 +13,16 @@ use crate::authenticate::Identified;
 use crate::route::Routed;
 
 /// Proof that the caller may call the route.
-pub(crate) struct Permit {
+pub(crate) struct Permit<'r> {
     pub(crate) caller: Arc<Caller>,
     pub(crate) tenant: Arc<Tenant>,
-    pub(crate) route: Route,
+    pub(crate) route: Route<'r>,
 }
 
-pub(crate) fn authorize(identified: Identified, routed: Routed) -> Result<Permit, Refusal> {
+pub(crate) fn authorize(identified: Identified, routed: Routed<'_>) -> Result<Permit<'_>, Refusal> {
     let Identified { caller, tenant } = identified;
     let route = routed.route;
-    if tenant.grant(&caller.agent, &route.provider.name, &route.path).is_none() {
+    if tenant.grant(&caller.agent, &route.provider.name, route.path).is_none() {
         return Err(Refusal::NotAllowed { what: "provider" });
     }
     Ok(Permit { caller, tenant, route })

@@ -9,8 +9,6 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use tollgate_core::handle::CLIENT_CREDENTIAL_HEADERS;
-use tollgate_core::identity::strip_token;
 use tollgate_core::policy::Upstream;
 use tollgate_core::route::{OVERRIDE_HEADERS, Route};
 
@@ -38,21 +36,25 @@ pub(crate) struct Outgoing {
     pub(crate) headers: HeaderMap,
 }
 
-/// The client's head without the token, its own credentials, connection headers, and headers that
-/// make some servers treat the request as another one.
-pub(crate) fn outgoing(head: &Parts, route: &Route) -> Outgoing {
+/// The client's head without connection headers and headers that make some servers treat the
+/// request as another one. Token and credentials go when the call's own credential is put in.
+pub(crate) fn outgoing(head: &Parts, route: &Route<'_>) -> Outgoing {
     let mut headers = head.headers.clone();
     strip_connection_headers(&mut headers);
     for name in [HOST, CONTENT_LENGTH, EXPECT, RANGE] {
         headers.remove(name);
     }
-    for name in OVERRIDE_HEADERS.iter().chain(CLIENT_CREDENTIAL_HEADERS) {
-        headers.remove(*name);
+    for name in OVERRIDE_HEADERS {
+        headers.remove(name);
     }
     // An answer that is compressed can neither be metered nor searched for an echoed secret.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let query = strip_token(&mut headers, head.uri.query());
-    Outgoing { method: head.method.clone(), path: route.path.clone(), query, headers }
+    Outgoing {
+        method: head.method.clone(),
+        path: route.path.to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        headers,
+    }
 }
 
 impl Outgoing {

@@ -90,7 +90,7 @@ impl Draft {
         self.caller.as_ref()
     }
 
-    pub(crate) fn goes_to(&mut self, route: &Route) {
+    pub(crate) fn goes_to(&mut self, route: &Route<'_>) {
         let upstream = &route.provider.upstream;
         self.provider = Some(route.provider.name.clone());
         self.operation = Some(operation_name(route.endpoint.operation));

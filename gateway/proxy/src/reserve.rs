@@ -24,18 +24,18 @@ use crate::respond::Failure;
 use crate::settle::{Settlement, Tariff};
 
 /// A call that can be afforded.
-pub(crate) struct Held {
-    pub(crate) call: Call,
+pub(crate) struct Held<'r> {
+    pub(crate) call: Call<'r>,
     pub(crate) settlement: Settlement,
 }
 
-pub(crate) async fn reserve(
+pub(crate) async fn reserve<'r>(
     gw: &Arc<Gateway>,
     live: &Snapshot,
-    mut call: Call,
+    mut call: Call<'r>,
     draft: &mut Draft,
     now: Timestamp,
-) -> Result<Held, Rejected> {
+) -> Result<Held<'r>, Rejected> {
     let budgets = budgets(&call.bound.permit.caller, &call.bound.permit.tenant, now);
     let capped = budgets.iter().any(|budget| budget.limit.is_some());
     let tariff = tariff(live, &mut call, capped, now)?;
@@ -73,7 +73,7 @@ pub(crate) async fn reserve(
 /// What the call is charged by. An unpriced model is refused where a cap could not be kept.
 fn tariff(
     live: &Snapshot,
-    call: &mut Call,
+    call: &mut Call<'_>,
     capped: bool,
     now: Timestamp,
 ) -> Result<Tariff, Refusal> {

@@ -26,7 +26,7 @@ pub(crate) struct Admitted {
 
 pub(crate) async fn unseal(
     gw: &Gateway,
-    held: Held,
+    held: Held<'_>,
     head: &Parts,
     draft: &mut Draft,
 ) -> Result<Admitted, Rejected> {
@@ -43,6 +43,8 @@ pub(crate) async fn unseal(
             .inject(&mut outgoing.headers, &mut outgoing.query, &fetched.secret)
             .map_err(|_invalid| Failure::CredentialInvalid)?;
         draft.uses(&credential.name, fetched.version);
+    } else {
+        bound.bound.strip(&mut outgoing.headers, &mut outgoing.query);
     }
     let subject = draft.subject().ok_or(Failure::ClientGone)?;
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
