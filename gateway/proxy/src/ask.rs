@@ -2,7 +2,6 @@
 //!
 //! Bodies of metered endpoints are read whole before they are judged; all others stream.
 
-use bytes::Bytes;
 use http::request::Parts;
 use hyper::body::Incoming;
 use tollgate_core::call::Ask;
@@ -12,7 +11,7 @@ use tollgate_core::refusal::Refusal;
 
 use crate::admit::Rejected;
 use crate::bind::BoundCall;
-use crate::body::{Collected, collect};
+use crate::collect::{Collected, collect};
 use crate::gateway::Gateway;
 use crate::record::Draft;
 use crate::respond::Failure;
@@ -57,8 +56,8 @@ pub(crate) async fn read_ask<'r>(
     let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
         .await
         .map_err(|error| Rejected::from_collect(error, limit))?;
-    let ask = Ask::parse(operation, collected.bytes())?;
-    draft.asks_for(&ask, mentions_handle(collected.bytes()));
+    let ask = Ask::parse(operation, &collected.bytes)?;
+    draft.asks_for(&ask, mentions_handle(&collected.bytes));
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
     if !permit.tenant.allows_model(agent, provider, permit.route.path, &ask.model) {
@@ -88,14 +87,5 @@ fn refuse_if_declared_too_long(head: &Parts, limit_bytes: u64) -> Result<(), Ref
     match declared {
         Some(length) if length > limit_bytes => Err(Refusal::BodyTooLarge { limit_bytes }),
         _ => Ok(()),
-    }
-}
-
-impl Payload {
-    /// Replaces a judged body, keeping its claim on memory.
-    pub(crate) fn replace(&mut self, bytes: Bytes) {
-        if let Self::Judged(collected) = self {
-            collected.replace(bytes);
-        }
     }
 }

@@ -16,13 +16,15 @@ use tollgate_core::usage::Meter;
 
 use crate::admit::admit;
 use crate::ask::Payload;
-use crate::body::{AnswerBody, RequestBody, linger};
+use crate::body::{AnswerBody, RequestBody};
+use crate::collect::linger;
 use crate::forward::{incoming_head, is_event_stream, is_plain};
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
 use crate::meter::MeterTap;
 use crate::pool::UpstreamAnswer;
 use crate::record::{Draft, keep_rejected};
+use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
 use crate::service::{ConnInfo, Handler};
 use crate::settle::{Settlement, Tariff};
@@ -76,27 +78,29 @@ async fn forward(
     unread: Option<Incoming>,
     draft: &Draft,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let Admitted { provider, outgoing, mut payload, mut settlement, carries_secret } = admitted;
-    let withhold_usage_chunk = have_usage_reported(&mut payload, settlement.tariff());
-    let request = match outgoing.uri(&provider.upstream) {
-        Ok(uri) => Request::builder().method(outgoing.method).uri(uri),
+    let Admitted { provider, outgoing, payload, mut settlement, carries_secret } = admitted;
+    let (body, usage_was_asked_for, memory) = match payload {
+        Payload::Judged(collected) => {
+            let (bytes, share) = collected.into_parts();
+            let spliced = settlement.tariff().ask().and_then(|ask| ask_for_usage(&bytes, ask));
+            let asked_for = spliced.is_some();
+            let bytes = spliced.map_or(bytes, Bytes::from);
+            (RequestBody::buffered(bytes), asked_for, Some(share))
+        }
+        Payload::Streamed => (upload(gw, unread), false, None),
+    };
+    let request = match outgoing.request(&provider.upstream, body) {
+        Ok(request) => request,
         Err(failure) => return Err(fail(settlement, failure, false)),
     };
-    let body = match payload {
-        Payload::Judged(collected) => RequestBody::buffered(collected),
-        Payload::Streamed => RequestBody::streamed(unread, gw.limits.streamed_body_bytes),
-    };
-    let Ok(mut request) = request.body(body) else {
-        return Err(fail(settlement, Failure::CredentialInvalid, false));
-    };
-    *request.headers_mut() = outgoing.headers;
     let answer = match gw.upstreams.send(&provider.upstream, request).await {
         Ok(answer) => answer,
         Err(error) => {
-            let sent = error.was_sent();
+            let sent = error.may_have_been_sent();
             return Err(fail(settlement, Failure::Upstream(error), sent));
         }
     };
+    drop(memory);
     settlement.answered(answer.response.status().as_u16());
     if carries_secret && !is_plain(answer.response.headers()) {
         let failure = Failure::AnswerWithheld;
@@ -104,21 +108,14 @@ async fn forward(
         return Err(failure);
     }
     let caller = draft.caller().map(Arc::clone).ok_or(Failure::ClientGone)?;
-    Ok(relay(gw, caller, answer, settlement, withhold_usage_chunk, id_value(draft.id)))
+    Ok(relay(gw, caller, answer, settlement, usage_was_asked_for, id_value(draft.id)))
 }
 
-/// Asks the provider to report usage in a stream whose client did not. True if the chunk that
-/// carries it must be kept from the client.
-fn have_usage_reported(payload: &mut Payload, tariff: &Tariff) -> bool {
-    let Payload::Judged(collected) = payload else { return false };
-    let Some(ask) = tariff.ask() else { return false };
-    match ask_for_usage(collected.bytes(), ask) {
-        Some(spliced) => {
-            payload.replace(Bytes::from(spliced));
-            true
-        }
-        None => false,
-    }
+fn upload(gw: &Gateway, unread: Option<Incoming>) -> RequestBody {
+    unread.map_or(RequestBody::Empty, |incoming| {
+        let limits = &gw.limits;
+        RequestBody::streamed(incoming, limits.streamed_body_bytes, limits.upload_idle)
+    })
 }
 
 fn relay(
@@ -126,12 +123,12 @@ fn relay(
     caller: Arc<Caller>,
     answer: UpstreamAnswer,
     settlement: Settlement,
-    withhold_usage_chunk: bool,
+    usage_was_asked_for: bool,
     id: HeaderValue,
 ) -> Response<AnswerBody> {
-    let (mut head, body) = answer.into_parts();
+    let (mut head, incoming) = answer.response.into_parts();
     let streams = is_event_stream(&head.headers);
-    let withhold = withhold_usage_chunk && streams;
+    let withhold = usage_was_asked_for && streams;
     let success = head.status.is_success();
     let meter = settlement
         .tariff()
@@ -140,7 +137,8 @@ fn relay(
         .map(|ask| Meter::new(ask.operation, streams, withhold));
     incoming_head(&mut head.headers, id, withhold);
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
-    Response::from_parts(head, AnswerBody::relay(body, Box::new(tap), &gw.tracker))
+    let relay = Relay::new(incoming, answer.lease, Box::new(tap), gw.tracker.clone(), &gw.engine);
+    Response::from_parts(head, AnswerBody::Relay(Box::new(relay)))
 }
 
 fn fail(settlement: Settlement, failure: Failure, sent: bool) -> Failure {

@@ -8,10 +8,11 @@ use http::header::{
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use tollgate_core::policy::Upstream;
 use tollgate_core::route::{OVERRIDE_HEADERS, Route};
 
+use crate::body::RequestBody;
 use crate::record::REQUEST_ID;
 use crate::respond::Failure;
 
@@ -58,21 +59,23 @@ pub(crate) fn outgoing(head: &Parts, route: &Route<'_>) -> Outgoing {
 }
 
 impl Outgoing {
-    /// The absolute address, whose path and query are the client's bytes.
-    pub(crate) fn uri(&self, upstream: &Upstream) -> Result<Uri, Failure> {
-        let scheme = if upstream.tls { "https" } else { "http" };
-        let default_port = if upstream.tls { 443 } else { 80 };
-        let mut text = format!("{scheme}://{}", upstream.host);
-        if upstream.port != default_port {
-            text.push_str(&format!(":{}", upstream.port));
-        }
-        text.push_str(&upstream.base_path);
-        text.push_str(&self.path);
+    /// The request, whose path and query are the client's bytes behind the upstream's base path.
+    pub(crate) fn request(
+        self,
+        upstream: &Upstream,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, Failure> {
+        let mut target = format!("{}{}", upstream.base_path, self.path);
         if let Some(query) = &self.query {
-            text.push('?');
-            text.push_str(query);
+            target.push('?');
+            target.push_str(query);
         }
-        text.parse().map_err(|_invalid: http::uri::InvalidUri| Failure::CredentialInvalid)
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() =
+            target.parse().map_err(|_invalid: http::uri::InvalidUri| Failure::CredentialInvalid)?;
+        *request.headers_mut() = self.headers;
+        Ok(request)
     }
 }
 

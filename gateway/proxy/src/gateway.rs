@@ -9,11 +9,12 @@ use tollgate_core::registry::TokenRegistry;
 use tollgate_core::time::Timestamp;
 use tollgate_core::vault::Vault;
 
-use crate::body::MemoryBudget;
+use crate::collect::MemoryBudget;
+use crate::engine::EngineConfig;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::pool::Upstreams;
-use crate::service::Tracker;
+use crate::tracker::Tracker;
 
 /// Where durable state lives.
 pub struct Stores {
@@ -38,6 +39,8 @@ pub struct CallLimits {
     pub streamed_body_bytes: u64,
     /// How long an inspected body may take to arrive.
     pub body_deadline: std::time::Duration,
+    /// Time between two pieces of a streamed body.
+    pub upload_idle: std::time::Duration,
 }
 
 /// Source of the current time. One per process, so that tests can hold it still.
@@ -53,6 +56,8 @@ pub struct Gateway {
     pub upstreams: Upstreams,
     /// Bounds on what one call may take.
     pub limits: CallLimits,
+    /// Bounds of the connections on both legs.
+    pub engine: Arc<EngineConfig>,
     /// How much memory all buffered bodies together may take.
     pub memory: MemoryBudget,
     /// Counters.

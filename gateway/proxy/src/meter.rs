@@ -4,12 +4,12 @@ use bytes::Bytes;
 use tollgate_core::identity::Caller;
 use tollgate_core::record::Outcome;
 use tollgate_core::registry::Liveness;
-use tollgate_core::usage::{Meter, Reading};
+use tollgate_core::usage::{Meter, Reading, Relay};
 
 use std::sync::Arc;
 
-use crate::body::{RelayEnd, Tap, Tapped};
 use crate::gateway::Gateway;
+use crate::relay::{RelayEnd, Tap, Tapped};
 use crate::settle::Settlement;
 
 /// Meters one answer. Its end, whatever the reason, settles the call exactly once.
@@ -36,13 +36,16 @@ impl MeterTap {
 impl Tap for MeterTap {
     fn frame(&mut self, bytes: Bytes) -> Tapped {
         match &mut self.meter {
-            Some(meter) => Tapped::Pass(meter.feed(bytes)),
+            Some(meter) => match meter.feed(&bytes) {
+                Relay::Unchanged => Tapped::Pass(bytes),
+                Relay::Instead(others) => Tapped::Pass(Bytes::copy_from_slice(others)),
+            },
             None => Tapped::Pass(bytes),
         }
     }
 
     fn flush(&mut self) -> Option<Bytes> {
-        self.meter.as_mut().and_then(Meter::flush)
+        self.meter.as_mut().map(|meter| Bytes::from(meter.end()))
     }
 
     fn tick(&mut self) -> bool {
@@ -59,7 +62,7 @@ impl Tap for MeterTap {
             RelayEnd::Cut if self.revoked => Outcome::Revoked,
             RelayEnd::Cut | RelayEnd::UpstreamFailed | RelayEnd::Idle => Outcome::UpstreamFailed,
         };
-        let reading = self.meter.map(Meter::finish).unwrap_or_else(Reading::none);
+        let reading = self.meter.map(Meter::finish).unwrap_or_else(Reading::nothing);
         self.settlement.close(outcome, &reading);
     }
 }

@@ -13,8 +13,10 @@ use tollgate_core::time::Timestamp;
 use tollgate_core::vault::VaultError;
 
 use crate::admit::Rejected;
-use crate::body::{AnswerBody, CollectError};
-use crate::pool::UpstreamError;
+use crate::body::{AnswerBody, UploadFault};
+use crate::collect::CollectError;
+use crate::pool::{Stage, UpstreamError};
+
 use crate::record::REQUEST_ID;
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-tollgate-error");
@@ -47,8 +49,8 @@ pub(crate) enum Failure {
     #[error("the client left")]
     ClientGone,
     /// The upstream could not be reached or broke off before it answered.
-    #[error("{0}")]
-    Upstream(#[from] UpstreamError),
+    #[error("there is no answer from the upstream")]
+    Upstream(#[source] UpstreamError),
     /// The upstream's answer cannot be searched for secrets, so it is not relayed.
     #[error("the upstream's answer is compressed although identity was asked for; it is withheld")]
     AnswerWithheld,
@@ -67,7 +69,15 @@ impl Failure {
             Self::Overloaded => "overloaded",
             Self::BodyTimeout => "request_timeout",
             Self::ClientGone => "client_gone",
-            Self::Upstream(error) => error.code(),
+            Self::Upstream(error) => match error {
+                UpstreamError::Connect(_) => "upstream_unreachable",
+                UpstreamError::Tls(_) => "upstream_tls",
+                UpstreamError::Timeout { .. } => "upstream_timeout",
+                UpstreamError::Protocol { .. } => "upstream_failed",
+                UpstreamError::Upload(UploadFault::TooLarge) => "body_too_large",
+                UpstreamError::Upload(UploadFault::Stalled) => "request_timeout",
+                UpstreamError::Upload(UploadFault::ClientGone) => "client_gone",
+            },
             Self::AnswerWithheld => "answer_withheld",
         }
     }
@@ -82,9 +92,18 @@ impl Failure {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Credential(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientGone => StatusCode::BAD_REQUEST,
-            Self::Upstream(error) if error.is_timeout() => StatusCode::GATEWAY_TIMEOUT,
+            Self::BodyTimeout | Self::Upstream(UpstreamError::Upload(UploadFault::Stalled)) => {
+                StatusCode::REQUEST_TIMEOUT
+            }
+            Self::ClientGone | Self::Upstream(UpstreamError::Upload(UploadFault::ClientGone)) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Upstream(UpstreamError::Upload(UploadFault::TooLarge)) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::Upstream(UpstreamError::Timeout { stage: Stage::FirstByte }) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::Upstream(_) | Self::AnswerWithheld => StatusCode::BAD_GATEWAY,
         }
     }

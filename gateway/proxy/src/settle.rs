@@ -142,7 +142,7 @@ impl Settlement {
     /// Ends a call whose answer was good but is kept from the client: billed all the same.
     pub(crate) fn withhold(mut self, code: &'static str, status: u16) {
         self.code = Some(code);
-        let (cost, usage, usage_source) = self.tariff.charge(&Reading::none());
+        let (cost, usage, usage_source) = self.tariff.charge(&Reading::nothing());
         let ending = Ending {
             status: Some(status),
             usage_source,
@@ -175,7 +175,7 @@ impl Settlement {
     /// otherwise it is charged an estimate.
     pub(crate) fn fail(mut self, code: &'static str, status: u16, sent: bool) {
         let (cost, usage, source) = if sent {
-            self.tariff.charge(&Reading::none())
+            self.tariff.charge(&Reading::nothing())
         } else {
             (PicoUsd::ZERO, None, UsageSource::None)
         };
@@ -221,7 +221,7 @@ impl Drop for Settlement {
             Stage::Closed => {}
             Stage::Held => self.gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO),
             Stage::Intended(_) => {
-                let (cost, usage, usage_source) = self.tariff.charge(&Reading::none());
+                let (cost, usage, usage_source) = self.tariff.charge(&Reading::nothing());
                 let ending =
                     Ending { cost, usage, usage_source, ..self.ending(Outcome::Interrupted) };
                 self.finish(&ending);
