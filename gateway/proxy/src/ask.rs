@@ -52,7 +52,7 @@ pub(crate) async fn read_ask<'r>(
         }
         .into());
     }
-    let incoming = body.take().ok_or(Failure::ClientGone)?;
+    let incoming = body.as_mut().ok_or(Failure::ClientGone)?;
     let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
         .await
         .map_err(|error| Rejected::from_collect(error, limit))?;

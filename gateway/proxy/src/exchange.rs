@@ -27,7 +27,7 @@ use crate::record::{Draft, keep_rejected};
 use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
 use crate::service::{ConnInfo, Handler};
-use crate::settle::{Settlement, Tariff};
+use crate::settle::Settlement;
 use crate::unseal::Admitted;
 
 impl Handler for Gateway {
@@ -63,11 +63,7 @@ impl Handler for Gateway {
 /// The dialect of the gateway's own answers, which is known even for paths that lead nowhere.
 fn dialect(live: &Snapshot, path: &str) -> Dialect {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    first
-        .parse()
-        .ok()
-        .and_then(|name| live.policy.providers.get(&name))
-        .map_or(Dialect::Http, |provider| provider.dialect)
+    live.policy.providers.get(first).map_or(Dialect::Http, |provider| provider.dialect)
 }
 
 /// Sends an admitted call and hands its answer to the client. The intent is written, so from here

@@ -1,7 +1,9 @@
 //! Counters of the call path. No label ever takes a client's word: codes and outcomes are fixed
 //! sets.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 
 /// The proxy's metrics.
@@ -11,6 +13,7 @@ pub struct Metrics {
     usage: IntCounterVec,
     first_byte: Histogram,
     spend_nano_usd: IntCounter,
+    in_flight: IntGauge,
 }
 
 impl Metrics {
@@ -42,12 +45,22 @@ impl Metrics {
             "tollgate_spend_nano_usd_total",
             "Settled cost of all tenants, in 10^-9 US dollars, each call rounded down.",
         )?;
+        let in_flight = IntGauge::new(
+            "tollgate_calls_in_flight",
+            "Calls and drains under way when the metrics were read.",
+        )?;
+        registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(rejections.clone()))?;
         registry.register(Box::new(usage.clone()))?;
         registry.register(Box::new(first_byte.clone()))?;
         registry.register(Box::new(spend_nano_usd.clone()))?;
-        Ok(Self { calls, rejections, usage, first_byte, spend_nano_usd })
+        Ok(Self { calls, rejections, usage, first_byte, spend_nano_usd, in_flight })
+    }
+
+    /// Takes over what is under way now; called before the metrics are read.
+    pub fn set_in_flight(&self, count: usize) {
+        self.in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn rejected(&self, code: &str) {

@@ -76,7 +76,7 @@ impl Tariff {
             return (cost, usage, source);
         };
         if let Metered::Exact(usage) = reading.metered {
-            let cost = rates.exact(&usage, reading.service_tier.as_deref());
+            let cost = rates.exact(&usage, reading.terms.service_tier.as_deref());
             return (cost, Some(usage), UsageSource::Exact);
         }
         let (usage, cost) = rates.estimate(ask, &reading.metered, reading.output_bytes);
