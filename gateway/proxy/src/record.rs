@@ -108,8 +108,8 @@ impl Draft {
     pub(crate) fn costs_at_most(&mut self, amount: PicoUsd, prices: &str, tariff: &Tariff) {
         self.reserved = Some(amount);
         match tariff {
-            Tariff::Metered { .. } => self.price_version = Some(prices.to_owned()),
-            Tariff::Unmetered { .. } => self.notes.push("model_not_priced".to_owned()),
+            Tariff::Metered(_) => self.price_version = Some(prices.to_owned()),
+            Tariff::Unmetered(_) => self.notes.push("model_not_priced".to_owned()),
             Tariff::PerCall(_) | Tariff::Unpriced | Tariff::Free => {}
         }
     }

@@ -10,7 +10,6 @@ use tollgate_core::budget::{Budget, BudgetKey, Reserved, Scope};
 use tollgate_core::identity::Caller;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{Caps, Operation, Tenant};
-use tollgate_core::price::Rates;
 use tollgate_core::rate::{Paced, RateKey, RateLimit};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::{Timestamp, Window};
@@ -21,7 +20,7 @@ use crate::gateway::Gateway;
 use crate::live::Snapshot;
 use crate::record::Draft;
 use crate::respond::Failure;
-use crate::settle::{Settlement, Tariff};
+use crate::settle::{Metering, Settlement, Tariff};
 
 /// A call that can be afforded.
 pub(crate) struct Held<'r> {
@@ -39,8 +38,7 @@ pub(crate) async fn reserve<'r>(
     let budgets = budgets(&call.bound.permit.caller, &call.bound.permit.tenant, now);
     let capped = budgets.iter().any(|budget| budget.limit.is_some());
     let tariff = tariff(live, &mut call, capped, now)?;
-    let default_output = call.bound.permit.tenant.default_max_output_tokens;
-    let amount = tariff.worst_case(default_output);
+    let amount = tariff.worst_case();
     draft.costs_at_most(amount, live.prices.version(), &tariff);
     let reserved = gw.stores.budgets.reserve(draft.id, &budgets, amount, now).await;
     let hold = match reserved.map_err(Failure::Ledger)? {
@@ -88,12 +86,21 @@ fn tariff(
         });
     };
     let catalogue = route.provider.prices.as_deref();
-    let rates: Option<Rates> =
-        catalogue.and_then(|provider| live.prices.rates(provider, ask.model.as_str(), now));
-    match rates {
-        Some(rates) => Ok(Tariff::Metered { ask, rates: Box::new(rates) }),
+    let priced = catalogue.and_then(|provider| {
+        let rates = live.prices.rates(provider, ask.model.as_str(), now)?;
+        Some((provider.to_owned(), rates))
+    });
+    match priced {
+        Some((catalogue, rates)) => Ok(Tariff::Metered(Box::new(Metering {
+            ask,
+            rates,
+            prices: Arc::clone(&live.prices),
+            catalogue,
+            at: now,
+            default_max_output: call.bound.permit.tenant.default_max_output_tokens,
+        }))),
         None if capped => Err(Refusal::NotPriced { what: ask.model.to_string() }),
-        None => Ok(Tariff::Unmetered { ask }),
+        None => Ok(Tariff::Unmetered(Box::new(ask))),
     }
 }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::Ask;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::price::Rates;
+use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
+use tollgate_core::time::Timestamp;
 use tollgate_core::usage::{Metered, Reading, Usage};
 
 use crate::gateway::Gateway;
@@ -19,17 +20,9 @@ use crate::record::log_ending;
 /// What a call is charged by.
 pub(crate) enum Tariff {
     /// Tokens at catalogue prices.
-    Metered {
-        /// What was asked.
-        ask: Ask,
-        /// At which prices.
-        rates: Box<Rates>,
-    },
+    Metered(Box<Metering>),
     /// Tokens are counted, but there is no price and no cap.
-    Unmetered {
-        /// What was asked.
-        ask: Ask,
-    },
+    Unmetered(Box<Ask>),
     /// A fixed price, due when the upstream answers with success.
     PerCall(PicoUsd),
     /// A tool call without a price.
@@ -38,49 +31,78 @@ pub(crate) enum Tariff {
     Free,
 }
 
+/// What pricing a model call takes, before it and after it.
+pub(crate) struct Metering {
+    pub(crate) ask: Ask,
+    pub(crate) rates: Rates,
+    pub(crate) prices: Arc<PriceBook>,
+    /// The provider's name in the catalogue.
+    pub(crate) catalogue: String,
+    /// When the call was priced; prices depend on date and time of day.
+    pub(crate) at: Timestamp,
+    pub(crate) default_max_output: u64,
+}
+
+/// The price of an answer and what it rests on.
+type Charge = (PicoUsd, Option<Usage>, UsageSource);
+
 impl Tariff {
     /// The most the call can cost.
-    pub(crate) fn worst_case(&self, default_max_output: u64) -> PicoUsd {
+    pub(crate) fn worst_case(&self) -> PicoUsd {
         match self {
-            Self::Metered { ask, rates } => rates.worst_case(ask, default_max_output),
+            Self::Metered(call) => call.rates.worst_case(&call.ask, call.default_max_output),
             Self::PerCall(price) => *price,
-            Self::Unmetered { .. } | Self::Unpriced | Self::Free => PicoUsd::ZERO,
+            Self::Unmetered(_) | Self::Unpriced | Self::Free => PicoUsd::ZERO,
         }
     }
 
     /// The largest output bound, in tokens, with which the call would fit into `left`.
     pub(crate) fn largest_output(&self, left: PicoUsd) -> Option<u64> {
         match self {
-            Self::Metered { ask, rates } => rates.largest_output_bound(ask, left),
+            Self::Metered(call) => call.rates.largest_output_bound(&call.ask, left),
             _ => None,
         }
     }
 
     /// What was asked, where the body says.
-    pub(crate) const fn ask(&self) -> Option<&Ask> {
+    pub(crate) fn ask(&self) -> Option<&Ask> {
         match self {
-            Self::Metered { ask, .. } | Self::Unmetered { ask } => Some(ask),
+            Self::Metered(call) => Some(&call.ask),
+            Self::Unmetered(ask) => Some(ask),
             Self::PerCall(_) | Self::Unpriced | Self::Free => None,
         }
     }
 
     /// The price of a successful answer.
-    fn charge(&self, reading: &Reading) -> (PicoUsd, Option<Usage>, UsageSource) {
-        let Self::Metered { ask, rates } = self else {
-            let (usage, source) = match reading.metered {
-                Metered::Exact(usage) => (Some(usage), UsageSource::Exact),
-                Metered::Partial(usage) => (Some(usage), UsageSource::Estimated),
-                Metered::Unknown => (None, UsageSource::None),
-            };
-            let cost = if let Self::PerCall(price) = self { *price } else { PicoUsd::ZERO };
-            return (cost, usage, source);
-        };
-        if let Metered::Exact(usage) = reading.metered {
-            let cost = rates.exact(&usage, reading.terms.service_tier.as_deref());
-            return (cost, Some(usage), UsageSource::Exact);
+    fn charge(&self, reading: &Reading) -> Charge {
+        match self {
+            Self::Metered(call) => call.charge(reading),
+            Self::PerCall(price) => (*price, None, UsageSource::None),
+            Self::Unmetered(_) => {
+                let source = match reading.metered {
+                    Metered::Exact(_) => UsageSource::Exact,
+                    Metered::Partial(_) => UsageSource::Estimated,
+                    Metered::Unknown => UsageSource::None,
+                };
+                (PicoUsd::ZERO, reading.total(), source)
+            }
+            Self::Unpriced | Self::Free => (PicoUsd::ZERO, None, UsageSource::None),
         }
-        let (usage, cost) = rates.estimate(ask, &reading.metered, reading.output_bytes);
-        (cost, Some(usage), UsageSource::Estimated)
+    }
+}
+
+impl Metering {
+    fn charge(&self, reading: &Reading) -> Charge {
+        let Self { ask, prices, catalogue, at, default_max_output, .. } = self;
+        match prices.settle(catalogue, ask, reading, *at, *default_max_output) {
+            Some(settled) => (settled.cost, Some(settled.usage), settled.source),
+            // The call was priced before it was made, so this is out of reach; were it not, the
+            // worst case is what the hold stands for.
+            None => {
+                let worst = self.rates.worst_case(ask, *default_max_output);
+                (worst, reading.total(), UsageSource::Estimated)
+            }
+        }
     }
 }
 
