@@ -41,7 +41,11 @@ pub(crate) async fn read_ask<'r>(
     let operation = bound.permit.route.endpoint.operation;
     if !is_judged(operation) {
         refuse_if_declared_too_long(head, gw.limits.streamed_body_bytes)?;
-        return Ok(Call { bound, ask: None, payload: Payload::Streamed });
+        return Ok(Call {
+            bound,
+            ask: None,
+            payload: Payload::Streamed,
+        });
     }
     let limit = gw.limits.inspected_body_bytes;
     refuse_if_declared_too_long(head, limit)?;
@@ -60,10 +64,17 @@ pub(crate) async fn read_ask<'r>(
     draft.asks_for(&ask, mentions_handle(&collected.bytes));
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
-    if !permit.tenant.allows_model(agent, provider, permit.route.path, &ask.model) {
+    if !permit
+        .tenant
+        .allows_model(agent, provider, permit.route.path, &ask.model)
+    {
         return Err(Refusal::ModelDenied(ask.model).into());
     }
-    Ok(Call { bound, ask: Some(ask), payload: Payload::Judged(collected) })
+    Ok(Call {
+        bound,
+        ask: Some(ask),
+        payload: Payload::Judged(collected),
+    })
 }
 
 /// Whether the body of an operation says what the call will cost.

@@ -35,7 +35,10 @@ impl Keys {
     /// Starts with nothing remembered.
     #[must_use]
     pub fn new(set: KeySet) -> Self {
-        Self { set, verified: Cache::new(REMEMBERED_TOKENS) }
+        Self {
+            set,
+            verified: Cache::new(REMEMBERED_TOKENS),
+        }
     }
 
     fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenFault> {
@@ -65,14 +68,25 @@ pub(crate) fn authenticate(
     now: Timestamp,
 ) -> Result<Identified, Rejected> {
     let presented = find_token(&head.headers, head.uri.query()).map_err(Refusal::from)?;
-    let caller = live.keys.caller(presented.token, now).map_err(Refusal::from)?;
+    let caller = live
+        .keys
+        .caller(presented.token, now)
+        .map_err(Refusal::from)?;
     let tenant = live.policy.tenants.get(&caller.tenant);
     let Some(tenant) = tenant.filter(|tenant| tenant.enabled) else {
         return Err(Refusal::from(TokenFault::UnknownTenant).into());
     };
     draft.belongs_to(Arc::clone(&caller));
-    match gw.stores.registry.liveness(&caller).map_err(Failure::Registry)? {
-        Liveness::Live => Ok(Identified { caller, tenant: Arc::clone(tenant) }),
+    match gw
+        .stores
+        .registry
+        .liveness(&caller)
+        .map_err(Failure::Registry)?
+    {
+        Liveness::Live => Ok(Identified {
+            caller,
+            tenant: Arc::clone(tenant),
+        }),
         Liveness::Revoked => Err(Refusal::from(TokenFault::Revoked).into()),
         Liveness::Unknown => Err(Refusal::from(TokenFault::Unregistered).into()),
     }

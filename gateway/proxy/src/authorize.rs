@@ -22,8 +22,15 @@ pub(crate) struct Permit<'r> {
 pub(crate) fn authorize(identified: Identified, routed: Routed<'_>) -> Result<Permit<'_>, Refusal> {
     let Identified { caller, tenant } = identified;
     let route = routed.route;
-    if tenant.grant(&caller.agent, &route.provider.name, route.path).is_none() {
+    if tenant
+        .grant(&caller.agent, &route.provider.name, route.path)
+        .is_none()
+    {
         return Err(Refusal::NotAllowed { what: "provider" });
     }
-    Ok(Permit { caller, tenant, route })
+    Ok(Permit {
+        caller,
+        tenant,
+        route,
+    })
 }

@@ -19,6 +19,11 @@ pub(crate) fn bind<'r>(permit: Permit<'r>, head: &Parts) -> Result<BoundCall<'r>
         path: permit.route.path,
         method: &head.method,
     };
-    let bound = handle::bind(&asked, &permit.tenant, &permit.caller.agent, &permit.route.provider)?;
+    let bound = handle::bind(
+        &asked,
+        &permit.tenant,
+        &permit.caller.agent,
+        &permit.route.provider,
+    )?;
     Ok(BoundCall { permit, bound })
 }

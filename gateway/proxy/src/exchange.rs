@@ -62,8 +62,15 @@ impl Handler for Gateway {
 
 /// The dialect of the gateway's own answers, which is known even for paths that lead nowhere.
 fn dialect(live: &Snapshot, path: &str) -> Dialect {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    live.policy.providers.get(first).map_or(Dialect::Http, |provider| provider.dialect)
+    let first = path
+        .trim_start_matches('/')
+        .split('/')
+        .next()
+        .unwrap_or_default();
+    live.policy
+        .providers
+        .get(first)
+        .map_or(Dialect::Http, |provider| provider.dialect)
 }
 
 /// Sends an admitted call and hands its answer to the client. The intent is written, so from here
@@ -74,11 +81,20 @@ async fn forward(
     unread: Option<Incoming>,
     draft: &Draft,
 ) -> Result<Response<AnswerBody>, Failure> {
-    let Admitted { provider, outgoing, payload, mut settlement, carries_secret } = admitted;
+    let Admitted {
+        provider,
+        outgoing,
+        payload,
+        mut settlement,
+        carries_secret,
+    } = admitted;
     let (body, usage_was_asked_for, memory) = match payload {
         Payload::Judged(collected) => {
             let (bytes, share) = collected.into_parts();
-            let spliced = settlement.tariff().ask().and_then(|ask| ask_for_usage(&bytes, ask));
+            let spliced = settlement
+                .tariff()
+                .ask()
+                .and_then(|ask| ask_for_usage(&bytes, ask));
             let asked_for = spliced.is_some();
             let bytes = spliced.map_or(bytes, Bytes::from);
             (RequestBody::buffered(bytes), asked_for, Some(share))
@@ -104,7 +120,14 @@ async fn forward(
         return Err(failure);
     }
     let caller = draft.caller().map(Arc::clone).ok_or(Failure::ClientGone)?;
-    Ok(relay(gw, caller, answer, settlement, usage_was_asked_for, id_value(draft.id)))
+    Ok(relay(
+        gw,
+        caller,
+        answer,
+        settlement,
+        usage_was_asked_for,
+        id_value(draft.id),
+    ))
 }
 
 fn upload(gw: &Gateway, unread: Option<Incoming>) -> RequestBody {
@@ -133,7 +156,13 @@ fn relay(
         .map(|ask| Meter::new(ask.operation, streams, withhold));
     incoming_head(&mut head.headers, id, withhold);
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
-    let relay = Relay::new(incoming, answer.lease, Box::new(tap), gw.tracker.clone(), &gw.engine);
+    let relay = Relay::new(
+        incoming,
+        answer.lease,
+        Box::new(tap),
+        gw.tracker.clone(),
+        &gw.engine,
+    );
     Response::from_parts(head, AnswerBody::Relay(Box::new(relay)))
 }
 

@@ -4,8 +4,8 @@
 //! Bytes of path, query and body are never decoded or printed anew.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RANGE,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RANGE, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -72,8 +72,9 @@ impl Outgoing {
         }
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
-        *request.uri_mut() =
-            target.parse().map_err(|_invalid: http::uri::InvalidUri| Failure::CredentialInvalid)?;
+        *request.uri_mut() = target
+            .parse()
+            .map_err(|_invalid: http::uri::InvalidUri| Failure::CredentialInvalid)?;
         *request.headers_mut() = self.headers;
         Ok(request)
     }

@@ -29,7 +29,13 @@ impl MeterTap {
         meter: Option<Meter>,
         settlement: Settlement,
     ) -> Self {
-        Self { gw, caller, meter, settlement, revoked: false }
+        Self {
+            gw,
+            caller,
+            meter,
+            settlement,
+            revoked: false,
+        }
     }
 }
 
@@ -62,7 +68,10 @@ impl Tap for MeterTap {
             RelayEnd::Cut if self.revoked => Outcome::Revoked,
             RelayEnd::Cut | RelayEnd::UpstreamFailed | RelayEnd::Idle => Outcome::UpstreamFailed,
         };
-        let reading = self.meter.map(Meter::finish).unwrap_or_else(Reading::nothing);
+        let reading = self
+            .meter
+            .map(Meter::finish)
+            .unwrap_or_else(Reading::nothing);
         self.settlement.close(outcome, &reading);
     }
 }

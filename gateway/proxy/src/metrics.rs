@@ -1,9 +1,7 @@
 //! Counters of the call path. No label ever takes a client's word: codes and outcomes are fixed
 //! sets.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 
 /// The proxy's metrics.
@@ -23,15 +21,24 @@ impl Metrics {
     /// If a metric of the same name is registered already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let calls = IntCounterVec::new(
-            Opts::new("tollgate_calls_total", "Calls that reached an upstream, by outcome."),
+            Opts::new(
+                "tollgate_calls_total",
+                "Calls that reached an upstream, by outcome.",
+            ),
             &["outcome"],
         )?;
         let rejections = IntCounterVec::new(
-            Opts::new("tollgate_rejections_total", "Answers the gateway itself gave, by code."),
+            Opts::new(
+                "tollgate_rejections_total",
+                "Answers the gateway itself gave, by code.",
+            ),
             &["code"],
         )?;
         let usage = IntCounterVec::new(
-            Opts::new("tollgate_usage_total", "Settled calls by where their usage came from."),
+            Opts::new(
+                "tollgate_usage_total",
+                "Settled calls by where their usage came from.",
+            ),
             &["source"],
         )?;
         let first_byte = Histogram::with_opts(
@@ -39,7 +46,9 @@ impl Metrics {
                 "tollgate_upstream_first_byte_seconds",
                 "Time from admission to the first byte of the upstream's answer.",
             )
-            .buckets(vec![0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0]),
+            .buckets(vec![
+                0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+            ]),
         )?;
         let spend_nano_usd = IntCounter::new(
             "tollgate_spend_nano_usd_total",
@@ -55,7 +64,14 @@ impl Metrics {
         registry.register(Box::new(usage.clone()))?;
         registry.register(Box::new(first_byte.clone()))?;
         registry.register(Box::new(spend_nano_usd.clone()))?;
-        Ok(Self { calls, rejections, usage, first_byte, spend_nano_usd, in_flight })
+        Ok(Self {
+            calls,
+            rejections,
+            usage,
+            first_byte,
+            spend_nano_usd,
+            in_flight,
+        })
     }
 
     /// Takes over what is under way now; called before the metrics are read.
@@ -68,13 +84,19 @@ impl Metrics {
     }
 
     pub(crate) fn settled(&self, ending: &Ending) {
-        self.calls.with_label_values(&[outcome(ending.outcome)]).inc();
-        self.usage.with_label_values(&[source(ending.usage_source)]).inc();
+        self.calls
+            .with_label_values(&[outcome(ending.outcome)])
+            .inc();
+        self.usage
+            .with_label_values(&[source(ending.usage_source)])
+            .inc();
         if let Some(micros) = ending.first_byte_us {
-            self.first_byte.observe(std::time::Duration::from_micros(micros).as_secs_f64());
+            self.first_byte
+                .observe(std::time::Duration::from_micros(micros).as_secs_f64());
         }
         let nano = ending.cost.as_pico().max(0) / 1_000;
-        self.spend_nano_usd.inc_by(u64::try_from(nano).unwrap_or(u64::MAX));
+        self.spend_nano_usd
+            .inc_by(u64::try_from(nano).unwrap_or(u64::MAX));
     }
 }
 

@@ -40,14 +40,29 @@ pub(crate) async fn reserve<'r>(
     let tariff = tariff(live, &mut call, capped, now)?;
     let amount = tariff.worst_case();
     draft.costs_at_most(amount, live.prices.version(), &tariff);
-    let reserved = gw.stores.budgets.reserve(draft.id, &budgets, amount, now).await;
+    let reserved = gw
+        .stores
+        .budgets
+        .reserve(draft.id, &budgets, amount, now)
+        .await;
     let hold = match reserved.map_err(Failure::Ledger)? {
         Reserved::Held(hold) => hold,
-        Reserved::Exhausted { key, limit, balance } => {
-            let left = limit.saturating_sub(balance.settled).saturating_sub(balance.reserved);
+        Reserved::Exhausted {
+            key,
+            limit,
+            balance,
+        } => {
+            let left = limit
+                .saturating_sub(balance.settled)
+                .saturating_sub(balance.reserved);
             let resets_at = key.window.resets_at();
             return Err(if balance.settled >= limit {
-                Refusal::CapReached { key, limit, balance, resets_at }
+                Refusal::CapReached {
+                    key,
+                    limit,
+                    balance,
+                    resets_at,
+                }
             } else {
                 let fitting_output_tokens = tariff.largest_output(left);
                 let asked = amount;
@@ -99,7 +114,9 @@ fn tariff(
             at: now,
             default_max_output: call.bound.permit.tenant.default_max_output_tokens,
         }))),
-        None if capped => Err(Refusal::NotPriced { what: ask.model.to_string() }),
+        None if capped => Err(Refusal::NotPriced {
+            what: ask.model.to_string(),
+        }),
         None => Ok(Tariff::Unmetered(Box::new(ask))),
     }
 }
@@ -108,7 +125,11 @@ fn tariff(
 /// starts from what has been spent; an agent's and a task's only while they have a cap.
 fn budgets(caller: &Caller, tenant: &Tenant, now: Timestamp) -> Vec<Budget> {
     let budget = |scope: Scope, window: Window, limit: Option<PicoUsd>| Budget {
-        key: BudgetKey { tenant: tenant.id.clone(), scope, window },
+        key: BudgetKey {
+            tenant: tenant.id.clone(),
+            scope,
+            window,
+        },
         limit,
     };
     let (day, month) = (Window::day(now), Window::month(now));
@@ -122,7 +143,11 @@ fn budgets(caller: &Caller, tenant: &Tenant, now: Timestamp) -> Vec<Budget> {
         budgets.extend(monthly.map(|limit| budget(agent(), month, Some(limit))));
     }
     let task = || Scope::Task(caller.task.clone());
-    budgets.extend(tenant.task_cap.map(|limit| budget(task(), Window::Total, Some(limit))));
+    budgets.extend(
+        tenant
+            .task_cap
+            .map(|limit| budget(task(), Window::Total, Some(limit))),
+    );
     budgets
 }
 
@@ -138,6 +163,12 @@ fn pace(gw: &Gateway, caller: &Caller, tenant: &Tenant) -> Result<(), Refusal> {
             Paced::Wait(retry_after) => Err(Refusal::RateLimited { retry_after }),
         }
     };
-    take(true, tenant.agents.get(&caller.agent).and_then(|agent| agent.rate))?;
+    take(
+        true,
+        tenant
+            .agents
+            .get(&caller.agent)
+            .and_then(|agent| agent.rate),
+    )?;
     take(false, tenant.rate)
 }

@@ -101,9 +101,9 @@ impl Failure {
             Self::Upstream(UpstreamError::Upload(UploadFault::TooLarge)) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::Upstream(UpstreamError::Timeout { stage: Stage::FirstByte }) => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::Upstream(UpstreamError::Timeout {
+                stage: Stage::FirstByte,
+            }) => StatusCode::GATEWAY_TIMEOUT,
             Self::Upstream(_) | Self::AnswerWithheld => StatusCode::BAD_GATEWAY,
         }
     }
@@ -134,10 +134,14 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) const fn of(rejected: &Rejected) -> Self {
         match rejected {
-            Rejected::Refused(refusal) => {
-                Self { status: refusal_status(refusal), code: refusal.code() }
-            }
-            Rejected::Failed(failure) => Self { status: failure.status(), code: failure.code() },
+            Rejected::Refused(refusal) => Self {
+                status: refusal_status(refusal),
+                code: refusal.code(),
+            },
+            Rejected::Failed(failure) => Self {
+                status: failure.status(),
+                code: failure.code(),
+            },
         }
     }
 }
@@ -254,15 +258,28 @@ fn kind(rejected: &Rejected) -> (&'static str, &'static str) {
 fn details(refusal: &Refusal) -> Option<Map<String, Value>> {
     let mut facts = Map::new();
     match refusal {
-        Refusal::CapReached { key, limit, balance, resets_at } => {
+        Refusal::CapReached {
+            key,
+            limit,
+            balance,
+            resets_at,
+        } => {
             cap_facts(&mut facts, key, *limit, *balance, *resets_at);
         }
         Refusal::ExceedsHeadroom {
-            key, limit, balance, resets_at, asked, fitting_output_tokens,
+            key,
+            limit,
+            balance,
+            resets_at,
+            asked,
+            fitting_output_tokens,
         } => {
             cap_facts(&mut facts, key, *limit, *balance, *resets_at);
             facts.insert("asked_usd".to_owned(), json!(asked));
-            facts.insert("largest_output_tokens_that_fit".to_owned(), json!(fitting_output_tokens));
+            facts.insert(
+                "largest_output_tokens_that_fit".to_owned(),
+                json!(fitting_output_tokens),
+            );
         }
         _ => return None,
     }

@@ -93,7 +93,14 @@ impl Tariff {
 
 impl Metering {
     fn charge(&self, reading: &Reading) -> Charge {
-        let Self { ask, prices, catalogue, at, default_max_output, .. } = self;
+        let Self {
+            ask,
+            prices,
+            catalogue,
+            at,
+            default_max_output,
+            ..
+        } = self;
         match prices.settle(catalogue, ask, reading, *at, *default_max_output) {
             Some(settled) => (settled.cost, Some(settled.usage), settled.source),
             // The call was priced before it was made, so this is out of reach; were it not, the
@@ -146,7 +153,10 @@ impl Settlement {
 
     /// Makes the intent durable: from here on the call has a record, come what may.
     pub(crate) async fn intend(&mut self, subject: Subject) -> Result<(), StoreError> {
-        let intent = Intent { subject, hold: self.hold.clone() };
+        let intent = Intent {
+            subject,
+            hold: self.hold.clone(),
+        };
         self.gw.stores.records.intend(&intent).await?;
         self.stage = Stage::Intended(Box::new(intent.subject));
         Ok(())
@@ -244,8 +254,12 @@ impl Drop for Settlement {
             Stage::Held => self.gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO),
             Stage::Intended(_) => {
                 let (cost, usage, usage_source) = self.tariff.charge(&Reading::nothing());
-                let ending =
-                    Ending { cost, usage, usage_source, ..self.ending(Outcome::Interrupted) };
+                let ending = Ending {
+                    cost,
+                    usage,
+                    usage_source,
+                    ..self.ending(Outcome::Interrupted)
+                };
                 self.finish(&ending);
             }
         }

@@ -30,13 +30,20 @@ pub(crate) async fn unseal(
     head: &Parts,
     draft: &mut Draft,
 ) -> Result<Admitted, Rejected> {
-    let Held { call, mut settlement } = held;
+    let Held {
+        call,
+        mut settlement,
+    } = held;
     let Call { bound, payload, .. } = call;
     let permit = bound.permit;
     let mut outgoing = outgoing(head, &permit.route);
     let credential = bound.bound.credential().cloned();
     if let Some(credential) = &credential {
-        let fetched = gw.stores.vault.fetch(&permit.tenant.id, &credential.name).await;
+        let fetched = gw
+            .stores
+            .vault
+            .fetch(&permit.tenant.id, &credential.name)
+            .await;
         let fetched = fetched.map_err(Failure::Credential)?;
         bound
             .bound
@@ -44,7 +51,9 @@ pub(crate) async fn unseal(
             .map_err(|_invalid| Failure::CredentialInvalid)?;
         draft.uses(&credential.name, fetched.version);
     } else {
-        bound.bound.strip(&mut outgoing.headers, &mut outgoing.query);
+        bound
+            .bound
+            .strip(&mut outgoing.headers, &mut outgoing.query);
     }
     let subject = draft.subject().ok_or(Failure::ClientGone)?;
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
