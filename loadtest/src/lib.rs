@@ -1,5 +1,7 @@
 //! A provider to test against, and the tools that measure the gateway.
 //!
-//! Nothing here knows the gateway's insides: it is a URL like any other. Everything stays on loopback.
+//! Nothing here knows the gateway's insides: it is a program and a URL like any other. Everything
+//! stays on loopback.
 
 pub mod mock;
+pub mod overhead;

@@ -1,0 +1,193 @@
+//! Programs run beside this one: started, watched through `/proc`, ended with their owner.
+//!
+//! It knows Linux' `/proc` and nothing of what the programs do. Worst case: a program that ignores
+//! SIGTERM is killed after ten seconds.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+/// How long a program may take to say that it is ready. Under valgrind everything takes long.
+const START_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a program may take to end when asked to.
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// Clock ticks of `/proc/PID/stat` per second: `USER_HZ`, fixed at 100 for programs on Linux.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A running program. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Running {
+    name: &'static str,
+    child: Child,
+}
+
+impl Running {
+    pub(super) fn start(name: &'static str, command: &mut Command) -> anyhow::Result<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("starting {name}"))?;
+        Ok(Self { name, child })
+    }
+
+    /// Starts a program that prints one line of JSON when it is ready.
+    pub(super) fn start_ready(
+        name: &'static str,
+        command: &mut Command,
+    ) -> anyhow::Result<(Self, Value)> {
+        let mut running = Self::start(name, command.stdout(Stdio::piped()))?;
+        let stdout = running
+            .child
+            .stdout
+            .take()
+            .with_context(|| format!("{name} has no stdout"))?;
+        let (said, ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let mut stdout = BufReader::new(stdout);
+            let read = stdout.read_line(&mut line);
+            let _ = said.send(read.map(|_| line));
+            // Read on, so that the program never blocks on a full pipe.
+            let _ = std::io::copy(&mut stdout, &mut std::io::sink());
+        });
+        let line = ready
+            .recv_timeout(START_PATIENCE)
+            .with_context(|| format!("{name} did not get ready"))??;
+        let value = serde_json::from_str(&line)
+            .with_context(|| format!("{name} said {line:?} instead of JSON"))?;
+        Ok((running, value))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// CPU time of the program and its live children so far.
+    pub(super) fn cpu(&self) -> anyhow::Result<Cpu> {
+        let mut sum = Cpu::default();
+        let mut waiting = vec![self.pid()];
+        while let Some(pid) = waiting.pop() {
+            let cpu =
+                Cpu::of(pid).with_context(|| format!("{} (process {pid}) is gone", self.name))?;
+            sum.user += cpu.user;
+            sum.system += cpu.system;
+            waiting.extend(children_of(pid));
+        }
+        Ok(sum)
+    }
+
+    /// Resident memory in KiB, and its peak.
+    pub(super) fn memory_kib(&self) -> Option<(u64, u64)> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().trim_end_matches("kB").trim().parse().ok()
+        };
+        Some((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    /// Asks the program to end, or, if it is a tracer, the program it traces, and waits until it has.
+    pub(super) fn end_traced(&mut self, signal: &str) -> anyhow::Result<()> {
+        let traced = children_of(self.pid());
+        for pid in if traced.is_empty() {
+            vec![self.pid()]
+        } else {
+            traced
+        } {
+            send_signal(pid, signal)?;
+        }
+        let deadline = Instant::now() + START_PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("{} does not end", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) || send_signal(self.pid(), "TERM").is_err()
+        {
+            return;
+        }
+        let deadline = Instant::now() + END_PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn send_signal(pid: u32, signal: &str) -> anyhow::Result<()> {
+    let sent = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(pid.to_string())
+        .status()?;
+    if sent.success() {
+        Ok(())
+    } else {
+        bail!("process {pid} took no {signal}")
+    }
+}
+
+/// CPU time in microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Cpu {
+    pub(super) user: u64,
+    pub(super) system: u64,
+}
+
+impl Cpu {
+    fn of(pid: u32) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The second field, the name in parentheses, may hold anything; the rest is numbers.
+        let rest = stat
+            .rsplit_once(')')
+            .context("unreadable /proc/PID/stat")?
+            .1;
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let micros = |index: usize| -> anyhow::Result<u64> {
+            let ticks: u64 = fields.get(index).context("short /proc/PID/stat")?.parse()?;
+            Ok(ticks * 1_000_000 / TICKS_PER_SECOND)
+        };
+        // utime and stime are fields 14 and 15 (proc(5)), counted from 1; `rest` starts at field 3.
+        Ok(Self {
+            user: micros(11)?,
+            system: micros(12)?,
+        })
+    }
+
+    pub(super) fn since(self, earlier: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
+        }
+    }
+
+    pub(super) fn total(self) -> u64 {
+        self.user + self.system
+    }
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|list| {
+            list.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
