@@ -124,13 +124,14 @@ fn near_miss(text: &[u8]) -> Option<&'static str> {
 
 /// `cred` in any case with a bracket or an escape behind it, or a `$` before it.
 fn has_mark(text: &[u8]) -> bool {
-    text.windows(MARK.len().saturating_add(1)).any(|window| {
-        let lower = |at: usize| window.get(at..at.saturating_add(MARK.len()));
-        let is_mark =
-            |part: Option<&[u8]>| part.is_some_and(|part| part.eq_ignore_ascii_case(MARK));
-        (window.first() == Some(&b'$') && is_mark(lower(1)))
-            || (matches!(window.last(), Some(b'{' | b'<' | b'[' | b'(' | b'~' | b'%'))
-                && is_mark(lower(0)))
+    memchr::memchr2_iter(b'c', b'C', text).any(|at| {
+        let (before, marked) = text.split_at(at);
+        let Some((mark, after)) = marked.split_at_checked(MARK.len()) else {
+            return false;
+        };
+        mark.eq_ignore_ascii_case(MARK)
+            && (before.ends_with(b"$")
+                || matches!(after.first(), Some(b'{' | b'<' | b'[' | b'(' | b'~' | b'%')))
     })
 }
 

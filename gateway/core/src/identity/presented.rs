@@ -34,7 +34,7 @@ const CREDENTIAL_HEADERS: [&str; 13] = [
     "cookie2",
 ];
 
-/// Query parameters that are credentials wherever they occur.
+/// Query parameters that are credentials wherever they occur, in any case.
 const CREDENTIAL_PARAMETERS: [&str; 4] = ["access_token", "api_key", "api-key", "apikey"];
 
 /// Everything of this prefix is between the client and the gateway.
@@ -182,6 +182,8 @@ pub fn strip(headers: &mut HeaderMap) {
 /// speak a model dialect), or where it holds a token.
 #[must_use]
 pub fn strips_parameter(name: &str, value: &str, key_is_credential: bool) -> bool {
-    CREDENTIAL_PARAMETERS.contains(&name)
+    CREDENTIAL_PARAMETERS
+        .iter()
+        .any(|credential| credential.eq_ignore_ascii_case(name))
         || (name == "key" && (key_is_credential || is_token(value)))
 }

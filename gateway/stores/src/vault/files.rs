@@ -13,6 +13,11 @@ pub(super) fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
 /// Puts a file of `bytes` (0600) in place of whatever stands at `path`, durably. Writers of one
 /// path take turns (see [`Lock`]), so the name written aside can be fixed.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -30,7 +35,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&aside, path)?;
-    File::open(dir)?.sync_all()
+    sync_dir(dir)
 }
 
 fn aside(path: &Path) -> io::Result<(&Path, std::path::PathBuf)> {

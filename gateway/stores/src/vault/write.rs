@@ -228,7 +228,9 @@ impl AgeVault {
         if must_exist && !path.is_file() {
             return Err(missing(tenant, name));
         }
-        files::private_dir(&dir).map_err(VaultWriteError::io("make", &dir))?;
+        if !dir.is_dir() {
+            self.make_dir(tenant, &dir)?;
+        }
         let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
         let mut index = read_or_empty(&path)?;
         if must_exist && index.usable().is_none() {
@@ -249,6 +251,15 @@ impl AgeVault {
             version,
             warnings: warnings(secret),
         })
+    }
+
+    /// Makes the directory of a secret, and its name durable.
+    fn make_dir(&self, tenant: &TenantId, dir: &Path) -> Result<(), VaultWriteError> {
+        files::private_dir(dir).map_err(VaultWriteError::io("make", dir))?;
+        for above in [&self.shared.tenant_dir(tenant), &self.shared.secrets] {
+            files::sync_dir(above).map_err(VaultWriteError::io("sync", above))?;
+        }
+        Ok(())
     }
 }
 

@@ -165,6 +165,7 @@ fn a_tools_own_key_parameter_is_data() {
         ("key=PROJ-1&a=1", "key=PROJ-1&a=1"),
         ("key=eyJ.a.b&a=1", "a=1"),
         ("access_token=own&a=1", "a=1"),
+        ("Access_Token=own&a=1&API_KEY=own", "a=1"),
         ("access%5Ftoken=own&a=1", "a=1"),
         ("a=1&&b", "a=1&&b"),
         ("", ""),
