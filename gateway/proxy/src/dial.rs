@@ -29,7 +29,14 @@ use crate::pool::{Stage, UpstreamError};
 /// sessions to resume.
 #[derive(Debug, Default)]
 pub(crate) struct Dialer {
-    tls: Mutex<HashMap<(Option<PathBuf>, bool), Arc<ClientConfig>>>,
+    tls: Mutex<HashMap<TlsKey, Arc<ClientConfig>>>,
+}
+
+/// What TLS configurations differ by.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TlsKey {
+    ca_file: Option<PathBuf>,
+    http2: bool,
 }
 
 /// A new connection.
@@ -69,7 +76,10 @@ impl Dialer {
     }
 
     fn client(&self, upstream: &Upstream) -> Result<Arc<ClientConfig>, UpstreamError> {
-        let key = (upstream.ca_file.clone(), upstream.http2);
+        let key = TlsKey {
+            ca_file: upstream.ca_file.clone(),
+            http2: upstream.http2,
+        };
         let mut clients = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
             return Ok(Arc::clone(client));
@@ -90,8 +100,13 @@ async fn connect(upstream: &Upstream, config: &EngineConfig) -> Result<TcpStream
         .map_err(|_elapsed| late.clone())?
         .map_err(|error| UpstreamError::Connect(error.to_string()))?;
     let mut failure = UpstreamError::Connect("the name has no address".to_owned());
+    let mut left = addresses.len();
     for address in addresses {
-        match timeout_at(deadline, TcpStream::connect(address)).await {
+        // An address that swallows packets must leave the others their share of the time.
+        let share =
+            deadline.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(1);
+        left -= 1;
+        match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -99,7 +114,7 @@ async fn connect(upstream: &Upstream, config: &EngineConfig) -> Result<TcpStream
                 return Ok(stream);
             }
             Ok(Err(error)) => failure = UpstreamError::Connect(error.to_string()),
-            Err(_elapsed) => return Err(late),
+            Err(_elapsed) => failure = late.clone(),
         }
     }
     Err(failure)

@@ -5,6 +5,8 @@
 //! honest but sloppy client is answered with a 400 that names the rule.
 
 mod framing;
+#[cfg(test)]
+mod tests;
 
 use std::mem::MaybeUninit;
 
@@ -297,38 +299,28 @@ fn strip_scheme(target: &str) -> Option<&str> {
 
 /// A name or address with an optional port, and nothing else: no list, no user, no escape.
 fn is_host(value: &[u8]) -> Result<(), HeadFault> {
-    let (name, port) = match value.first() {
-        Some(b'[') => {
-            let end = value
-                .iter()
-                .position(|byte| *byte == b']')
-                .ok_or(HeadFault::Host)?;
-            let address =
-                std::str::from_utf8(&value[1..end]).map_err(|_not_text| HeadFault::Host)?;
-            address
-                .parse::<std::net::Ipv6Addr>()
-                .map_err(|_not_an_address| HeadFault::Host)?;
-            value.split_at(end + 1)
+    let value = std::str::from_utf8(value).map_err(|_not_text| HeadFault::Host)?;
+    let port = if let Some(rest) = value.strip_prefix('[') {
+        let (address, port) = rest.split_once(']').ok_or(HeadFault::Host)?;
+        address
+            .parse::<std::net::Ipv6Addr>()
+            .map_err(|_not_an_address| HeadFault::Host)?;
+        port
+    } else {
+        let end = value.find(':').unwrap_or(value.len());
+        let (name, port) = value.split_at(end);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(HeadFault::Host);
         }
-        Some(_) => match value.iter().position(|byte| *byte == b':') {
-            Some(colon) => value.split_at(colon),
-            None => (value, &[][..]),
-        },
+        port
+    };
+    let digits = match port.strip_prefix(':') {
+        None if port.is_empty() => return Ok(()),
         None => return Err(HeadFault::Host),
+        Some(digits) => digits,
     };
-    let good_name = name[0] == b'['
-        || name
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
-    let good_port = match port.split_first() {
-        None => true,
-        Some((colon, digits)) => {
-            *colon == b':'
-                && (1..=5).contains(&digits.len())
-                && digits.iter().all(u8::is_ascii_digit)
-        }
-    };
-    if good_name && !name.is_empty() && good_port {
+    if (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(())
     } else {
         Err(HeadFault::Host)
@@ -338,3 +330,6 @@ fn is_host(value: &[u8]) -> Result<(), HeadFault> {
 /// The method of the request by which the guard asks the service for a refusal. No client can
 /// send it, because the guard lets no such method through.
 pub(crate) const RESERVED_METHOD: &str = "REFUSED-BY-THE-GUARD";
+
+/// That request.
+pub(crate) const REFUSE_REQUEST: &[u8] = b"REFUSED-BY-THE-GUARD / HTTP/1.1\r\nhost: guard\r\n\r\n";

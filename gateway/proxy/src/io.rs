@@ -23,7 +23,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
 use crate::engine::EngineConfig;
-use crate::guard::{BodyFault, Fault, Guard, HeadFault, RESERVED_METHOD};
+use crate::guard::{BodyFault, Fault, Guard, HeadFault, REFUSE_REQUEST};
 
 /// What a client that knows that we speak HTTP/2 sends first (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -180,11 +180,10 @@ impl Guarded {
         match stopped {
             Stopped::Refusing => {
                 self.stopped = Some(Stopped::Refused);
-                let request = format!("{RESERVED_METHOD} / HTTP/1.1\r\nhost: guard\r\n\r\n");
-                if buf.remaining() < request.len() {
-                    return Poll::Ready(Ok(()));
+                // A codec without room for it reads the end of the stream instead.
+                if buf.remaining() >= REFUSE_REQUEST.len() {
+                    buf.put_slice(REFUSE_REQUEST);
                 }
-                buf.put_slice(request.as_bytes());
                 Poll::Ready(Ok(()))
             }
             // The answer to that request closes the connection; until then there is nothing to

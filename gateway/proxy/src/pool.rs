@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::{PoisonError, RwLock};
 
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, uri};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, uri};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 use tollgate_core::policy::Upstream;
@@ -108,8 +108,8 @@ impl Upstreams {
 
     /// Sends `request` and waits for the head of the answer.
     ///
-    /// The URI of `request` is a path with an optional query; `Host` or `:authority` is set here.
-    /// Hop-by-hop headers are the caller's to remove. Dropping the future closes the connection or
+    /// The URI of `request` is a path with an optional query; `Host` or `:authority` is set here,
+    /// and so is the body's framing. Other hop-by-hop headers are the caller's to remove. Dropping the future closes the connection or
     /// resets the stream.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl Upstreams {
                     });
                 }
                 Err(Failed::Repeatable(error, returned)) => {
-                    spare = returned.or(spare);
+                    spare = returned.map(|request| *request).or(spare);
                     if !reused || spare.is_none() {
                         return Err(error);
                     }
@@ -162,6 +162,7 @@ impl Upstreams {
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         address(upstream, &mut request, connection.http2())
             .map_err(|error| Failed::Final(protocol(false, &error)))?;
+        frame(&mut request);
         let upload = request.body().upload_state();
         let sending = connection.send(request, upload.clone());
         let sent = timeout(self.config.first_byte_deadline, sending)
@@ -192,7 +193,7 @@ impl Upstreams {
                 }
                 let error = protocol(!unseen, &error);
                 Err(if unseen {
-                    Failed::Repeatable(error, returned)
+                    Failed::Repeatable(error, returned.map(Box::new))
                 } else {
                     Failed::Final(error)
                 })
@@ -216,7 +217,7 @@ impl Upstreams {
 
 enum Failed {
     /// The upstream has not acted on the request, which is returned if it was never written.
-    Repeatable(UpstreamError, Option<Request<RequestBody>>),
+    Repeatable(UpstreamError, Option<Box<Request<RequestBody>>>),
     Final(UpstreamError),
 }
 
@@ -272,4 +273,18 @@ fn address(
         request.headers_mut().insert(HOST, host);
     }
     Ok(())
+}
+
+/// Leaves the body's framing to the codec, which knows the body; the client's no longer holds.
+fn frame(request: &mut Request<RequestBody>) {
+    let is_empty = matches!(request.body(), RequestBody::Empty);
+    let headers = request.headers_mut();
+    headers.remove(TRANSFER_ENCODING);
+    let had_length = headers.remove(CONTENT_LENGTH).is_some();
+    // The codec sends no length with an empty body, and some servers insist on one.
+    if is_empty && (had_length || request.method() == Method::POST) {
+        request
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }

@@ -33,6 +33,19 @@ use crate::io::{Downstream, Verdict, starts_http2};
 use crate::tracker::{Requests, Tracker, UnderWay};
 use watched::Watched;
 
+/// Most streams that a client has opened and reset before we have looked at them; more is the
+/// rapid-reset attack (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+
+/// Most streams of one connection that we reset for breaking the protocol.
+const MAX_ERROR_RESETS: usize = 256;
+
+/// Most bytes of one HTTP/2 stream's answer held for a slow client.
+const STREAM_SEND_BYTES: usize = 128 * 1024;
+
+/// The code of every refused head.
+const MALFORMED: &str = "malformed_request";
+
 /// What is known of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnInfo {
@@ -50,6 +63,11 @@ pub trait Handler: Send + Sync + 'static {
         request: Request<Incoming>,
         peer: ConnInfo,
     ) -> impl Future<Output = Response<AnswerBody>> + Send;
+
+    /// A request was refused for its head, and never became one: for the record.
+    fn refused(&self, fault: HeadFault, request_id: &str, peer: ConnInfo) {
+        tracing::debug!(%fault, request_id, client = %peer.client, "a request head was refused");
+    }
 }
 
 /// A handler on the network.
@@ -126,13 +144,15 @@ impl<H: Handler> Engine<H> {
             let (engine, verdict) = (Arc::clone(self), Arc::clone(&verdict));
             self.detachable(None, async move {
                 if request.method().as_str() == RESERVED_METHOD {
-                    return refusal(verdict.refused().unwrap_or(HeadFault::Malformed));
+                    let fault = verdict.refused().unwrap_or(HeadFault::Malformed);
+                    let mut response = engine.refuse(fault, peer);
+                    close(&mut response);
+                    return response;
                 }
                 let mut response = Arc::clone(&engine.handler).handle(request, peer).await;
                 // The rest of the upload may never be read, and then the connection ends.
                 if verdict.mid_message() {
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(CONNECTION, close);
+                    close(&mut response);
                 }
                 response
             })
@@ -164,7 +184,7 @@ impl<H: Handler> Engine<H> {
             self.detachable(Some(seen.enter()), async move {
                 let (head, body) = request.into_parts();
                 if let Err(fault) = judge_http2(&head, engine.config.max_target_bytes) {
-                    return refusal(fault);
+                    return engine.refuse(fault, peer);
                 }
                 let request = Request::from_parts(head, body);
                 Arc::clone(&engine.handler).handle(request, peer).await
@@ -175,8 +195,9 @@ impl<H: Handler> Engine<H> {
             .timer(TokioTimer::new())
             .max_concurrent_streams(self.config.max_streams)
             .max_header_list_size(max_head_bytes)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(256)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_ERROR_RESETS)
+            .max_send_buf_size(STREAM_SEND_BYTES)
             .keep_alive_interval(self.config.ping_interval)
             .keep_alive_timeout(self.config.ping_deadline)
             .serve_connection(TokioIo::new(io), service);
@@ -188,6 +209,12 @@ impl<H: Handler> Engine<H> {
         }
         connection.as_mut().graceful_shutdown();
         connection.await
+    }
+
+    fn refuse(&self, fault: HeadFault, peer: ConnInfo) -> Response<AnswerBody> {
+        let request_id = uuid::Uuid::now_v7().to_string();
+        self.handler.refused(fault, &request_id, peer);
+        refusal(fault, &request_id)
     }
 
     /// Counts an exchange and lets it run on without its client.
@@ -253,29 +280,30 @@ fn conn_info(stream: &Stream) -> ConnInfo {
     }
 }
 
+/// Tells an HTTP/1 client, and the codec, that this is the connection's last answer.
+fn close(response: &mut Response<AnswerBody>) {
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
 /// The answer to a head that the guard refuses. No route is known yet, hence no dialect: the
 /// envelope is OpenAI's, which most clients understand.
-fn refusal(fault: HeadFault) -> Response<AnswerBody> {
+fn refusal(fault: HeadFault, request_id: &str) -> Response<AnswerBody> {
     let body = serde_json::json!({"error": {
         "message": fault.to_string(),
         "type": "invalid_request_error",
-        "code": "malformed_request",
+        "code": MALFORMED,
         "param": null,
     }});
-    let request_id = uuid::Uuid::now_v7().to_string();
     let mut response = Response::new(AnswerBody::full(body.to_string()));
     *response.status_mut() = fault.status();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(
-        "x-tollgate-error",
-        HeaderValue::from_static("malformed_request"),
-    );
+    headers.insert("x-tollgate-error", HeaderValue::from_static(MALFORMED));
     if let Ok(request_id) = HeaderValue::try_from(request_id) {
         headers.insert("x-tollgate-request-id", request_id);
     }
-    // On HTTP/2 the codec removes this.
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -42,6 +42,7 @@ enum State {
     Head,
     Pass { left: u64, chunked: bool },
     Chunked(Chunks),
+    Broken(BodyFault),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,12 +123,18 @@ impl Guard {
                         };
                     }
                 }
-                State::Chunked(chunks) => {
-                    released += chunks.follow(&bytes[released..]).map_err(Fault::Body)?;
-                    if matches!(chunks.place, Place::Done) {
-                        self.state = State::Head;
+                State::Chunked(chunks) => match chunks.follow(&bytes[released..]) {
+                    Ok(more) => {
+                        released += more;
+                        if matches!(chunks.place, Place::Done) {
+                            self.state = State::Head;
+                        }
                     }
-                }
+                    // What stands before it, the head above all, still goes on.
+                    Err(fault) => self.state = State::Broken(fault),
+                },
+                State::Broken(_) if released > 0 => break,
+                State::Broken(fault) => return Err(Fault::Body(*fault)),
             }
         }
         Ok(released)

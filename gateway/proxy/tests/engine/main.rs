@@ -1,4 +1,12 @@
 //! The HTTP engine on real sockets: a trivial handler between hand-written clients and upstreams.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests fail by panicking"
+)]
 
+mod downstream;
+mod framing;
 mod relay;
 mod support;
+mod upstream;

@@ -246,7 +246,7 @@ impl Gateway {
     }
 
     pub(crate) async fn stopped(self) {
-        self.stop.send(true).unwrap();
+        self.stop.send_replace(true);
         soon(self.service).await.unwrap();
     }
 }
