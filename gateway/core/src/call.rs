@@ -170,17 +170,15 @@ impl Ask {
         if given(references) || mentions(words) {
             self.input = Input::Referenced;
         }
-        if self.operation == Operation::Messages {
-            if given(&["mcp_servers", "context_management"]) {
-                self.input = Input::Looping;
-            }
-            if mentions(&["cache_control"]) {
-                self.cache_write = if mentions(&["1h"]) {
-                    CacheWrite::OneHour
-                } else {
-                    CacheWrite::FiveMinutes
-                };
-            }
+        if given(&["mcp_servers", "context_management"]) {
+            self.input = Input::Looping;
+        }
+        if self.operation == Operation::Messages && mentions(&["cache_control"]) {
+            self.cache_write = if mentions(&["1h"]) {
+                CacheWrite::OneHour
+            } else {
+                CacheWrite::FiveMinutes
+            };
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-pub use rates::Rates;
+pub use rates::{MOST, Rates};
 
 use crate::call::Ask;
 use crate::money::PicoUsd;

@@ -9,6 +9,7 @@
 
 mod anthropic;
 mod openai;
+mod plain;
 mod sse;
 mod text;
 
@@ -162,7 +163,7 @@ pub enum Relay<'a> {
     Instead(&'a [u8]),
 }
 
-/// The largest plain answer that is read.
+/// The most that is kept of a plain answer.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// The largest event that is read.
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
@@ -181,8 +182,8 @@ pub struct Meter {
 #[derive(Debug)]
 enum Shape {
     Stream(sse::Events),
-    Plain(Vec<u8>),
-    /// Nothing to read, or too much.
+    Plain(plain::Body),
+    /// Nothing to read.
     Unread,
 }
 
@@ -214,7 +215,11 @@ impl Meter {
         let shape = match dialect {
             Dialect::None => Shape::Unread,
             _ if answer_is_stream => Shape::Stream(sse::Events::new(event_bytes)),
-            _ => Shape::Plain(Vec::new()),
+            // Fees of responses follow from the items of a list.
+            _ => Shape::Plain(plain::Body::new(
+                MAX_BODY_BYTES,
+                operation != Operation::Responses,
+            )),
         };
         Self {
             shape,
@@ -238,18 +243,9 @@ impl Meter {
             out,
         } = self;
         match shape {
-            Shape::Unread => {
-                dialect.unread(bytes.len());
-                Relay::Unchanged
-            }
+            Shape::Unread => Relay::Unchanged,
             Shape::Plain(body) => {
-                let length = body.len().saturating_add(bytes.len());
-                if length > MAX_BODY_BYTES {
-                    *shape = Shape::Unread;
-                    dialect.unread(length);
-                } else {
-                    body.extend_from_slice(bytes);
-                }
+                body.feed(bytes);
                 Relay::Unchanged
             }
             Shape::Stream(events) if !*withhold => {
@@ -298,23 +294,15 @@ impl Meter {
     #[must_use]
     pub fn finish(mut self) -> Reading {
         drop(self.end());
-        let body = match &self.shape {
-            Shape::Plain(body) => Some(body.as_slice()),
-            Shape::Stream(_) | Shape::Unread => None,
-        };
+        if let Shape::Plain(body) = &self.shape {
+            self.dialect.unread(body.seen_bytes());
+            if let Some(kept) = body.kept() {
+                self.dialect.body(kept);
+            }
+        }
         match self.dialect {
-            Dialect::OpenAi(mut tally) => {
-                if let Some(body) = body {
-                    tally.body(body);
-                }
-                tally.finish()
-            }
-            Dialect::Anthropic(mut tally) => {
-                if let Some(body) = body {
-                    tally.body(body);
-                }
-                tally.finish()
-            }
+            Dialect::OpenAi(tally) => tally.finish(),
+            Dialect::Anthropic(tally) => tally.finish(),
             Dialect::None => Reading::nothing(),
         }
     }
@@ -337,7 +325,16 @@ impl Dialect {
         }
     }
 
-    /// Notes that so many bytes passed unread.
+    /// Reads what is kept of a plain answer.
+    fn body(&mut self, kept: &[u8]) {
+        match self {
+            Self::OpenAi(tally) => tally.body(kept),
+            Self::Anthropic(tally) => tally.body(kept),
+            Self::None => {}
+        }
+    }
+
+    /// Notes that so many bytes passed whose text was not measured.
     fn unread(&mut self, bytes: usize) {
         match self {
             Self::OpenAi(tally) => tally.unread(bytes),

@@ -36,6 +36,8 @@ const WEB_SEARCH: Price = Price(25_000_000_000_000_000);
 const FILE_SEARCH: Price = Price(2_500_000_000_000_000);
 /// Sums are in pico-US-dollars divided by this: prices are per million, factors in millionths.
 const SCALE: i128 = 1_000_000_000_000;
+/// The most one call is taken to cost: 9.2 million US dollars, the range of 64 bits.
+pub const MOST: PicoUsd = PicoUsd::new(i64::MAX as i128);
 /// The largest count that any JSON reader takes (2⁵³).
 const MAX_COUNT: u64 = 1 << 53;
 
@@ -69,12 +71,13 @@ impl Rates {
     /// bytes do not bound it; it is charged at the dearest input price that can apply (cache
     /// writes, audio, context tier, service tier). Output is bounded by the request's own limit,
     /// else by the model's, else by `default_max_output` tokens; times the choices asked for.
+    /// At most [`MOST`], so that absurd bounds stay sums that every store can hold.
     #[must_use]
     pub fn worst_case(&self, ask: &Ask, default_max_output: u64) -> PicoUsd {
         let input = self.input_bound(ask);
         let dearest = self.dearest(ask, input);
         let output = self.output_bound(ask, default_max_output);
-        round_up(dearest.cost(input, output))
+        round_up(dearest.cost(input, output)).min(MOST)
     }
 
     /// The largest bound on output tokens, per choice, with which the request costs at most

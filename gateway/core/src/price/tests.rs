@@ -166,6 +166,26 @@ fn the_largest_output_bound_is_the_last_one_that_fits() {
 }
 
 #[test]
+fn absurd_bounds_are_dear_and_not_an_overflow() {
+    let now = "2026-11-20T12:00:00Z".parse().expect("a time");
+    let body = r#"{"model":"gpt-6-sol","max_tokens":9007199254740992,"n":9007199254740992,
+        "prediction":{},"service_tier":"auto"}"#;
+    let ask = ask(Operation::ChatCompletions, body);
+    let rates = book().rates("openai", "gpt-6-sol", now).expect("priced");
+    assert_eq!(rates.worst_case(&ask, u64::MAX), MOST);
+    assert_eq!(rates.largest_output_bound(&ask, PicoUsd::ZERO), None);
+    assert!(
+        rates.exact(
+            &Usage {
+                output_tokens: u64::MAX,
+                ..Usage::default()
+            },
+            &Terms::default()
+        ) > MOST
+    );
+}
+
+#[test]
 fn an_unstated_output_bound_is_the_models_then_the_windows_then_the_tenants() {
     let book = book();
     let now = "2026-11-20T12:00:00Z".parse().expect("a time");

@@ -194,16 +194,15 @@ impl Tally {
         }
     }
 
-    /// Notes bytes of an event that was too long to read.
+    /// Notes bytes whose text was not measured.
     pub(super) fn unread(&mut self, bytes: usize) {
         self.output_bytes = self
             .output_bytes
             .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    /// Reads a plain answer.
+    /// Reads what is kept of a plain answer.
     pub(super) fn body(&mut self, bytes: &[u8]) {
-        self.unread(bytes.len());
         if let Ok(body) = serde_json::from_slice::<Body>(bytes) {
             self.take(body);
             self.over = true;

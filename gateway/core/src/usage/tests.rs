@@ -220,13 +220,32 @@ fn reasoning_counted_apart_is_added_when_the_total_says_so() {
 fn an_answer_too_large_to_read_is_relayed_and_its_usage_unknown() {
     let megabyte = vec![b' '; 1024 * 1024];
     let pieces = vec![megabyte.as_slice(); 9];
-    for stream in [false, true] {
-        let meter = Meter::new(Operation::ChatCompletions, stream, stream);
+    for (operation, stream) in [
+        (Operation::Responses, false),
+        (Operation::ChatCompletions, false),
+        (Operation::ChatCompletions, true),
+    ] {
+        let meter = Meter::new(operation, stream, stream);
         let (relayed, reading) = run(meter, pieces.clone());
         assert_eq!(relayed.len(), 9 * megabyte.len(), "stream: {stream}");
         assert_eq!(reading.metered, Metered::Unknown);
         assert_eq!(reading.output_bytes, 9 * 1024 * 1024);
     }
+}
+
+#[test]
+fn a_plain_answer_of_any_length_is_read_where_usage_stands_beside_its_bulk() {
+    let vector = format!("{{\"embedding\":[{}0]}},", "0.015625,".repeat(1_000));
+    let body = format!(
+        "{{\"object\":\"list\",\"data\":[{}{{}}],\"model\":\"m\",\
+         \"usage\":{{\"prompt_tokens\":9,\"total_tokens\":9}}}}",
+        vector.repeat(1_200)
+    );
+    assert!(body.len() > MAX_BODY_BYTES);
+    let meter = Meter::new(Operation::Embeddings, false, false);
+    let reading = run(meter, body.as_bytes().chunks(16 * 1024)).1;
+    assert!(matches!(reading.metered, Metered::Exact(usage) if usage.input_tokens == 9));
+    assert_eq!(reading.response_model.as_deref(), Some("m"));
 }
 
 #[test]

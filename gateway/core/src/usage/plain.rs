@@ -1,0 +1,167 @@
+//! Keeps of a plain JSON answer what usage is read from.
+//!
+//! The bulk of an answer stands in lists directly under its top level: choices, content,
+//! embeddings. Where usage does not depend on them, they are left out as they pass, so that an
+//! answer of any length is read with little memory.
+//!
+//! Worst case: what is kept beyond the bound is dropped, and the answer counts as unread.
+
+/// What is kept of an answer so far.
+#[derive(Debug)]
+pub(super) struct Body {
+    kept: Vec<u8>,
+    max_bytes: usize,
+    overflowed: bool,
+    seen_bytes: usize,
+    skim: bool,
+    place: Place,
+}
+
+/// Where in the JSON text the next byte stands.
+#[derive(Debug, Default)]
+struct Place {
+    in_string: bool,
+    escaped: bool,
+    depth: usize,
+    /// How many lists deep, inside one that is left out.
+    lists_left_out: usize,
+}
+
+impl Body {
+    /// `skim` leaves out the lists under the top level.
+    pub(super) fn new(max_bytes: usize, skim: bool) -> Self {
+        Self {
+            kept: Vec::new(),
+            max_bytes,
+            overflowed: false,
+            seen_bytes: 0,
+            skim,
+            place: Place::default(),
+        }
+    }
+
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        self.seen_bytes = self.seen_bytes.saturating_add(bytes.len());
+        if !self.skim {
+            self.keep(bytes);
+            return;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.overflowed {
+            let stop = self.place.next_stop(rest);
+            let (run, after) = rest.split_at_checked(stop).unwrap_or((rest, &[]));
+            if self.place.lists_left_out == 0 {
+                self.keep(run);
+            }
+            rest = after;
+            let Some((&byte, after)) = rest.split_first() else {
+                break;
+            };
+            let kept_before = self.place.lists_left_out == 0;
+            self.place.pass(byte);
+            // Both brackets of a list that is left out stay.
+            if kept_before || self.place.lists_left_out == 0 {
+                self.keep(&[byte]);
+            }
+            rest = after;
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.kept.len().saturating_add(bytes.len()) > self.max_bytes {
+            self.overflowed = true;
+            self.kept = Vec::new();
+        }
+        if !self.overflowed {
+            self.kept.extend_from_slice(bytes);
+        }
+    }
+
+    /// The kept JSON, unless it was too much.
+    pub(super) fn kept(&self) -> Option<&[u8]> {
+        (!self.overflowed).then_some(self.kept.as_slice())
+    }
+
+    /// How many bytes there were.
+    pub(super) fn seen_bytes(&self) -> usize {
+        self.seen_bytes
+    }
+}
+
+impl Place {
+    /// How many bytes of `rest` change nothing about the place.
+    fn next_stop(&self, rest: &[u8]) -> usize {
+        let stop = if self.escaped {
+            Some(0)
+        } else if self.in_string {
+            memchr::memchr2(b'"', b'\\', rest)
+        } else if self.lists_left_out > 0 {
+            memchr::memchr3(b'"', b'[', b']', rest)
+        } else {
+            let structural = |byte: &u8| matches!(byte, b'"' | b'[' | b']' | b'{' | b'}');
+            rest.iter().position(structural)
+        };
+        stop.unwrap_or(rest.len())
+    }
+
+    fn pass(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.in_string => self.escaped = true,
+            b'"' => self.in_string = !self.in_string,
+            _ if self.in_string => {}
+            b'[' if self.lists_left_out > 0 || self.depth == 1 => {
+                self.lists_left_out = self.lists_left_out.saturating_add(1);
+            }
+            b']' if self.lists_left_out > 0 => {
+                self.lists_left_out = self.lists_left_out.saturating_sub(1);
+            }
+            b'[' | b'{' => self.depth = self.depth.saturating_add(1),
+            b']' | b'}' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skimmed(text: &str, step: usize) -> String {
+        let mut body = Body::new(1_000, true);
+        for bytes in text.as_bytes().chunks(step) {
+            body.feed(bytes);
+        }
+        assert_eq!(body.seen_bytes(), text.len());
+        String::from_utf8(body.kept().expect("little is kept").to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn lists_under_the_top_level_are_left_out_however_the_bytes_are_split() {
+        for (text, kept) in [
+            (
+                r#"{"data":[1,[2,{"a":"]"}],"\"]\\"],"b":1}"#,
+                r#"{"data":[],"b":1}"#,
+            ),
+            (
+                r#"{"u":{"i":[1,2]},"s":"[\"[","c":[[[]]],"t":2}"#,
+                r#"{"u":{"i":[1,2]},"s":"[\"[","c":[],"t":2}"#,
+            ),
+            (r#"[1,2]"#, r#"[1,2]"#),
+            (r#"{"a":[1,2"#, r#"{"a":["#),
+            ("", ""),
+        ] {
+            for step in 1..=text.len().max(1) {
+                assert_eq!(skimmed(text, step), kept, "{text} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn too_much_is_not_kept() {
+        let mut body = Body::new(4, false);
+        body.feed(b"12345");
+        body.feed(b"6");
+        assert_eq!((body.kept(), body.seen_bytes()), (None, 6));
+    }
+}
