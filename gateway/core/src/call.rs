@@ -11,7 +11,7 @@
 mod tools;
 
 use crate::ids::ModelName;
-use crate::json::{Fields, JsonFault, contains_word, disguises_ascii};
+use crate::json::{Fields, JsonFault, contains_field, contains_word, disguises_ascii};
 use crate::policy::Operation;
 use crate::refusal::Refusal;
 
@@ -153,28 +153,38 @@ impl Ask {
     /// Finds what makes the input dearer or larger than its bytes.
     fn read_input(&mut self, fields: &Fields<'_>, body: &[u8]) {
         let disguised = disguises_ascii(body);
-        let mentions =
-            |words: &[&str]| disguised || words.iter().any(|word| contains_word(body, word));
+        let mentions = |word: &str| disguised || contains_word(body, word);
+        let holds_type = |kind: &&str| disguised || contains_field(body, "type", kind);
         let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
-        let (references, words): (&[&str], &[&str]) = match self.operation {
-            Operation::Responses => (
-                &["previous_response_id", "conversation", "prompt"],
-                &["input_image", "input_file", "item_reference", "file_id"],
-            ),
-            Operation::Messages => (
-                &["container"],
-                &["image", "document", "file_id", "container_upload"],
-            ),
-            _ => (&[], &["image_url", "file", "file_id", "file_data"]),
+        let referenced = match self.operation {
+            Operation::Responses => {
+                given(&["previous_response_id", "conversation", "prompt"])
+                    || ["input_image", "input_file", "item_reference"]
+                        .iter()
+                        .any(|kind| mentions(kind))
+            }
+            Operation::Messages => {
+                given(&["container"])
+                    || ["image", "document", "container_upload"]
+                        .iter()
+                        .any(holds_type)
+            }
+            // Compatible servers take parts without a type, by the name of their one field.
+            _ => {
+                holds_type(&"file")
+                    || ["image_url", "video_url", "audio_url"]
+                        .iter()
+                        .any(|part| mentions(part))
+            }
         };
-        if given(references) || mentions(words) {
+        if referenced {
             self.input = Input::Referenced;
         }
         if given(&["mcp_servers", "context_management"]) {
             self.input = Input::Looping;
         }
-        if self.operation == Operation::Messages && mentions(&["cache_control"]) {
-            self.cache_write = if mentions(&["1h"]) {
+        if self.operation == Operation::Messages && mentions("cache_control") {
+            self.cache_write = if mentions("1h") {
                 CacheWrite::OneHour
             } else {
                 CacheWrite::FiveMinutes

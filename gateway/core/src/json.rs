@@ -176,6 +176,20 @@ pub fn contains_word(body: &[u8], word: &str) -> bool {
     memchr::memmem::find(body, needle.as_bytes()).is_some()
 }
 
+/// Whether the JSON text `body` contains the field `name` with the string `value` at any depth,
+/// both spelled plainly (see [`disguises_ascii`]).
+#[must_use]
+pub fn contains_field(body: &[u8], name: &str, value: &str) -> bool {
+    let name = format!("\"{name}\"");
+    let value = format!("\"{value}\"");
+    memchr::memmem::find_iter(body, value.as_bytes()).any(|at| {
+        body.get(..at)
+            .map(<[u8]>::trim_ascii_end)
+            .and_then(|before| before.strip_suffix(b":"))
+            .is_some_and(|before| before.trim_ascii_end().ends_with(name.as_bytes()))
+    })
+}
+
 /// Whether `body` spells an ASCII letter, digit or `_` as a `\u00XX` escape. No JSON library does.
 #[must_use]
 pub fn disguises_ascii(body: &[u8]) -> bool {
@@ -258,6 +272,21 @@ mod tests {
         assert!(contains_word(br#"{"a":{"image_url":1}}"#, "image_url"));
         assert!(!contains_word(br#"{"a":"\"image_url\""}"#, "image_url"));
         assert!(!contains_word(br#"{"a":"image_url"}"#, "image"));
+        assert!(contains_field(
+            b"{\"type\"\t:\r\n\"image\"}",
+            "type",
+            "image"
+        ));
+        assert!(!contains_field(
+            br#"{"image":{"type":"string"}}"#,
+            "type",
+            "image"
+        ));
+        assert!(!contains_field(
+            br#"{"a":"\"type\":\"image\""}"#,
+            "type",
+            "image"
+        ));
         assert!(disguises_ascii(br#"{"a":{"\u0069mage_url":1}}"#));
         assert!(disguises_ascii(br#"{"a":"\u005F"}"#));
         assert!(!disguises_ascii(

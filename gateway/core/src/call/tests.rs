@@ -144,7 +144,12 @@ fn input_that_bytes_do_not_bound_is_recognised() {
             r#""messages":[{"type":"image\u005furl"}]"#,
             Input::Referenced,
         ),
-        (chat, r#""tools":[{"type":"function"}]"#, Input::Bounded),
+        (chat, r#""messages":[{"type":"file"}]"#, Input::Referenced),
+        (
+            chat,
+            r#""tools":[{"type":"function","p":{"file":1}}]"#,
+            Input::Bounded,
+        ),
         (chat, r#""web_search_options":{}"#, Input::Looping),
         (
             responses,
