@@ -111,6 +111,10 @@ const SHELL: &str =
 /// A hint if `text` looks as if a handle had been meant. For places where a handle is expected
 /// and `text` is not one; provider keys and tokens resemble nothing of this kind.
 fn near_miss(text: &[u8]) -> Option<&'static str> {
+    // No near miss does without one of these, and no key or token has one: the usual way out.
+    if !text.iter().any(|byte| is_odd(*byte)) {
+        return None;
+    }
     if has_mark(text) || !text.is_ascii() {
         return Some(FORM);
     }
@@ -120,6 +124,14 @@ fn near_miss(text: &[u8]) -> Option<&'static str> {
             (Some(b'<' | b'[' | b'(' | b'$'), _) | (_, Some(b'>' | b']' | b')')) => Some(FORM),
             _ => None,
         })
+}
+
+const fn is_odd(byte: u8) -> bool {
+    !byte.is_ascii()
+        || matches!(
+            byte,
+            b'$' | b'{' | b'}' | b'<' | b'>' | b'[' | b']' | b'(' | b')' | b'~' | b'%'
+        )
 }
 
 /// `cred` in any case with a bracket or an escape behind it, or a `$` before it.

@@ -18,20 +18,20 @@ const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 /// Every header a client authenticates with. None of a client's own reaches an upstream.
 /// Cookies are among them: they are credentials to the upstream that set them, and a jar shared
 /// between tenants' calls would carry one tenant's session into another's.
-const CREDENTIAL_HEADERS: [&str; 13] = [
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "api-key",
-    "apikey",
-    "x-goog-api-key",
-    "x-auth-token",
-    "x-access-token",
-    "private-token",
-    "ocp-apim-subscription-key",
-    "x-amz-security-token",
-    "cookie",
-    "cookie2",
+static CREDENTIAL_HEADERS: [HeaderName; 13] = [
+    HeaderName::from_static("authorization"),
+    HeaderName::from_static("proxy-authorization"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("apikey"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("x-auth-token"),
+    HeaderName::from_static("x-access-token"),
+    HeaderName::from_static("private-token"),
+    HeaderName::from_static("ocp-apim-subscription-key"),
+    HeaderName::from_static("x-amz-security-token"),
+    HeaderName::from_static("cookie"),
+    HeaderName::from_static("cookie2"),
 ];
 
 /// Query parameters that are credentials wherever they occur, in any case.
@@ -158,13 +158,12 @@ fn bearer(value: &HeaderValue) -> Result<Option<&str>, TokenFault> {
 /// for the gateway.
 #[must_use]
 pub fn is_stripped(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    CREDENTIAL_HEADERS.contains(&name) || name.starts_with(OWN_PREFIX)
+    CREDENTIAL_HEADERS.contains(name) || name.as_str().starts_with(OWN_PREFIX)
 }
 
 /// Removes every header for which [`is_stripped`] holds.
 pub fn strip(headers: &mut HeaderMap) {
-    for name in CREDENTIAL_HEADERS {
+    for name in &CREDENTIAL_HEADERS {
         headers.remove(name);
     }
     let own: Vec<HeaderName> = headers
