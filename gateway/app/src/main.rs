@@ -1,7 +1,37 @@
-//! The `tollgate` program.
+//! The `tollgate` program: one command line for the gateway and for those who run it.
+//!
+//! Ends with 0 when done, 1 when refused or failed, 2 when called wrongly. Data goes to standard
+//! output, everything said about it to standard error.
 
 mod check;
+mod cli;
+mod clock;
 mod config;
+mod data_dir;
+mod logging;
+mod operator;
+mod output;
 mod reload;
+mod secret;
+mod tenant;
+mod token;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Calls allocate and free many small buffers on several threads; the system's allocator costs
+/// more of each call than anything else it does.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.run() {
+        Ok(code) => code,
+        Err(error) => {
+            output::say(&format!("tollgate: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The command line: what can be asked, as types.
+//!
+//! Parsing is all that happens here; what a command does stands in the module of its name. A
+//! command line that cannot be read ends with 2 before anything is touched.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Directories, ProcessVars, Settings};
+use crate::operator::Operator;
+use crate::secret::SecretCommand;
+use crate::tenant::{self, TenantCommand};
+use crate::token::{TaskCommand, TokenCommand};
+use crate::{check, output};
+
+const EXIT_CODES: &str = "\
+Every command takes --help; those that print data take --json.
+Exit codes: 0 done, 1 refused or failed, 2 called wrongly.
+Environment: TOLLGATE_POLICIES, TOLLGATE_DATA, TOLLGATE_LISTEN, TOLLGATE_ADMIN_LISTEN,
+  TOLLGATE_ADMIN_TOKEN (the operator token), TOLLGATE_LOG (error, warn, info, debug, trace).";
+
+/// Egress gateway for the AI agents of many tenants: agents hold short-lived task tokens, the
+/// gateway holds the keys, enforces each tenant's policy and spend caps, and keeps the records
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, after_help = EXIT_CODES)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// The directory of gateway.toml, providers/ and tenants/ [default: ./policies]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Directories")]
+    policies: Option<PathBuf>,
+    /// The directory of keys, vault and records [default: as gateway.toml says, or ./data]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Directories")]
+    data: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say everything that is wrong with the policy files, with file and line
+    Check(Check),
+    /// Make, end and explain task tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Declare tasks finished
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Store and revoke tenants' keys
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Show tenants and their policies
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Cli {
+    /// Does what was asked.
+    ///
+    /// # Errors
+    /// If it was refused or failed.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let given = Directories {
+            policies: self.policies,
+            data: self.data,
+        };
+        match self.command {
+            Command::Check(asked) => return asked.run(&given),
+            Command::Token(command) => {
+                command.run(&operator(&given, command.target().admin.as_deref())?)?;
+            }
+            Command::Task(command) => {
+                command.run(&operator(&given, command.target().admin.as_deref())?)?;
+            }
+            Command::Secret(command) => command.run(&settings(&given)?)?,
+            Command::Tenant(command) => command.run(&settings(&given)?)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Check {
+    fn run(&self, given: &Directories) -> anyhow::Result<ExitCode> {
+        let report = check::check(given, &ProcessVars);
+        if self.json {
+            output::json(&report.to_json())?;
+        } else {
+            output::data(&report.to_string())?;
+        }
+        Ok(if report.passed() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+fn settings(given: &Directories) -> anyhow::Result<Settings> {
+    config::load(given, &ProcessVars).map_err(|mistakes| tenant::listed(&mistakes))
+}
+
+fn operator(given: &Directories, admin: Option<&str>) -> anyhow::Result<Operator> {
+    Operator::find(admin, &settings(given)?, &ProcessVars)
+}

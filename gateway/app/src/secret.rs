@@ -1,0 +1,247 @@
+//! `tollgate secret`: puts secrets into a tenant's vault and takes them out of use.
+//!
+//! Works on the vault's files; a running gateway notices within a second. Values come from
+//! standard input or a prompt, never from the command line, where other users of the machine and
+//! the shell's history would see them, and are never printed.
+
+use std::io::{IsTerminal, Read, Write};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use serde_json::json;
+use tollgate_core::ids::{HandleName, TenantId};
+use tollgate_core::policy::Policy;
+use tollgate_core::secret::Secret;
+use tollgate_stores::vault::{AgeVault, Listed, MAX_STORED_BYTES, Stored, VersionState};
+
+use crate::config::Settings;
+use crate::data_dir::DataDir;
+use crate::{clock, output, tenant};
+
+/// What to do with secrets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Store a value, read from standard input or a prompt
+    ///
+    /// Exactly one line break at the end of standard input is taken off; everything else is the
+    /// secret.
+    Set(Name),
+    /// Show which secrets there are, never what they are
+    List(Whose),
+    /// Store a new value in place of one in use; the old one stays until revoked
+    ///
+    /// Exactly one line break at the end of standard input is taken off; everything else is the
+    /// secret.
+    Rotate(Name),
+    /// Make a secret, or one version of it, unusable for ever
+    Revoke(Version),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// Whose: the tenant's id
+    #[arg(long)]
+    tenant: TenantId,
+    /// Which: the name that stands in handles
+    #[arg(long)]
+    name: HandleName,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// Whose: the tenant's id
+    #[arg(long)]
+    tenant: TenantId,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Version {
+    #[command(flatten)]
+    name: Name,
+    /// Only this version; otherwise all of them
+    #[arg(long, value_name = "NUMBER")]
+    version: Option<u32>,
+}
+
+impl SecretCommand {
+    /// Does it.
+    ///
+    /// # Errors
+    /// If there is no such secret, the value cannot be stored, or a file not be used.
+    pub(crate) fn run(&self, settings: &Settings) -> anyhow::Result<()> {
+        let data = DataDir::prepare(&settings.data_dir)?;
+        let vault = AgeVault::open(data.path())?;
+        let now = clock::now();
+        match self {
+            Self::Set(name) => {
+                name.warn_if_unused(settings);
+                let stored = vault.set(&name.tenant, &name.name, &value()?, now)?;
+                name.tell(&stored)
+            }
+            Self::Rotate(name) => {
+                let stored = vault.rotate(&name.tenant, &name.name, &value()?, now)?;
+                name.tell(&stored)
+            }
+            Self::List(whose) => list(&vault.list(&whose.tenant)?, whose),
+            Self::Revoke(Version { name, version }) => {
+                let revoked = vault.revoke(&name.tenant, &name.name, *version, now)?;
+                if name.json {
+                    return output::json(&json!({ "revoked_versions": revoked }));
+                }
+                let numbers: Vec<String> = revoked.iter().map(u32::to_string).collect();
+                let versions = if revoked.len() == 1 {
+                    "version"
+                } else {
+                    "versions"
+                };
+                let numbers = numbers.join(", ");
+                output::say(&format!("revoked {} {versions} {numbers}", name.full()));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Name {
+    fn full(&self) -> String {
+        format!("{}/{}", self.tenant, self.name)
+    }
+
+    fn tell(&self, stored: &Stored) -> anyhow::Result<()> {
+        for warning in &stored.warnings {
+            output::say(&format!("warning: {warning}"));
+        }
+        if self.json {
+            return output::json(stored);
+        }
+        let version = stored.version;
+        output::say(&format!("stored {} version {version}", self.full()));
+        Ok(())
+    }
+
+    /// A secret may be stored before the policy that names it, but more often it is a slip.
+    fn warn_if_unused(&self, settings: &Settings) {
+        let Ok(policy) = tenant::policy(settings) else {
+            return;
+        };
+        if let Some(warning) = self.unused(&policy) {
+            output::say(&format!("warning: {warning}"));
+        }
+    }
+
+    fn unused(&self, policy: &Policy) -> Option<String> {
+        let Self { tenant, name, .. } = self;
+        match policy.tenants.get(tenant) {
+            None => Some(format!("no policy file defines a tenant {tenant}")),
+            Some(known) if !known.credentials.contains_key(name) => Some(format!(
+                "the policy of {tenant} has no credential {name}; nothing will use this secret"
+            )),
+            Some(_) => None,
+        }
+    }
+}
+
+fn list(secrets: &[Listed], whose: &Whose) -> anyhow::Result<()> {
+    if whose.json {
+        return output::json(&secrets);
+    }
+    if secrets.is_empty() {
+        output::say(&format!("{} has no secrets", whose.tenant));
+        return Ok(());
+    }
+    let heading = ["NAME", "VERSION", "STATE", "SINCE"].map(str::to_owned);
+    let mut rows = vec![heading.to_vec()];
+    for secret in secrets {
+        for version in &secret.versions {
+            let (state, since) = match version.state {
+                VersionState::Current => ("current", version.created_at),
+                VersionState::Superseded => ("superseded", version.created_at),
+                VersionState::Revoked => {
+                    ("revoked", version.revoked_at.unwrap_or(version.created_at))
+                }
+            };
+            rows.push(vec![
+                secret.name.to_string(),
+                version.version.to_string(),
+                state.to_owned(),
+                since.civil().strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            ]);
+        }
+    }
+    output::data(&output::table(&rows))
+}
+
+/// The value: a line typed unseen at a terminal, or everything on standard input.
+fn value() -> anyhow::Result<Secret> {
+    if std::io::stdin().is_terminal() {
+        return prompt();
+    }
+    let limit = u64::try_from(MAX_STORED_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    // One byte over the limit, and a line break, are enough to know that it is too long.
+    std::io::stdin()
+        .take(limit.saturating_add(2))
+        .read_to_end(&mut bytes)
+        .context("standard input cannot be read")?;
+    Ok(Secret::new(without_line_break(bytes)))
+}
+
+/// Takes one line break off the end, as `echo` and editors put there.
+fn without_line_break(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+fn prompt() -> anyhow::Result<Secret> {
+    let stdin = std::io::stdin();
+    let before = tcgetattr(&stdin).context("the terminal cannot be asked")?;
+    let mut unseen = before.clone();
+    unseen.local_modes.remove(LocalModes::ECHO);
+    unseen.local_modes.insert(LocalModes::ECHONL);
+    tcsetattr(&stdin, OptionalActions::Flush, &unseen).context("the terminal keeps echoing")?;
+    let _unheard = write!(std::io::stderr(), "Secret (typed unseen): ");
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    tcsetattr(&stdin, OptionalActions::Now, &before).context("the terminal stays silent")?;
+    read.context("the terminal cannot be read")?;
+    if line.trim_end_matches(['\r', '\n']).is_empty() {
+        bail!("nothing was typed");
+    }
+    Ok(Secret::new(without_line_break(line.into_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_line_break_is_taken_off() {
+        for (given, kept) in [
+            ("sk-canary", "sk-canary"),
+            ("sk-canary\n", "sk-canary"),
+            ("sk-canary\r\n", "sk-canary"),
+            ("sk-canary\n\n", "sk-canary\n"),
+            (" sk-canary \n", " sk-canary "),
+            ("sk-canary\r", "sk-canary\r"),
+            ("", ""),
+        ] {
+            assert_eq!(
+                without_line_break(given.into()),
+                kept.as_bytes(),
+                "{given:?}"
+            );
+        }
+    }
+}
