@@ -222,7 +222,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
                 return Pin::new(&mut me.stream).poll_read(cx, buf);
             }
             let length = me.inbox.len().min(buf.remaining());
-            buf.put_slice(&me.inbox.split_to(length));
+            buf.put_slice(&me.inbox[..length]);
+            me.inbox.advance(length);
+            if me.inbox.is_empty() {
+                me.inbox = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         };
         loop {
@@ -233,6 +237,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
                 let released = guarded.release(&me.inbox, buf.remaining());
                 buf.put_slice(&me.inbox[..released]);
                 me.inbox.advance(released);
+                if me.inbox.is_empty() {
+                    // An idle connection holds no memory here.
+                    me.inbox = BytesMut::new();
+                }
                 if released > 0 {
                     return Poll::Ready(Ok(()));
                 }

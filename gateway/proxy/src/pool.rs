@@ -173,16 +173,13 @@ impl Upstreams {
                 })
             })?;
         match sent {
-            // Nobody asked to switch protocols: what follows would not be HTTP.
-            Sent::Answer(response, _lease)
-                if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
-            {
-                Err(Failed::Final(UpstreamError::Protocol {
+            Sent::Answer(response, lease) => match distrust(&response) {
+                None => Ok((response, lease)),
+                Some(detail) => Err(Failed::Final(UpstreamError::Protocol {
                     sent: true,
-                    detail: "the upstream switched protocols unasked".to_owned(),
-                }))
-            }
-            Sent::Answer(response, lease) => Ok((response, lease)),
+                    detail: detail.to_owned(),
+                })),
+            },
             Sent::Failed {
                 error,
                 unseen,
@@ -229,6 +226,17 @@ fn protocol(sent: bool, error: &(dyn std::error::Error + 'static)) -> UpstreamEr
         source = cause.source();
     }
     UpstreamError::Protocol { sent, detail }
+}
+
+/// Why an answer is not relayed, though the codec takes it.
+fn distrust(response: &Response<Incoming>) -> Option<&'static str> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        // Nobody asked to: what follows would not be HTTP.
+        return Some("the upstream switched protocols unasked");
+    }
+    let headers = response.headers();
+    (headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH))
+        .then_some("the answer has two lengths")
 }
 
 /// The same request once more, unless its body is a stream.
@@ -282,7 +290,11 @@ fn frame(request: &mut Request<RequestBody>) {
     headers.remove(TRANSFER_ENCODING);
     let had_length = headers.remove(CONTENT_LENGTH).is_some();
     // The codec sends no length with an empty body, and some servers insist on one.
-    if is_empty && (had_length || request.method() == Method::POST) {
+    let takes_body = matches!(
+        *request.method(),
+        Method::POST | Method::PUT | Method::PATCH
+    );
+    if is_empty && (had_length || takes_body) {
         request
             .headers_mut()
             .insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

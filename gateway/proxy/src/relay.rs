@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// What a tap makes of one piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tapped {
-    /// These bytes go to the client; none are held back bytes, or nothing to show.
+    /// These bytes go to the client; none, if it is to see nothing of the piece yet.
     Pass(Bytes),
     /// The answer ends here, with an error the client can see.
     Cut,

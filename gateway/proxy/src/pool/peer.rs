@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -31,7 +31,11 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// Most streams on one HTTP/2 connection: what RFC 9113 (section 6.5.2) asks every peer to allow
 /// at least. Where an upstream allows fewer, the codec queues the rest.
-const MAX_SHARED_STREAMS: usize = 100;
+const MAX_SHARED_STREAMS: u32 = 100;
+
+/// Most bytes of one HTTP/2 answer held for a slow client. The connection's window has room for
+/// all its streams, so that slow clients of one tenant cannot stall the others.
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// One origin.
 #[derive(Debug)]
@@ -71,14 +75,14 @@ struct Http1 {
 #[derive(Debug, Clone)]
 struct Http2 {
     sender: http2::SendRequest<RequestBody>,
-    streams: Arc<AtomicUsize>,
+    streams: Arc<AtomicU32>,
     _task: Arc<AbortOnDrop>,
 }
 
 /// A place on a shared connection.
 #[derive(Debug)]
 struct Stream {
-    streams: Arc<AtomicUsize>,
+    streams: Arc<AtomicU32>,
     /// Keeps the connection's task running for as long as the answer.
     _connection: Http2,
 }
@@ -226,8 +230,11 @@ impl Peer {
             if connection.sender.is_ready() {
                 return Some(connection);
             }
-            if let Ok(Ok(())) = timeout(SETTLE, connection.sender.ready()).await {
-                return Some(connection);
+            match timeout(SETTLE, connection.sender.ready()).await {
+                Ok(Ok(())) => return Some(connection),
+                Ok(Err(_closed)) => {}
+                // Waiting for others in turn could take longer than a new connection.
+                Err(_elapsed) => return None,
             }
         }
     }
@@ -298,6 +305,8 @@ async fn http2(wire: Wire) -> hyper::Result<Http2> {
     let io = TokioIo::new(Upstreamed::new(wire, Arc::default()));
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW * MAX_SHARED_STREAMS)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .handshake(io)

@@ -7,6 +7,7 @@
 
 mod downstream;
 mod framing;
+mod hostile;
 mod relay;
 mod support;
 mod upstream;

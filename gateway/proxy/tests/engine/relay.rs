@@ -137,6 +137,30 @@ async fn hang_up_before_the_answer_does_not_stop_the_exchange() {
 }
 
 #[tokio::test]
+async fn an_answer_without_room_to_drain_is_cut_and_still_ends() {
+    let fake = Fake::new().await;
+    let config = EngineConfig {
+        max_detached: 0,
+        ..EngineConfig::default()
+    };
+    let mut gateway = Gateway::with(to(&fake.upstream), config, None).await;
+    let mut client = gateway.connect().await;
+    client.send(ASK).await;
+    let mut upstream = fake.accept().await;
+    upstream.message().await;
+    upstream.send(STREAM).await;
+    upstream.send(b"3\r\nabc\r\n").await;
+    client.until("abc").await;
+    drop(client);
+    let ended = gateway.ended().await;
+    assert_eq!(
+        (ended.how, &ended.seen[..]),
+        (RelayEnd::ClientGone, &b"abc"[..])
+    );
+    upstream.rest().await;
+}
+
+#[tokio::test]
 async fn a_drain_ends_at_its_bounds() {
     let fake = Fake::new().await;
     let config = EngineConfig {

@@ -78,6 +78,7 @@ impl Tap for Remember {
 pub(crate) struct Plan {
     pub(crate) upstream: Option<Upstream>,
     pub(crate) stream_body: bool,
+    pub(crate) upload_idle: Option<Duration>,
     pub(crate) held_back: Option<Bytes>,
     pub(crate) cut_on: Option<&'static [u8]>,
     /// Refuse at once with 413, without reading the body.
@@ -106,7 +107,8 @@ impl Handler for Proxy {
             return answer(413, "too much");
         }
         let body = if self.plan.stream_body {
-            RequestBody::streamed(incoming, 1 << 30, Duration::from_secs(20))
+            let idle = self.plan.upload_idle.unwrap_or(PATIENCE);
+            RequestBody::streamed(incoming, 1 << 30, idle)
         } else {
             match collect(
                 &mut incoming,
