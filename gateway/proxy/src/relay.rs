@@ -304,7 +304,11 @@ impl Drop for Relay {
             self.complete();
         }
         if let Some(flow) = self.flow.take() {
-            self.tracker.detach(flow.drain());
+            let counted = self.tracker.enter();
+            self.tracker.detach(async move {
+                flow.drain().await;
+                drop(counted);
+            });
         }
     }
 }

@@ -65,10 +65,14 @@ impl Tracker {
         });
     }
 
-    /// Runs and counts `task` if there is room among the detached; otherwise drops it.
+    /// Runs `task` if there is room among the detached; otherwise drops it. Does not count it:
+    /// an exchange brings its own count with it.
     pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         if let Ok(place) = Arc::clone(&self.shared.detached).try_acquire_owned() {
-            self.spawn(async move {
+            runtime.spawn(async move {
                 task.await;
                 drop(place);
             });
@@ -149,8 +153,10 @@ mod tests {
     async fn wait_idle_returns_once_the_last_task_is_done() {
         let tracker = Tracker::new(4);
         let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let counted = tracker.enter();
         tracker.detach(async move {
             let _ = gone.await;
+            drop(counted);
         });
         assert_eq!(tracker.in_flight(), 1);
         let waiting = tokio::spawn({

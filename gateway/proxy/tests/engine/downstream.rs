@@ -49,6 +49,27 @@ async fn http2_without_tls_is_relayed() {
 }
 
 #[tokio::test]
+async fn large_http2_bodies_go_both_ways_unchanged() {
+    let fake = Fake::new().await;
+    let gateway = Gateway::start(to(&fake.upstream)).await;
+    let body: Vec<u8> = (0..8_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let mut sender = http2(&gateway).await;
+    let answer = tokio::spawn(sender.send_request(post("/", body.clone())));
+    let mut upstream = fake.accept().await;
+    let (_, forwarded) = upstream.message().await;
+    assert!(forwarded == body, "the request's body has changed");
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let echo = tokio::spawn(async move {
+        upstream.send(head.as_bytes()).await;
+        upstream.send(&forwarded).await;
+    });
+    let answer = soon(answer).await.unwrap().unwrap();
+    let received = soon(answer.into_body().collect()).await.unwrap().to_bytes();
+    assert!(received == body, "the answer's body has changed");
+    soon(echo).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_http2_reset_still_yields_the_exact_usage() {
     let fake = Fake::new().await;
     let mut gateway = Gateway::start(to(&fake.upstream)).await;

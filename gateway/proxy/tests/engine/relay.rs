@@ -121,19 +121,37 @@ async fn hang_up_mid_stream_still_yields_the_exact_usage() {
 }
 
 #[tokio::test]
-async fn hang_up_before_the_answer_does_not_stop_the_exchange() {
+async fn hang_up_before_the_answer_is_noticed_and_does_not_stop_the_exchange() {
     let fake = Fake::new().await;
-    let mut gateway = Gateway::start(to(&fake.upstream)).await;
+    let config = EngineConfig {
+        max_connections: 1,
+        ..EngineConfig::default()
+    };
+    let mut gateway = Gateway::with(to(&fake.upstream), config, None).await;
     let mut client = gateway.connect().await;
     client.send(ASK).await;
     let mut upstream = fake.accept().await;
     upstream.message().await;
     drop(client);
-    // The gateway has noticed once the connection's own task is gone, or has not: both must do.
+    // A second client is let in as soon as the first one's departure has been noticed.
+    let mut second = soon(async {
+        loop {
+            let mut second = gateway.connect().await;
+            second.send(ASK).await;
+            tokio::select! {
+                reached = fake.accept() => return (second, reached),
+                _refused = second.0.readable() => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(gateway.tracker.in_flight(), 2);
     upstream.send(STREAM).await;
     upstream.send(b"5\r\nusage\r\n0\r\n\r\n").await;
     let ended = gateway.ended().await;
+    assert_eq!(ended.how, RelayEnd::ClientGone);
     assert_eq!(ended.seen, b"usage");
+    second.1.message().await;
 }
 
 #[tokio::test]
