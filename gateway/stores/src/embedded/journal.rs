@@ -58,6 +58,8 @@ struct State {
     total: u64,
     /// `file` may end in rubbish that could not be cut off: write nothing more to it.
     spoilt: bool,
+    /// A sync of `file` has failed; another one would prove nothing.
+    in_doubt: bool,
     /// A sync has ended since the last mark.
     mark_due: bool,
     synced: End,
@@ -79,6 +81,7 @@ pub(crate) struct Counters {
 pub(crate) struct Journal {
     dir: PathBuf,
     fsync: Fsync,
+    segment_bytes: u64,
     state: Mutex<State>,
     /// Wakes the flusher when lines wait for it.
     pending: Condvar,
@@ -105,6 +108,7 @@ impl Journal {
         Ok(Self {
             dir: dir.to_owned(),
             fsync,
+            segment_bytes: SEGMENT_BYTES,
             state: Mutex::new(State {
                 file: Arc::new(file),
                 segment: number,
@@ -112,6 +116,7 @@ impl Journal {
                 pending: Vec::new(),
                 total: len,
                 spoilt: false,
+                in_doubt: false,
                 mark_due: false,
                 synced: End {
                     segment: number,
@@ -185,7 +190,7 @@ impl Journal {
         if !state.pending.is_empty() {
             self.write_pending(&mut state)?;
         }
-        if state.len >= SEGMENT_BYTES {
+        if state.len >= self.segment_bytes {
             self.next_segment(&mut state)?;
         }
         Ok(())
@@ -225,7 +230,10 @@ impl Journal {
         let mut state = self.lock();
         // The kernel reports a failed sync once and then forgets: the lines can be read and are
         // passed on, but nothing more goes into a file whose beginning is in doubt.
-        state.spoilt |= result.is_err() && state.segment == end.segment;
+        if result.is_err() && state.segment == end.segment {
+            state.spoilt = true;
+            state.in_doubt = true;
+        }
         state.mark_due |= result.is_ok();
         state.synced = end;
         drop(state);
@@ -371,7 +379,9 @@ impl Journal {
         self.written.notify_one();
         state.ends.insert(end.segment, end.length);
         let closed = std::mem::replace(&mut state.file, Arc::new(file));
-        state.unsynced.push(closed);
+        if !std::mem::take(&mut state.in_doubt) {
+            state.unsynced.push(closed);
+        }
         state.segment = end.segment + 1;
         state.len = len;
         state.total += len;
@@ -451,3 +461,6 @@ fn with_line<T>(entry: &Written<'_>, use_line: impl FnOnce(&[u8]) -> T) -> serde
         Ok(use_line(line))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,9 @@ use tollgate_testkit::contract::{
     self, caller, completed, daily, name, now, record_id, refused, subject,
 };
 
+mod crash;
+mod killed;
+
 struct Fixture {
     stores: Embedded,
     dir: tempfile::TempDir,

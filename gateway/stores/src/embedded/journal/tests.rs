@@ -1,0 +1,224 @@
+use super::entry::Entry;
+use super::*;
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
+use tollgate_core::budget::Hold;
+use tollgate_core::money::PicoUsd;
+use tollgate_testkit::contract::{completed, record_id, subject};
+
+impl Journal {
+    /// Lets tests reach segment ends without writing 64 MiB.
+    pub(crate) fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
+    }
+}
+
+struct Fixture {
+    journal: Journal,
+    dir: tempfile::TempDir,
+}
+
+fn journal(fsync: Fsync) -> Fixture {
+    let dir = tempfile::tempdir().expect("a directory");
+    let journal = Journal::create(dir.path(), 1, None, fsync).expect("writable");
+    Fixture { journal, dir }
+}
+
+fn interval() -> Fsync {
+    Fsync::Interval(Duration::from_millis(50))
+}
+
+/// Polls once; with an interval that is all it takes.
+fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn intend(journal: &Journal, n: u32) -> io::Result<()> {
+    let id = record_id(n);
+    let subject = subject(id, "acme", "bot");
+    let hold = Hold {
+        id,
+        keys: Vec::new(),
+        amount: PicoUsd::ZERO,
+    };
+    let entry = Written::Intent {
+        subject: &subject,
+        hold: &hold,
+    };
+    let append = std::pin::pin!(journal.append(id, &entry));
+    match poll(append) {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+fn conclude(journal: &Journal, n: u32) {
+    let ending = completed(1);
+    let entry = Written::Outcome {
+        id: record_id(n),
+        ending: &ending,
+    };
+    journal.append_later(&entry, false);
+}
+
+/// What a segment holds, a word a line; intents and the like with the number of their call.
+fn words(dir: &Path, segment: u64) -> Vec<String> {
+    let bytes = fs::read(segment::path(dir, segment)).expect("readable");
+    let salvage = segment::salvage(segment, &bytes).expect("not damaged");
+    assert_eq!(salvage.skipped, 0, "segment {segment}");
+    let last_digits = |id: &str| id[id.len() - 2..].to_owned();
+    let word = |json: &[u8]| match serde_json::from_slice(json).expect("an entry") {
+        Entry::Segment { .. } => "segment".to_owned(),
+        Entry::Synced(_) => "synced".to_owned(),
+        Entry::Intent { subject, .. } => {
+            let value: serde_json::Value = serde_json::from_str(subject.get()).expect("JSON");
+            let id = value["tollgate.record.id"].as_str().expect("an id");
+            format!("intent {}", last_digits(id))
+        }
+        Entry::Outcome { id, .. } => format!("outcome {}", last_digits(&id.to_string())),
+        Entry::Withdrawn(id) => format!("withdrawn {}", last_digits(&id.to_string())),
+        Entry::Refused { .. } | Entry::Stranger(_) => "other".to_owned(),
+    };
+    salvage.lines.iter().map(|(_, json)| word(json)).collect()
+}
+
+/// Makes every write and sync to the current segment fail, and cutting it too.
+fn break_disk(journal: &Journal) {
+    let full = OpenOptions::new().write(true).open("/dev/full");
+    journal.lock().file = Arc::new(full.expect("Linux has /dev/full"));
+}
+
+#[test]
+fn an_intent_is_in_the_file_when_it_returns_and_carries_outcomes_along() {
+    let Fixture { journal, dir } = journal(interval());
+    intend(&journal, 1).expect("writable");
+    assert_eq!(words(dir.path(), 1), ["segment", "intent 01"]);
+    conclude(&journal, 1);
+    assert_eq!(words(dir.path(), 1).len(), 2, "an outcome waits");
+    intend(&journal, 2).expect("writable");
+    let expected = ["segment", "intent 01", "outcome 01", "intent 02"];
+    assert_eq!(words(dir.path(), 1), expected);
+}
+
+#[test]
+fn a_full_disk_refuses_intents_and_keeps_outcomes() {
+    let Fixture { journal, dir } = journal(interval());
+    intend(&journal, 1).expect("writable");
+    journal.sync().expect("the disk syncs");
+    conclude(&journal, 1);
+    break_disk(&journal);
+    assert!(intend(&journal, 2).is_err());
+    assert!(!journal.healthy());
+
+    intend(&journal, 3).expect("a new segment is begun where there is room");
+    assert!(journal.healthy());
+    assert_eq!(words(dir.path(), 1), ["segment", "intent 01"]);
+    let next = words(dir.path(), 2);
+    let without_marks: Vec<_> = next.iter().filter(|word| *word != "synced").collect();
+    assert_eq!(without_marks, ["segment", "outcome 01", "intent 03"]);
+    let end = segment::previous_end(dir.path(), 2).expect("readable");
+    let length = fs::metadata(segment::path(dir.path(), 1))
+        .expect("there")
+        .len();
+    assert_eq!(end, Some(End { segment: 1, length }));
+}
+
+#[test]
+fn a_probe_finds_out_that_the_disk_has_recovered() {
+    let Fixture { journal, .. } = journal(interval());
+    journal.sync().expect("the disk syncs");
+    break_disk(&journal);
+    assert!(intend(&journal, 1).is_err());
+    assert!(!journal.healthy());
+    journal.probe().expect("a new segment is begun");
+    assert!(journal.healthy());
+}
+
+#[test]
+fn refusals_are_given_up_before_memory_is_and_outcomes_never() {
+    let Fixture { journal, .. } = journal(interval());
+    let mut stranger = tollgate_core::record::Stranger {
+        id: record_id(1),
+        at: tollgate_testkit::contract::now(),
+        client: String::new(),
+        code: String::new(),
+        reason: String::new(),
+        status: 401,
+    };
+    stranger.reason = "x".repeat(PENDING_BYTES);
+    journal.append_later(&Written::Stranger(&stranger), true);
+    let before = journal.behind();
+    journal.append_later(&Written::Stranger(&stranger), true);
+    assert_eq!(journal.behind(), before);
+    assert_eq!(journal.counters.lost.load(Ordering::Relaxed), 1);
+    conclude(&journal, 1);
+    assert!(journal.behind() > before);
+}
+
+#[test]
+fn with_fsync_always_an_intent_returns_after_the_sync_and_not_before() {
+    let Fixture { journal, .. } = journal(Fsync::Always);
+    let (id, subject) = (record_id(1), subject(record_id(1), "acme", "bot"));
+    let hold = Hold {
+        id,
+        keys: Vec::new(),
+        amount: PicoUsd::ZERO,
+    };
+    let entry = Written::Intent {
+        subject: &subject,
+        hold: &hold,
+    };
+    let mut append = std::pin::pin!(journal.append(id, &entry));
+    assert!(poll(append.as_mut()).is_pending());
+    journal.sync().expect("the disk syncs");
+    assert!(matches!(poll(append), Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn an_intent_whose_caller_left_or_whose_sync_failed_is_withdrawn() {
+    let Fixture { journal, dir } = journal(Fsync::Always);
+    // Dropped while it waits.
+    assert!(intend(&journal, 1).is_err());
+    journal.flush().expect("writable");
+    let expected = ["segment", "intent 01", "withdrawn 01"];
+    assert_eq!(words(dir.path(), 1), expected);
+
+    let (id, subject) = (record_id(2), subject(record_id(2), "acme", "bot"));
+    let hold = Hold {
+        id,
+        keys: Vec::new(),
+        amount: PicoUsd::ZERO,
+    };
+    let entry = Written::Intent {
+        subject: &subject,
+        hold: &hold,
+    };
+    let mut append = std::pin::pin!(journal.append(id, &entry));
+    assert!(poll(append.as_mut()).is_pending());
+    break_disk(&journal);
+    assert!(journal.sync().is_err());
+    assert!(matches!(poll(append), Poll::Ready(Err(_))));
+    assert!(!journal.healthy());
+    journal.flush().expect("a new segment is begun");
+    assert_eq!(words(dir.path(), 2), ["segment", "withdrawn 02"]);
+    journal.sync().expect("the new segment syncs");
+    assert!(journal.healthy());
+}
+
+#[test]
+fn a_long_segment_is_followed_by_the_next_and_readable_to_its_end() {
+    let Fixture { mut journal, dir } = journal(interval());
+    journal.set_segment_bytes(500);
+    intend(&journal, 1).expect("writable");
+    journal.sync().expect("the disk syncs");
+    journal.flush().expect("writable");
+    let length = fs::metadata(segment::path(dir.path(), 1))
+        .expect("there")
+        .len();
+    assert_eq!(journal.readable(1), Readable::SoFar(length));
+    assert_eq!(journal.readable(2), Readable::SoFar(0), "not synced yet");
+    journal.sync().expect("the disk syncs");
+    assert_eq!(journal.readable(1), Readable::Whole(length));
+    journal.forget_before(2).expect("deletable");
+    assert_eq!(segment::numbers(dir.path()).expect("listable"), [2]);
+}

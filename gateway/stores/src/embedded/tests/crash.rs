@@ -1,0 +1,328 @@
+//! A crash at every step, played without threads: the directory is copied as it is at that
+//! moment, opened, and must add up.
+
+use super::*;
+use crate::embedded::journal::Journal;
+use crate::embedded::shipper::Shipper;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+
+const TENANTS: [&str; 2] = ["acme", "globex"];
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Step {
+    Begin {
+        tenant: usize,
+    },
+    End {
+        pick: prop::sample::Index,
+        cost: i128,
+    },
+    Refuse {
+        tenant: usize,
+    },
+    Flush,
+    Sync,
+    Ship,
+    Checkpoint,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..TENANTS.len()).prop_map(|tenant| Step::Begin { tenant }),
+        4 => (any::<prop::sample::Index>(), 0_i128..50)
+            .prop_map(|(pick, cost)| Step::End { pick, cost }),
+        1 => (0..TENANTS.len()).prop_map(|tenant| Step::Refuse { tenant }),
+        2 => Just(Step::Flush),
+        2 => Just(Step::Sync),
+        2 => Just(Step::Ship),
+        1 => Just(Step::Checkpoint),
+    ]
+}
+
+/// The stores without their threads.
+struct Stepped {
+    dir: tempfile::TempDir,
+    journal: Arc<Journal>,
+    records: Records,
+    shipper: Shipper,
+    /// Calls by id: their tenant. Refused ones have no hold.
+    begun: BTreeMap<RecordId, &'static str>,
+    open: Vec<RecordId>,
+    next: u32,
+    /// Lengths of the record files at the last checkpoint.
+    certain: BTreeMap<PathBuf, u64>,
+}
+
+impl Stepped {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let db = Db::open(&dir.path().join("state.db")).expect("a database");
+        let db = Arc::new(Mutex::new(db));
+        let fsync = Fsync::Interval(Duration::from_millis(50));
+        let recovered = recovery::recover(dir.path(), &db, Layout::Segments, fsync, now());
+        let Recovered {
+            mut journal,
+            shipper,
+            ..
+        } = recovered.expect("nothing to recover");
+        // A handful of calls to a segment.
+        journal.set_segment_bytes(4000);
+        let journal = Arc::new(journal);
+        Self {
+            records: Records::new(journal.clone()),
+            dir,
+            journal,
+            shipper,
+            begun: BTreeMap::new(),
+            open: Vec::new(),
+            next: 0,
+            certain: BTreeMap::new(),
+        }
+    }
+
+    async fn play(&mut self, step: &Step) {
+        match step {
+            Step::Begin { tenant } => {
+                let id = self.begin(TENANTS[*tenant]);
+                let intent = Intent {
+                    subject: subject(id, TENANTS[*tenant], "bot"),
+                    hold: Hold {
+                        id,
+                        keys: vec![daily(TENANTS[*tenant], None).key],
+                        amount: PicoUsd::new(100),
+                    },
+                };
+                self.records.intend(&intent).await.expect("writable");
+                self.open.push(id);
+            }
+            Step::End { pick, cost } if !self.open.is_empty() => {
+                let id = self.open.swap_remove(pick.index(self.open.len()));
+                self.records.conclude(id, &completed(*cost));
+            }
+            Step::End { .. } => {}
+            Step::Refuse { tenant } => {
+                let id = self.begin(TENANTS[*tenant]);
+                // Not durable until flushed: a refusal may be lost with the last 5 ms.
+                self.records.refuse(&Record {
+                    subject: subject(id, TENANTS[*tenant], "bot"),
+                    ending: refused(),
+                });
+                self.journal.flush().expect("writable");
+            }
+            Step::Flush => self.journal.flush().expect("writable"),
+            Step::Sync => self.journal.sync().expect("the disk syncs"),
+            Step::Ship => self.shipper.ship(&self.journal).expect("writable"),
+            Step::Checkpoint => {
+                self.shipper.checkpoint(&self.journal).expect("writable");
+                self.certain = lengths(&self.dir.path().join("audit"));
+            }
+        }
+    }
+
+    fn begin(&mut self, tenant: &'static str) -> RecordId {
+        self.next += 1;
+        self.begun.insert(record_id(self.next), tenant);
+        record_id(self.next)
+    }
+
+    /// The directory as a crash would leave it now. What record files hold beyond the last
+    /// checkpoint is cut at `cut` of its length: it may never have been written.
+    fn crash(&self, cut: u64) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().expect("a directory");
+        copy_dir(self.dir.path(), copy.path());
+        for (path, length) in lengths(&copy.path().join("audit")) {
+            let certain = self.certain.get(&path).copied().unwrap_or(0);
+            let left = certain + (length - certain) * cut / 10;
+            let file = fs::File::options()
+                .write(true)
+                .open(copy.path().join("audit").join(&path));
+            file.and_then(|file| file.set_len(left)).expect("writable");
+        }
+        copy
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("writable");
+    for entry in fs::read_dir(from).expect("listable") {
+        let entry = entry.expect("listable");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// The files below `dir` with their lengths, by path from there.
+fn lengths(dir: &Path) -> BTreeMap<PathBuf, u64> {
+    fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, u64>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(root, &path, found);
+            } else {
+                let length = entry.metadata().expect("readable").len();
+                let relative = path.strip_prefix(root).expect("below the root");
+                found.insert(relative.to_owned(), length);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(dir, dir, &mut found);
+    found
+}
+
+/// Every call of `begun` has exactly one record, and the counters are the sum of them.
+async fn check(dir: &Path, begun: &BTreeMap<RecordId, &'static str>) {
+    let stores = open(dir);
+    for tenant in TENANTS {
+        let records = read_back(dir, tenant);
+        let mut ids: Vec<_> = records.iter().map(|r| r.subject.id).collect();
+        ids.sort_unstable();
+        let expected: Vec<_> = begun.iter().filter(|(_, t)| **t == tenant).collect();
+        let expected: Vec<_> = expected.iter().map(|(id, _)| **id).collect();
+        assert_eq!(ids, expected, "{tenant}: one record for every call");
+        let sum: i128 = records.iter().map(|r| r.ending.cost.as_pico()).sum();
+        assert_eq!(settled(&stores, tenant).await, sum, "{tenant}: its money");
+        assert_eq!(check_chain(dir, tenant), records.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #[test]
+    fn after_a_crash_at_any_step_every_call_has_one_record_and_the_money_adds_up(
+        steps in prop::collection::vec(step(), 0..60),
+        cut in 0_u64..=10,
+        second_cut in 0_u64..=10,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut stores = Stepped::new();
+            for step in &steps {
+                stores.play(step).await;
+            }
+            let crashed = stores.crash(cut);
+            check(crashed.path(), &stores.begun).await;
+            // Once more, now that everything is settled: nothing may be counted twice.
+            check(crashed.path(), &stores.begun).await;
+            // And crashed in the middle of recovering from the first crash.
+            let again = stores.crash(cut);
+            let half = interrupted_recovery(again.path(), second_cut);
+            check(half.path(), &stores.begun).await;
+        });
+    }
+}
+
+/// Recovers in `dir` up to before the checkpoint, and crashes there.
+fn interrupted_recovery(dir: &Path, cut: u64) -> tempfile::TempDir {
+    let before = lengths(&dir.join("audit"));
+    let database = tempfile::tempdir().expect("a directory");
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        // Taken before the recovery, put back after it: as if its commit had never happened.
+        drop(fs::copy(dir.join(file), database.path().join(file)));
+    }
+    let journal = tempfile::tempdir().expect("a directory");
+    copy_dir(&dir.join("journal"), journal.path());
+    drop(open(dir));
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        drop(fs::remove_file(dir.join(file)));
+        drop(fs::copy(database.path().join(file), dir.join(file)));
+    }
+    // Its new segment stays, beside those it would have deleted.
+    copy_dir(journal.path(), &dir.join("journal"));
+    let copy = tempfile::tempdir().expect("a directory");
+    copy_dir(dir, copy.path());
+    for (path, length) in lengths(&copy.path().join("audit")) {
+        let certain = before.get(&path).copied().unwrap_or(0);
+        let left = certain + (length - certain) * cut / 10;
+        let file = fs::File::options()
+            .write(true)
+            .open(copy.path().join("audit").join(&path));
+        file.and_then(|file| file.set_len(left)).expect("writable");
+    }
+    copy
+}
+
+#[tokio::test]
+async fn an_intent_is_remembered_after_its_segment_is_gone() {
+    let mut stores = Stepped::new();
+    stores.play(&Step::Begin { tenant: 0 }).await;
+    for _ in 0..30 {
+        stores.play(&Step::Begin { tenant: 1 }).await;
+        let last = stores.open.pop().expect("just begun");
+        stores.records.conclude(last, &completed(1));
+        stores.play(&Step::Flush).await;
+    }
+    for step in [Step::Sync, Step::Ship, Step::Checkpoint] {
+        stores.play(&step).await;
+    }
+    let first = journal::segment::numbers(stores.journal.dir()).expect("listable")[0];
+    assert!(first > 3, "the first segments are deleted, not {first}");
+    check(stores.crash(10).path(), &stores.begun).await;
+
+    let waiting = stores.open.pop().expect("the first call");
+    stores.records.conclude(waiting, &completed(7));
+    for step in [Step::Flush, Step::Sync, Step::Ship] {
+        stores.play(&step).await;
+        check(stores.crash(5).path(), &stores.begun).await;
+    }
+    stores.play(&Step::Checkpoint).await;
+    let crashed = stores.crash(10);
+    assert_eq!(open(crashed.path()).interrupted(), 0);
+    assert_eq!(settled(&open(crashed.path()), "acme").await, 7);
+}
+
+#[tokio::test]
+async fn a_torn_journal_loses_only_what_was_not_synced() {
+    let mut stores = Stepped::new();
+    for _ in 0..2 {
+        stores.play(&Step::Begin { tenant: 0 }).await;
+    }
+    stores.play(&Step::Sync).await;
+    let synced = stores.begun.clone();
+    let segment = journal::segment::path(Path::new("journal"), 1);
+    let certain = fs::metadata(stores.dir.path().join(&segment))
+        .expect("there")
+        .len();
+    stores.play(&Step::Begin { tenant: 0 }).await;
+    let crashed = stores.crash(10);
+    let length = fs::metadata(crashed.path().join(&segment))
+        .expect("there")
+        .len();
+    for cut in [certain, certain + 1, length - 1] {
+        let crashed = stores.crash(10);
+        let file = fs::File::options()
+            .write(true)
+            .open(crashed.path().join(&segment));
+        file.and_then(|file| file.set_len(cut)).expect("writable");
+        check(crashed.path(), &synced).await;
+    }
+    check(crashed.path(), &stores.begun).await;
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_a_loud_error() {
+    let mut stores = Stepped::new();
+    for step in [
+        Step::Begin { tenant: 0 },
+        Step::Sync,
+        Step::Begin { tenant: 0 },
+    ] {
+        stores.play(&step).await;
+    }
+    let crashed = stores.crash(10);
+    let path = crashed
+        .path()
+        .join(journal::segment::path(Path::new("journal"), 1));
+    let mut bytes = fs::read(&path).expect("readable");
+    bytes[200] ^= 1;
+    fs::write(&path, bytes).expect("writable");
+    let error = Embedded::open(&EmbeddedConfig::new(crashed.path()), now());
+    assert!(matches!(error, Err(OpenError::Recovery(_))));
+}
