@@ -44,6 +44,8 @@ pub struct Admin {
     pub readiness: Arc<dyn probes::Readiness>,
     /// Counters of the whole process.
     pub metrics: prometheus::Registry,
+    /// Brings counters that are kept elsewhere up to date; called before they are read.
+    pub refresh_metrics: Arc<dyn Fn() + Send + Sync>,
     /// Tenants and their caps.
     pub policy: CurrentPolicy,
     /// The time.

@@ -37,6 +37,7 @@ pub(crate) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 pub(crate) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
+    (admin.refresh_metrics)();
     let encoder = TextEncoder::new();
     let mut text = Vec::new();
     encoder

@@ -132,7 +132,9 @@ fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
     let policy: CurrentPolicy = Arc::new(move || Arc::clone(&policy));
     let metrics = prometheus::Registry::new();
     let counter = prometheus::IntCounter::new("tollgate_test_total", "A counter.").expect("metric");
-    metrics.register(Box::new(counter)).expect("registered");
+    metrics
+        .register(Box::new(counter.clone()))
+        .expect("registered");
     Arc::new(Admin {
         operator: OperatorKey::of(OPERATOR),
         tokens: TokenDesk {
@@ -145,6 +147,7 @@ fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
         reports: Arc::new(Reports),
         readiness: Arc::new(Lacking(lacking)),
         metrics,
+        refresh_metrics: Arc::new(move || counter.inc()),
         policy,
         clock: now,
     })
@@ -429,7 +432,7 @@ async fn probes_and_metrics_need_no_token() {
     let ready = admin(vec![]);
     assert_eq!(send(&ready, anybody("/readyz")).await.0, StatusCode::OK);
     let (_, text) = send(&ready, anybody("/metrics")).await;
-    assert!(text.to_string().contains("tollgate_test_total 0"), "{text}");
+    assert!(text.to_string().contains("tollgate_test_total 1"), "{text}");
 }
 
 #[tokio::test]

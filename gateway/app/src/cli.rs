@@ -9,11 +9,12 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Directories, ProcessVars, Settings};
+use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::secret::SecretCommand;
 use crate::tenant::{self, TenantCommand};
 use crate::token::{TaskCommand, TokenCommand};
-use crate::{check, output};
+use crate::{check, output, report, serve};
 
 const EXIT_CODES: &str = "\
 Every command takes --help; those that print data take --json.
@@ -39,6 +40,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway; one line of JSON says when it is ready and where
+    Serve(Serve),
     /// Say everything that is wrong with the policy files, with file and line
     Check(Check),
     /// Make, end and explain task tokens
@@ -53,6 +56,18 @@ enum Command {
     /// Show tenants and their policies
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Show what has been spent on what
+    Report(report::Command),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// What log lines on standard error look like
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// Also stop when standard input ends: for a parent that must leave nothing behind
+    #[arg(long, hide = true)]
+    leashed: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +88,14 @@ impl Cli {
             data: self.data,
         };
         match self.command {
+            Command::Serve(Serve {
+                log_format,
+                leashed,
+            }) => {
+                logging::start(log_format, &ProcessVars);
+                serve::run(&settings(&given)?, leashed)?;
+            }
+            Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Check(asked) => return asked.run(&given),
             Command::Token(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;

@@ -12,7 +12,9 @@ mod logging;
 mod operator;
 mod output;
 mod reload;
+mod report;
 mod secret;
+mod serve;
 mod tenant;
 mod token;
 

@@ -72,6 +72,19 @@ pub struct Listening<H> {
     pub reserved: Vec<Reserved>,
 }
 
+impl<H: Handler> Listening<H> {
+    /// Accepts connections until `stop` turns true; then the sockets are closed. Connections run
+    /// on as tasks of the caller's runtime and take their leave by themselves.
+    ///
+    /// # Panics
+    /// If an address or certificate cannot be used after all.
+    pub async fn serve(mut self, stop: tokio::sync::watch::Receiver<bool>) {
+        use pingora_core::services::Service as _;
+        // One accepting task is enough: each connection is a task of its own.
+        self.service.start_service(None, stop, 1).await;
+    }
+}
+
 /// A port held for this process: bound, but not listening, so that it gets no connection.
 #[derive(Debug)]
 pub struct Reserved(#[expect(dead_code, reason = "its drop is its use")] TcpSocket);

@@ -253,6 +253,7 @@ impl<H: Handler> ServerApp for Engine<H> {
             tracing::warn!("a connection over the limit was closed");
             return None;
         };
+        let _open = self.tracker.connect();
         Box::pin(self.connection(session, shutdown.clone())).await;
         None
     }

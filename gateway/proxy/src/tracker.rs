@@ -19,6 +19,7 @@ pub struct Tracker {
 #[derive(Debug)]
 struct Shared {
     in_flight: AtomicUsize,
+    connections: Arc<AtomicUsize>,
     idle: Notify,
     detached: Arc<Semaphore>,
 }
@@ -36,6 +37,7 @@ impl Tracker {
         Self {
             shared: Arc::new(Shared {
                 in_flight: AtomicUsize::new(0),
+                connections: Arc::default(),
                 idle: Notify::new(),
                 detached: Arc::new(Semaphore::new(max_detached)),
             }),
@@ -85,6 +87,20 @@ impl Tracker {
         self.shared.in_flight.load(Ordering::Acquire)
     }
 
+    /// Counts a client's connection until the answer is dropped. A connection may still be
+    /// sending when its last exchange has ended.
+    pub(crate) fn connect(&self) -> UnderWay {
+        let connections = &self.shared.connections;
+        connections.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(connections))
+    }
+
+    /// How many connections clients have open.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Acquire)
+    }
+
     /// Returns once nothing is under way.
     pub async fn wait_idle(&self) {
         loop {
@@ -114,7 +130,7 @@ pub(crate) struct Requests {
     total: AtomicUsize,
 }
 
-/// One request of a connection, until its answer is dropped.
+/// One request of a connection, or one connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct UnderWay(Arc<AtomicUsize>);
 

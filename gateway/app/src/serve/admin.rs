@@ -1,0 +1,132 @@
+//! The admin side on a thread of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::sync::watch;
+use tollgate_admin::operator::OperatorKey;
+use tollgate_admin::reports::{CostQuestion, CostReports, NoReport};
+use tollgate_admin::server::{AdminListener, serve};
+use tollgate_admin::tokens::TokenDesk;
+use tollgate_admin::{Admin, CurrentPolicy};
+use tollgate_core::budget::StoreError;
+use tollgate_core::policy::Policy;
+use tollgate_proxy::gateway::Gateway;
+use tracing::error;
+
+use super::figures;
+use super::readiness::Ready;
+use super::wiring::{Wired, mint};
+use crate::clock;
+use crate::config::Settings;
+use crate::report::{Asked, Unanswered};
+
+/// The admin side, running.
+pub(super) struct Running {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits for its end, which comes soon after it is told to stop.
+    pub(super) fn join(self) {
+        if self.thread.join().is_err() {
+            error!("the admin side ended in a panic");
+        }
+    }
+}
+
+/// Starts it.
+///
+/// # Errors
+/// If its address cannot be used.
+pub(super) fn start(
+    settings: &Settings,
+    wired: &Wired,
+    ready: Arc<Ready>,
+    stop: watch::Receiver<bool>,
+) -> anyhow::Result<Running> {
+    let wanted = settings.admin_listen;
+    let listener = AdminListener::bind(wanted);
+    let listener = listener.with_context(|| format!("{wanted} cannot be listened on (admin)"))?;
+    let address = listener.address();
+    let admin = Arc::new(assemble(settings, wired, ready)?);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let serving = move || {
+        if let Err(error) = runtime.block_on(serve(listener, admin, stop)) {
+            error!(%error, "the admin side ended");
+        }
+    };
+    let thread = std::thread::Builder::new().name("admin".to_owned());
+    let thread = thread.spawn(serving)?;
+    Ok(Running { address, thread })
+}
+
+fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Result<Admin> {
+    let Wired {
+        gateway,
+        embedded,
+        registry,
+        data,
+        ..
+    } = wired;
+    let mint = mint(settings, data)?;
+    let policy = current(gateway);
+    Ok(Admin {
+        operator: OperatorKey::of(&data.make_admin_token()?),
+        tokens: TokenDesk {
+            keys: mint.keys().with_clock_skew(settings.tokens.clock_skew),
+            mint,
+            registry: Arc::clone(&gateway.stores.registry),
+            policy: Arc::clone(&policy),
+        },
+        budgets: Arc::clone(&gateway.stores.budgets),
+        reports: Arc::new(Reports(settings.data_dir.clone())),
+        readiness: ready,
+        metrics: registry.clone(),
+        refresh_metrics: figures::carry(registry, gateway, embedded)?,
+        policy,
+        clock: clock::now,
+    })
+}
+
+/// The policy in force, without keeping the gateway alive for it.
+fn current(gateway: &Arc<Gateway>) -> CurrentPolicy {
+    let gateway: Weak<Gateway> = Arc::downgrade(gateway);
+    Arc::new(move || match gateway.upgrade() {
+        Some(gateway) => Arc::clone(&gateway.live.snapshot().policy),
+        // The gateway is gone and takes no calls: nobody is known any more.
+        None => Arc::new(Policy::default()),
+    })
+}
+
+/// Reports from the records of a data directory.
+struct Reports(PathBuf);
+
+impl CostReports for Reports {
+    fn cost(&self, question: &CostQuestion) -> Result<Value, NoReport> {
+        let asked = Asked::from_texts(
+            question.tenant.as_deref(),
+            question.by.as_deref(),
+            question.from.as_deref(),
+            question.to.as_deref(),
+            question.top,
+        );
+        match asked.and_then(|asked| asked.answer(&self.0)) {
+            Ok(report) => Ok(tollgate_core::report::json(&report)),
+            Err(Unanswered::Question(why)) => Err(NoReport::Question(why)),
+            Err(Unanswered::Records(cause)) => Err(NoReport::Store(StoreError {
+                operation: "read records",
+                store: "audit",
+                cause: Box::new(cause),
+            })),
+        }
+    }
+}

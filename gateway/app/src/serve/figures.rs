@@ -1,0 +1,137 @@
+//! Metrics of what is neither on the call path nor the operator's: reloads and stores.
+//!
+//! Stores count for themselves; their figures are carried over when metrics are read.
+
+use std::sync::{Arc, Weak};
+
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tollgate_proxy::gateway::Gateway;
+use tollgate_stores::embedded::Embedded;
+
+use crate::reload::Reloaded;
+
+/// What came of changes to the policy files.
+pub(super) struct Reloads {
+    results: IntCounterVec,
+    last_good: IntGauge,
+}
+
+impl Reloads {
+    /// # Errors
+    /// If metrics of these names exist.
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let results = IntCounterVec::new(
+            Opts::new(
+                "tollgate_policy_reloads_total",
+                "Changes to the policy files, by result: adopted, or kept (mistakes; the last good policy stays).",
+            ),
+            &["result"],
+        )?;
+        let last_good = IntGauge::new(
+            "tollgate_policy_in_step",
+            "1 while the policy in force is what the files say, 0 while they hold mistakes.",
+        )?;
+        registry.register(Box::new(results.clone()))?;
+        registry.register(Box::new(last_good.clone()))?;
+        for result in ["adopted", "kept"] {
+            results.with_label_values(&[result]).reset();
+        }
+        last_good.set(1);
+        Ok(Self { results, last_good })
+    }
+
+    /// Puts a new policy in force, and counts.
+    pub(super) fn apply(&self, gateway: &Gateway, reloaded: Reloaded) {
+        let (result, in_step) = match reloaded {
+            Reloaded::Adopted(policy) => {
+                gateway.live.replace_policy(policy);
+                ("adopted", 1)
+            }
+            Reloaded::Kept(_mistakes) => ("kept", 0),
+        };
+        self.results.with_label_values(&[result]).inc();
+        self.last_good.set(in_step);
+    }
+}
+
+/// Figures of the stores and the call path that are read, not counted, here.
+struct Carried {
+    behind: IntGauge,
+    connections: IntGauge,
+    syncs: IntCounter,
+    sync_micros: IntCounter,
+    written: IntCounter,
+    lost: IntCounter,
+    strangers: IntCounter,
+}
+
+/// Registers the stores' metrics; what is returned brings them up to date.
+///
+/// # Errors
+/// If metrics of these names exist.
+pub(super) fn carry(
+    registry: &Registry,
+    gateway: &Arc<Gateway>,
+    stores: &Arc<Embedded>,
+) -> prometheus::Result<Arc<dyn Fn() + Send + Sync>> {
+    let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+        let counter = IntCounter::new(name, help)?;
+        registry.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    };
+    let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+        let gauge = IntGauge::new(name, help)?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    };
+    let carried = Carried {
+        behind: gauge(
+            "tollgate_journal_behind_bytes",
+            "Journal bytes that are not on the disk yet.",
+        )?,
+        connections: gauge("tollgate_client_connections", "Connections of clients.")?,
+        syncs: counter("tollgate_journal_syncs_total", "Syncs of the journal.")?,
+        sync_micros: counter(
+            "tollgate_journal_sync_microseconds_total",
+            "Time spent in syncs of the journal.",
+        )?,
+        written: counter("tollgate_records_written_total", "Records written.")?,
+        lost: counter(
+            "tollgate_records_lost_total",
+            "Records of refusals lost while the disk took nothing.",
+        )?,
+        strangers: counter(
+            "tollgate_strangers_unrecorded_total",
+            "Refusals of unknown callers beyond the hundred a second that are recorded.",
+        )?,
+    };
+    let (gateway, stores) = (Arc::downgrade(gateway), Arc::downgrade(stores));
+    Ok(Arc::new(move || carried.refresh(&gateway, &stores)))
+}
+
+impl Carried {
+    fn refresh(&self, gateway: &Weak<Gateway>, stores: &Weak<Embedded>) {
+        if let Some(gateway) = gateway.upgrade() {
+            gateway.metrics.set_in_flight(gateway.tracker.in_flight());
+            let connections = gateway.tracker.connections();
+            self.connections
+                .set(i64::try_from(connections).unwrap_or(i64::MAX));
+        }
+        let Some(stores) = stores.upgrade() else {
+            return;
+        };
+        let stats = stores.stats();
+        let behind = i64::try_from(stats.journal_behind_bytes);
+        self.behind.set(behind.unwrap_or(i64::MAX));
+        advance(&self.syncs, stats.journal_syncs);
+        advance(&self.sync_micros, stats.journal_sync_micros);
+        advance(&self.written, stats.records_written);
+        advance(&self.lost, stats.records_lost);
+        advance(&self.strangers, stats.strangers_unrecorded);
+    }
+}
+
+/// Moves a counter up to a figure that is counted elsewhere.
+fn advance(counter: &IntCounter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}

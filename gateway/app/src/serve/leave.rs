@@ -1,0 +1,84 @@
+//! When to stop: signals, a listener that ended, or the end of a leash.
+//!
+//! A leash is standard input held open by the process that started this one: when that process is
+//! gone, however it went, the input ends, and nothing is left behind.
+
+use std::io::Read;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The reason when nobody asked the gateway to stop.
+pub(super) const LISTENER_ENDED: &str = "listener ended";
+
+/// The wishes to stop that may come.
+pub(super) struct Leave {
+    terminate: Signal,
+    interrupt: Signal,
+    leash: mpsc::Receiver<()>,
+    /// Kept so that the channel stays open where there is no leash.
+    _held: mpsc::Sender<()>,
+}
+
+impl Leave {
+    /// Listens for SIGTERM and SIGINT from now on, and for the end of standard input if leashed.
+    ///
+    /// # Errors
+    /// If a signal cannot be listened for.
+    pub(super) fn on_signals(leashed: bool) -> std::io::Result<Self> {
+        let (held, leash) = mpsc::channel(1);
+        if leashed {
+            let cut = held.clone();
+            std::thread::Builder::new()
+                .name("leash".to_owned())
+                .spawn(move || {
+                    let mut ignored = [0; 64];
+                    while matches!(std::io::stdin().read(&mut ignored), Ok(1..)) {}
+                    // Nobody listens any more once the gateway is ending anyway.
+                    let _unheard = cut.blocking_send(());
+                })?;
+        }
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            leash,
+            _held: held,
+        })
+    }
+
+    /// Returns with the reason once the gateway is to stop.
+    pub(super) async fn wanted(&mut self, accepting: &JoinHandle<()>) -> &'static str {
+        let ended = async {
+            while !accepting.is_finished() {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            _received = self.terminate.recv() => "SIGTERM",
+            _received = self.interrupt.recv() => "SIGINT",
+            _cut = self.leash.recv() => "the process that started it is gone",
+            () = ended => LISTENER_ENDED,
+        }
+    }
+
+    /// Returns once somebody asks a second time.
+    pub(super) async fn hurried(&mut self) {
+        tokio::select! {
+            _received = self.terminate.recv() => {}
+            _received = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Lets the process have as many files open as the system allows it: every connection is two.
+pub(super) fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Where it is not allowed, the limit stays and connections beyond it wait.
+    let _unchanged = setrlimit(Resource::Nofile, raised);
+}

@@ -1,0 +1,205 @@
+//! Settings to running parts, each made from finished values of the one before.
+//!
+//! The only place that knows every crate's configuration; it decides nothing but what goes where.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use prometheus::Registry;
+use tollgate_core::identity::Mint;
+use tollgate_core::price::PriceBook;
+use tollgate_proxy::authenticate::Keys;
+use tollgate_proxy::collect::MemoryBudget;
+use tollgate_proxy::engine::EngineConfig;
+use tollgate_proxy::gateway::{CallLimits, Gateway, Stores};
+use tollgate_proxy::listener::{ListenerConfig, Listening, TlsFiles, check, listen};
+use tollgate_proxy::live::{Live, Snapshot};
+use tollgate_proxy::metrics::Metrics;
+use tollgate_proxy::pool::Upstreams;
+use tollgate_proxy::tracker::Tracker;
+use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
+use tollgate_stores::vault::AgeVault;
+use tracing::{info, warn};
+
+use crate::config::{Fsync, Layout, Settings};
+use crate::data_dir::DataDir;
+use crate::reload::Watched;
+use crate::{clock, tenant};
+
+/// Everything that runs, before it does.
+pub(super) struct Wired {
+    /// The call path.
+    pub(super) gateway: Arc<Gateway>,
+    /// The stores behind it.
+    pub(super) embedded: Arc<Embedded>,
+    /// The policy files, to be watched.
+    pub(super) watched: Unwatched,
+    /// Where keys are.
+    pub(super) data: DataDir,
+    /// All metrics.
+    pub(super) registry: Registry,
+}
+
+/// Policy files that nobody watches yet.
+pub(super) struct Unwatched(Mutex<Option<Watched>>);
+
+impl Unwatched {
+    /// Hands them to their watcher.
+    ///
+    /// # Errors
+    /// If they have one.
+    pub(super) fn take(&self) -> anyhow::Result<Watched> {
+        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        watched
+            .take()
+            .context("the policy files are watched already")
+    }
+}
+
+/// Makes everything. Reads back the journal of the last run, so calls it cut are settled when
+/// this returns.
+///
+/// # Errors
+/// If a file, key, policy or store cannot be used.
+pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
+    let data = DataDir::prepare(&settings.data_dir)?;
+    if data.is_open_to_others() {
+        let dir = data.path().display();
+        warn!(%dir, "others than its owner can enter the data directory; it should be 0700");
+    }
+    let opened = Watched::open(&settings.policies_dir);
+    let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
+    let prices = prices(settings)?;
+    let embedded = Embedded::open(&stores(settings), clock::now())?;
+    if embedded.interrupted() > 0 {
+        let calls = embedded.interrupted();
+        warn!(
+            calls,
+            "calls of the last run had no outcome; settled at what was reserved"
+        );
+    }
+    info!(
+        policy = %policy.version,
+        prices = %prices.version(),
+        providers = policy.providers.len(),
+        tenants = policy.tenants.len(),
+        "loaded"
+    );
+    let registry = Registry::new();
+    let keys = mint(settings, &data)?.keys();
+    let keys = Keys::new(keys.with_clock_skew(settings.tokens.clock_skew));
+    let engine = Arc::new(engine(settings));
+    let gateway = Arc::new(Gateway {
+        live: Live::new(Snapshot {
+            policy,
+            prices: Arc::new(prices),
+            keys: Arc::new(keys),
+        }),
+        stores: Stores {
+            budgets: embedded.budgets.clone(),
+            rates: embedded.rates.clone(),
+            registry: embedded.registry.clone(),
+            records: embedded.records.clone(),
+            vault: Arc::new(AgeVault::open(data.path())?),
+        },
+        upstreams: Upstreams::new(Arc::clone(&engine)),
+        limits: CallLimits {
+            inspected_body_bytes: settings.limits.inspected_body_bytes,
+            streamed_body_bytes: settings.limits.streamed_body_bytes,
+            body_deadline: settings.deadlines.body,
+            upload_idle: settings.deadlines.body,
+        },
+        memory: MemoryBudget::new(settings.limits.body_memory_bytes),
+        metrics: Metrics::new(&registry)?,
+        tracker: Tracker::new(engine.max_detached),
+        engine,
+        clock: clock::now,
+    });
+    Ok(Wired {
+        gateway,
+        embedded: Arc::new(embedded),
+        watched: Unwatched(Mutex::new(Some(watched))),
+        data,
+        registry,
+    })
+}
+
+/// The gateway's own issuer of task tokens.
+///
+/// # Errors
+/// If its key cannot be used.
+pub(super) fn mint(settings: &Settings, data: &DataDir) -> anyhow::Result<Mint> {
+    let tokens = &settings.tokens;
+    let mint = Mint::from_pem(&data.issuer_key()?, &tokens.issuer, &tokens.audience);
+    mint.with_context(|| format!("{}/keys/issuer.pem", data.path().display()))
+}
+
+/// The sockets that calls come in by.
+///
+/// # Errors
+/// If an address or certificate cannot be used.
+pub(super) fn listener(
+    settings: &Settings,
+    gateway: &Arc<Gateway>,
+) -> anyhow::Result<Listening<Gateway>> {
+    for &address in settings.listen.iter().filter(|address| address.port() != 0) {
+        check(address)?;
+    }
+    let config = ListenerConfig {
+        addresses: settings.listen.clone(),
+        tls: settings.tls.as_ref().map(|tls| TlsFiles {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+        }),
+    };
+    let engine = Arc::clone(&gateway.engine);
+    let tracker = gateway.tracker.clone();
+    Ok(listen(&config, Arc::clone(gateway), engine, tracker)?)
+}
+
+fn prices(settings: &Settings) -> anyhow::Result<PriceBook> {
+    let book = PriceBook::embedded()?;
+    let Some(path) = &settings.prices_file else {
+        return Ok(book);
+    };
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{} cannot be read", path.display()))?;
+    let book = book.with_file(&text);
+    book.with_context(|| format!("{} cannot be used", path.display()))
+}
+
+fn stores(settings: &Settings) -> EmbeddedConfig {
+    EmbeddedConfig {
+        data_dir: settings.data_dir.clone(),
+        fsync: match settings.records.fsync {
+            Fsync::Always => embedded::Fsync::Always,
+            Fsync::Interval(interval) => embedded::Fsync::Interval(interval),
+        },
+        layout: match settings.records.layout {
+            Layout::Segments => embedded::Layout::Segments,
+            Layout::Objects => embedded::Layout::Objects,
+        },
+    }
+}
+
+fn engine(settings: &Settings) -> EngineConfig {
+    let (limits, deadlines) = (&settings.limits, &settings.deadlines);
+    EngineConfig {
+        max_connections: limits.connections,
+        max_head_bytes: limits.head_bytes,
+        max_target_bytes: limits.target_bytes,
+        head_deadline: deadlines.head,
+        client_idle: deadlines.client_idle,
+        clear_text_http2: settings.clear_text_http2,
+        max_streams: limits.streams_per_connection,
+        drain_deadline: deadlines.hang_up,
+        drain_bytes: limits.hang_up_bytes,
+        answer_idle: deadlines.answer_idle,
+        connect_deadline: deadlines.connect,
+        tls_deadline: deadlines.tls,
+        first_byte_deadline: deadlines.first_byte,
+        upstream_idle: deadlines.upstream_idle,
+        max_idle_per_upstream: limits.idle_connections_per_upstream,
+        ..EngineConfig::default()
+    }
+}
