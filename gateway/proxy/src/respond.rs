@@ -24,6 +24,9 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Read by the OpenAI and Anthropic SDKs before their own rules on what to retry.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// The one message for everything that can be wrong with a token.
+const NO_TOKEN: &str = "the task token is missing, not valid, expired or revoked";
+
 /// Why the gateway, not the caller, is the reason that a call is not made or not answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -80,6 +83,14 @@ impl Failure {
             },
             Self::AnswerWithheld => "answer_withheld",
         }
+    }
+
+    /// Whether the client, not the gateway or the upstream, is the reason after all.
+    pub(crate) const fn is_the_clients(&self) -> bool {
+        matches!(
+            self,
+            Self::BodyTimeout | Self::ClientGone | Self::Upstream(UpstreamError::Upload(_))
+        )
     }
 
     /// The status the client gets.
@@ -171,6 +182,8 @@ pub(crate) fn respond(
 ) -> Response<AnswerBody> {
     let verdict = Verdict::of(rejected);
     let (message, details) = match rejected {
+        // Which of the rules a token breaks would help nobody but someone who forges them.
+        Rejected::Refused(Refusal::Unauthenticated(_)) => (NO_TOKEN.to_owned(), None),
         Rejected::Refused(refusal) => (refusal.to_string(), details(refusal)),
         Rejected::Failed(failure) => (failure.to_string(), None),
     };
@@ -221,7 +234,10 @@ fn hint(headers: &mut http::HeaderMap, rejected: &Rejected, now: Timestamp) {
         Rejected::Failed(Failure::Overloaded) => {
             headers.insert(RETRY_AFTER, number(1));
         }
-        Rejected::Failed(Failure::Credential(_) | Failure::CredentialInvalid) => {
+        // A withheld answer was billed; the next one would be, too.
+        Rejected::Failed(
+            Failure::Credential(_) | Failure::CredentialInvalid | Failure::AnswerWithheld,
+        ) => {
             headers.insert(SHOULD_RETRY, final_answer);
         }
         Rejected::Refused(_) | Rejected::Failed(_) => {}
@@ -247,7 +263,10 @@ fn kind(rejected: &Rejected) -> (&'static str, &'static str) {
             }
             _ => ("invalid_request_error", "permission_error"),
         },
-        Rejected::Failed(Failure::BodyTimeout | Failure::ClientGone) => {
+        Rejected::Failed(Failure::Upstream(UpstreamError::Upload(UploadFault::TooLarge))) => {
+            ("invalid_request_error", "request_too_large")
+        }
+        Rejected::Failed(failure) if failure.is_the_clients() => {
             ("invalid_request_error", "invalid_request_error")
         }
         Rejected::Failed(_) => ("server_error", "api_error"),
