@@ -95,10 +95,13 @@ fn tariff(
         return Ok(Tariff::PerCall(price));
     }
     let Some(ask) = call.ask.take() else {
-        return Ok(match route.endpoint.operation {
-            Operation::Tool => Tariff::Unpriced,
-            _ => Tariff::Free,
-        });
+        return match route.endpoint.operation {
+            Operation::Tool if capped => Err(Refusal::NotPriced {
+                what: "this endpoint".to_owned(),
+            }),
+            Operation::Tool => Ok(Tariff::Unpriced),
+            _ => Ok(Tariff::Free),
+        };
     };
     let catalogue = route.provider.prices.as_deref();
     let priced = catalogue.and_then(|provider| {
