@@ -72,21 +72,42 @@ pub(crate) fn authenticate(
         .keys
         .caller(presented.token, now)
         .map_err(Refusal::from)?;
-    let tenant = live.policy.tenants.get(&caller.tenant);
-    let Some(tenant) = tenant.filter(|tenant| tenant.enabled) else {
-        return Err(Refusal::from(TokenFault::UnknownTenant).into());
-    };
+    let tenant = enabled_tenant(live, &caller)?;
     draft.belongs_to(Arc::clone(&caller));
-    match gw
-        .stores
-        .registry
-        .liveness(&caller)
-        .map_err(Failure::Registry)?
-    {
-        Liveness::Live => Ok(Identified {
-            caller,
-            tenant: Arc::clone(tenant),
-        }),
+    registered(gw, &caller)?;
+    Ok(Identified { caller, tenant })
+}
+
+/// Asks once more, by what is in force now: a body may take a minute to arrive, and meanwhile the
+/// token may be revoked or the tenant locked out. A token that merely expired was good in time.
+pub(crate) fn recheck(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
+    enabled_tenant(&gw.live.snapshot(), caller)?;
+    registered(gw, caller)
+}
+
+/// Whether a call already under way has to end. A registry that cannot be read is no proof of
+/// that, nor is a token so long expired that it is forgotten.
+pub(crate) fn is_cut_off(gw: &Gateway, caller: &Caller) -> bool {
+    matches!(
+        recheck(gw, caller),
+        Err(Rejected::Refused(Refusal::Unauthenticated(
+            TokenFault::Revoked | TokenFault::UnknownTenant
+        )))
+    )
+}
+
+fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Tenant>, Refusal> {
+    let tenant = live.policy.tenants.get(&caller.tenant);
+    tenant
+        .filter(|tenant| tenant.enabled)
+        .map(Arc::clone)
+        .ok_or(Refusal::Unauthenticated(TokenFault::UnknownTenant))
+}
+
+fn registered(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
+    let liveness = gw.stores.registry.liveness(caller);
+    match liveness.map_err(Failure::Registry)? {
+        Liveness::Live => Ok(()),
         Liveness::Revoked => Err(Refusal::from(TokenFault::Revoked).into()),
         Liveness::Unknown => Err(Refusal::from(TokenFault::Unregistered).into()),
     }

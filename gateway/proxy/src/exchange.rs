@@ -4,18 +4,22 @@
 //! upstream within bounds, and the settlement closes on every path.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tollgate_core::call::ask_for_usage;
-use tollgate_core::identity::Caller;
+use tollgate_core::identity::{Caller, TokenFault};
 use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Dialect;
+use tollgate_core::record::Outcome;
+use tollgate_core::refusal::Refusal;
 use tollgate_core::usage::Meter;
 
-use crate::admit::admit;
+use crate::admit::{Rejected, admit};
 use crate::ask::Payload;
+use crate::authenticate::is_cut_off;
 use crate::body::{AnswerBody, RequestBody};
 use crate::collect::linger;
 use crate::forward::{incoming_head, is_event_stream, is_plain};
@@ -23,12 +27,15 @@ use crate::gateway::Gateway;
 use crate::live::Snapshot;
 use crate::meter::MeterTap;
 use crate::pool::UpstreamAnswer;
-use crate::record::{Draft, keep_rejected};
+use crate::record::{Draft, keep_rejected, log_failure};
 use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
 use crate::service::{ConnInfo, Handler};
 use crate::settle::Settlement;
 use crate::unseal::Admitted;
+
+/// Time between two looks at whether a caller who waits for an answer has been cut off.
+const RECHECK: Duration = Duration::from_secs(1);
 
 impl Handler for Gateway {
     async fn handle(
@@ -43,11 +50,14 @@ impl Handler for Gateway {
         let id = RecordId::new(uuid::Uuid::now_v7());
         let mut draft = Draft::open(id, now, &head, peer.client);
         let rejected = match admit(&self, &live, &head, &mut body, &mut draft, now).await {
-            Ok(admitted) => match forward(&self, admitted, body.take(), &draft).await {
+            Ok(admitted) => match forward(&self, admitted, body.take(), id).await {
                 Ok(response) => return response,
-                Err(failure) => {
-                    self.metrics.rejected(failure.code());
-                    return respond(dialect(&live, head.uri.path()), &failure.into(), id, now);
+                Err(rejected) => {
+                    self.metrics.rejected(Verdict::of(&rejected).code);
+                    if let Rejected::Failed(failure) = &rejected {
+                        log_failure(id, failure);
+                    }
+                    return respond(dialect(&live, head.uri.path()), &rejected, id, now);
                 }
             },
             Err(rejected) => rejected,
@@ -79,9 +89,10 @@ async fn forward(
     gw: &Arc<Gateway>,
     admitted: Admitted,
     unread: Option<Incoming>,
-    draft: &Draft,
-) -> Result<Response<AnswerBody>, Failure> {
+    id: RecordId,
+) -> Result<Response<AnswerBody>, Rejected> {
     let Admitted {
+        caller,
         provider,
         outgoing,
         payload,
@@ -103,30 +114,43 @@ async fn forward(
     };
     let request = match outgoing.request(&provider.upstream, body) {
         Ok(request) => request,
-        Err(failure) => return Err(fail(settlement, failure, false)),
+        Err(failure) => {
+            return Err(fail(settlement, Outcome::Failed, failure.into(), false));
+        }
     };
-    let answer = match gw.upstreams.send(&provider.upstream, request).await {
+    let answer = tokio::select! {
+        answer = gw.upstreams.send(&provider.upstream, request) => answer,
+        () = cut_off(gw, &caller) => {
+            let refusal = Refusal::Unauthenticated(TokenFault::Revoked);
+            return Err(fail(settlement, Outcome::Revoked, refusal.into(), true));
+        }
+    };
+    let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {
             let sent = error.may_have_been_sent();
-            return Err(fail(settlement, Failure::Upstream(error), sent));
+            let failure = Failure::Upstream(error);
+            let outcome = if failure.is_the_clients() {
+                Outcome::ClientGone
+            } else {
+                Outcome::UpstreamFailed
+            };
+            return Err(fail(settlement, outcome, failure.into(), sent));
         }
     };
     drop(memory);
     settlement.answered(answer.response.status().as_u16());
     if carries_secret && !is_plain(answer.response.headers()) {
-        let failure = Failure::AnswerWithheld;
-        settlement.withhold(failure.code(), failure.status().as_u16());
-        return Err(failure);
+        let withheld = Failure::AnswerWithheld.into();
+        return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
-    let caller = draft.caller().map(Arc::clone).ok_or(Failure::ClientGone)?;
     Ok(relay(
         gw,
         caller,
         answer,
         settlement,
         usage_was_asked_for,
-        id_value(draft.id),
+        id_value(id),
     ))
 }
 
@@ -146,12 +170,11 @@ fn relay(
     id: HeaderValue,
 ) -> Response<AnswerBody> {
     let (mut head, incoming) = answer.response.into_parts();
-    let streams = is_event_stream(&head.headers);
+    let ask = settlement.tariff().ask();
+    let streams = is_event_stream(&head.headers, ask.is_some_and(|ask| ask.stream));
     let withhold = usage_was_asked_for && streams;
     let success = head.status.is_success();
-    let meter = settlement
-        .tariff()
-        .ask()
+    let meter = ask
         .filter(|_| success)
         .map(|ask| Meter::new(ask.operation, streams, withhold));
     incoming_head(&mut head.headers, id, withhold);
@@ -166,7 +189,18 @@ fn relay(
     Response::from_parts(head, AnswerBody::Relay(Box::new(relay)))
 }
 
-fn fail(settlement: Settlement, failure: Failure, sent: bool) -> Failure {
-    settlement.fail(failure.code(), failure.status().as_u16(), sent);
-    failure
+/// Ends a call that has been written down but gets no answer from its upstream.
+fn fail(settlement: Settlement, outcome: Outcome, rejected: Rejected, sent: bool) -> Rejected {
+    settlement.fail(outcome, &Verdict::of(&rejected), sent);
+    rejected
+}
+
+/// Returns once the caller has been cut off; as with streams, it is asked every second.
+async fn cut_off(gw: &Gateway, caller: &Caller) {
+    loop {
+        tokio::time::sleep(RECHECK).await;
+        if is_cut_off(gw, caller) {
+            return;
+        }
+    }
 }

@@ -4,8 +4,8 @@
 //! Bytes of path, query and body are never decoded or printed anew.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, RANGE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    HeaderName, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -70,12 +70,19 @@ impl Outgoing {
             target.push('?');
             target.push_str(query);
         }
+        let mut headers = self.headers;
+        // The codec says nothing of a body that is not there; servers that expect one want to
+        // read it (RFC 9110 section 8.6).
+        let expects_body = matches!(self.method, Method::POST | Method::PUT | Method::PATCH);
+        if expects_body && matches!(body, RequestBody::Empty) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = target
             .parse()
             .map_err(|_invalid: http::uri::InvalidUri| Failure::CredentialInvalid)?;
-        *request.headers_mut() = self.headers;
+        *request.headers_mut() = headers;
         Ok(request)
     }
 }
@@ -116,17 +123,28 @@ pub(crate) fn incoming_head(headers: &mut HeaderMap, id: HeaderValue, length_cha
     headers.insert(REQUEST_ID, id);
 }
 
-/// Whether an answer streams server-sent events.
-pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+/// Whether an answer streams server-sent events. One that does not say what it is, is believed to
+/// be what was asked for.
+pub(crate) fn is_event_stream(headers: &HeaderMap, asked_for: bool) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    headers.get(CONTENT_TYPE).map_or(asked_for, |value| {
+        let start = value.as_bytes().get(..EVENTS.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(EVENTS))
+    })
 }
 
 /// Whether an answer can be read: not compressed, although identity was asked for.
 pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(http::header::CONTENT_ENCODING)
-        .iter()
-        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let only = |name: HeaderName, plain: &str| {
+        headers.get_all(name).iter().all(|value| {
+            value.to_str().is_ok_and(|codings| {
+                let mut codings = codings.split(',');
+                codings.all(|coding| coding.trim().eq_ignore_ascii_case(plain))
+            })
+        })
+    };
+    only(CONTENT_ENCODING, "identity") && only(TRANSFER_ENCODING, "chunked")
 }
+
+#[cfg(test)]
+mod tests;

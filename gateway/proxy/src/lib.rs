@@ -34,3 +34,6 @@ pub mod pool;
 pub mod body;
 pub mod relay;
 pub mod tracker;
+
+#[cfg(test)]
+mod fakes;

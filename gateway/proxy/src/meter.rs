@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use tollgate_core::identity::Caller;
 use tollgate_core::record::Outcome;
-use tollgate_core::registry::Liveness;
 use tollgate_core::usage::{Meter, Reading, Relay};
 
 use std::sync::Arc;
 
+use crate::authenticate::is_cut_off;
 use crate::gateway::Gateway;
 use crate::relay::{RelayEnd, Tap, Tapped};
 use crate::settle::Settlement;
@@ -55,9 +55,7 @@ impl Tap for MeterTap {
     }
 
     fn tick(&mut self) -> bool {
-        // A registry that cannot be read is no proof of revocation; new calls are refused anyway.
-        let liveness = self.gw.stores.registry.liveness(&self.caller);
-        self.revoked = matches!(liveness, Ok(Liveness::Revoked));
+        self.revoked = is_cut_off(&self.gw, &self.caller);
         !self.revoked
     }
 
@@ -68,10 +66,9 @@ impl Tap for MeterTap {
             RelayEnd::Cut if self.revoked => Outcome::Revoked,
             RelayEnd::Cut | RelayEnd::UpstreamFailed | RelayEnd::Idle => Outcome::UpstreamFailed,
         };
-        let reading = self
-            .meter
-            .map(Meter::finish)
-            .unwrap_or_else(Reading::nothing);
+        // A meter that has just panicked would do so again, and take the process with it.
+        let meter = self.meter.filter(|_| !std::thread::panicking());
+        let reading = meter.map_or_else(Reading::nothing, Meter::finish);
         self.settlement.close(outcome, &reading);
     }
 }

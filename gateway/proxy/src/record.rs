@@ -1,12 +1,13 @@
 //! What is known about a call so far, and the record of one that never left.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use tollgate_core::call::Ask;
-use tollgate_core::identity::Caller;
+use tollgate_core::identity::{Caller, is_token};
 use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Operation;
@@ -16,7 +17,7 @@ use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
 use crate::gateway::Gateway;
-use crate::respond::Verdict;
+use crate::respond::{Failure, Verdict};
 use crate::settle::Tariff;
 
 /// Carries the record's id on every answer.
@@ -85,11 +86,6 @@ impl Draft {
         self.caller = Some(caller);
     }
 
-    /// Whose call this is, once that is proven.
-    pub(crate) fn caller(&self) -> Option<&Arc<Caller>> {
-        self.caller.as_ref()
-    }
-
     pub(crate) fn goes_to(&mut self, route: &Route<'_>) {
         let upstream = &route.provider.upstream;
         self.provider = Some(route.provider.name.clone());
@@ -118,10 +114,9 @@ impl Draft {
         self.credential = Some((credential.clone(), version));
     }
 
-    /// Everything known, as the record keeps it; `None` while the caller is unknown.
-    pub(crate) fn subject(&self) -> Option<Subject> {
-        let caller = self.caller.as_ref()?;
-        Some(Subject {
+    /// Everything known about a call of `caller`, as the record keeps it.
+    pub(crate) fn subject(&self, caller: &Caller) -> Subject {
+        Subject {
             id: self.id,
             started_at: self.started_at,
             tenant: caller.tenant.clone(),
@@ -141,7 +136,7 @@ impl Draft {
             elevated: self.elevated,
             untrusted: self.untrusted.clone(),
             notes: self.notes.clone(),
-        })
+        }
     }
 }
 
@@ -154,7 +149,10 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
         Rejected::Failed(failure) => (Outcome::Failed, failure.code()),
     };
     gw.metrics.rejected(verdict.code);
-    let Some(subject) = draft.subject() else {
+    if let Rejected::Failed(failure) = rejected {
+        log_failure(draft.id, failure);
+    }
+    let Some(caller) = &draft.caller else {
         gw.stores.records.turn_away(&Stranger {
             id: draft.id,
             at: draft.started_at,
@@ -165,6 +163,7 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
         });
         return;
     };
+    let subject = draft.subject(caller);
     let ending = Ending {
         ended_at: now,
         outcome,
@@ -179,6 +178,22 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
     };
     log_ending(&subject, &ending);
     gw.stores.records.refuse(&Record { subject, ending });
+}
+
+/// Why the gateway could not, for its operator: the client sees none of the causes.
+pub(crate) fn log_failure(id: RecordId, failure: &Failure) {
+    let mut causes = String::new();
+    let mut source = std::error::Error::source(failure);
+    while let Some(cause) = source {
+        // Writing to a String cannot fail.
+        let _written = write!(causes, ": {cause}");
+        source = cause.source();
+    }
+    if failure.is_the_clients() {
+        tracing::debug!(request = %id, code = failure.code(), "{failure}{causes}");
+    } else {
+        tracing::warn!(request = %id, code = failure.code(), "{failure}{causes}");
+    }
 }
 
 /// The one log line of a call.
@@ -223,7 +238,16 @@ fn claims(head: &Parts) -> Vec<String> {
     claims
 }
 
+/// Whether a token can hold this character.
+const fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
 fn shorten(value: &HeaderValue) -> String {
     let text = String::from_utf8_lossy(value.as_bytes());
+    // A token is worth something for five minutes, and records are read by more than one.
+    if text.split(|c: char| !is_token_char(c)).any(is_token) {
+        return "[token]".to_owned();
+    }
     text.chars().take(CLAIM_BYTES).collect()
 }

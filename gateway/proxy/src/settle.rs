@@ -16,6 +16,7 @@ use tollgate_core::usage::{Metered, Reading, Usage};
 
 use crate::gateway::Gateway;
 use crate::record::log_ending;
+use crate::respond::Verdict;
 
 /// What a call is charged by.
 pub(crate) enum Tariff {
@@ -45,6 +46,9 @@ pub(crate) struct Metering {
 
 /// The price of an answer and what it rests on.
 type Charge = (PicoUsd, Option<Usage>, UsageSource);
+
+/// What is charged for what cost nothing.
+const NOTHING: Charge = (PicoUsd::ZERO, None, UsageSource::None);
 
 impl Tariff {
     /// The most the call can cost.
@@ -86,7 +90,7 @@ impl Tariff {
                 };
                 (PicoUsd::ZERO, reading.total(), source)
             }
-            Self::Unpriced | Self::Free => (PicoUsd::ZERO, None, UsageSource::None),
+            Self::Unpriced | Self::Free => NOTHING,
         }
     }
 }
@@ -130,7 +134,6 @@ pub(crate) struct Settlement {
     tariff: Tariff,
     stage: Stage,
     status: Option<u16>,
-    code: Option<&'static str>,
     first_byte_us: Option<u64>,
 }
 
@@ -142,7 +145,6 @@ impl Settlement {
             tariff,
             stage: Stage::Held,
             status: None,
-            code: None,
             first_byte_us: None,
         }
     }
@@ -171,30 +173,11 @@ impl Settlement {
         }
     }
 
-    /// Ends a call whose answer was good but is kept from the client: billed all the same.
-    pub(crate) fn withhold(mut self, code: &'static str, status: u16) {
-        self.code = Some(code);
-        let (cost, usage, usage_source) = self.tariff.charge(&Reading::nothing());
-        let ending = Ending {
-            status: Some(status),
-            usage_source,
-            usage,
-            cost,
-            ..self.ending(Outcome::UpstreamFailed)
-        };
-        self.finish(&ending);
-    }
-
-    /// Ends the call at what its usage costs. An answer that is not a success is not billed.
+    /// Ends the call at what its usage costs.
     pub(crate) fn close(mut self, outcome: Outcome, reading: &Reading) {
-        let billed = self.status.is_none_or(|status| status < 400);
-        let (cost, usage, source) = if billed {
-            self.tariff.charge(reading)
-        } else {
-            (PicoUsd::ZERO, None, UsageSource::None)
-        };
+        let (cost, usage, usage_source) = self.charge(reading);
         let ending = Ending {
-            usage_source: source,
+            usage_source,
             usage,
             cost,
             response_model: reading.response_model.clone(),
@@ -203,23 +186,32 @@ impl Settlement {
         self.finish(&ending);
     }
 
-    /// Ends a call whose upstream never answered. If nothing was sent, nothing can be billed;
-    /// otherwise it is charged an estimate.
-    pub(crate) fn fail(mut self, code: &'static str, status: u16, sent: bool) {
-        let (cost, usage, source) = if sent {
-            self.tariff.charge(&Reading::nothing())
+    /// Ends a call whose client gets the gateway's own answer, `verdict`, in place of the
+    /// upstream's. If nothing was sent, nothing can be billed; otherwise it is charged an estimate.
+    pub(crate) fn fail(mut self, outcome: Outcome, verdict: &Verdict, sent: bool) {
+        let (cost, usage, usage_source) = if sent {
+            self.charge(&Reading::nothing())
         } else {
-            (PicoUsd::ZERO, None, UsageSource::None)
+            NOTHING
         };
-        self.code = Some(code);
         let ending = Ending {
-            status: Some(status),
-            usage_source: source,
+            status: Some(verdict.status.as_u16()),
+            code: Some(verdict.code.to_owned()),
+            usage_source,
             usage,
             cost,
-            ..self.ending(Outcome::UpstreamFailed)
+            ..self.ending(outcome)
         };
         self.finish(&ending);
+    }
+
+    /// The price of the answer. Providers bill none but a success, which an answer that has not
+    /// come may still become.
+    fn charge(&self, reading: &Reading) -> Charge {
+        match self.status {
+            Some(200..=299) | None => self.tariff.charge(reading),
+            Some(_) => NOTHING,
+        }
     }
 
     fn ending(&self, outcome: Outcome) -> Ending {
@@ -227,7 +219,7 @@ impl Settlement {
             ended_at: (self.gw.clock)(),
             outcome,
             status: self.status,
-            code: self.code.map(str::to_owned),
+            code: None,
             reason: None,
             response_model: None,
             usage_source: UsageSource::None,
@@ -253,7 +245,7 @@ impl Drop for Settlement {
             Stage::Closed => {}
             Stage::Held => self.gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO),
             Stage::Intended(_) => {
-                let (cost, usage, usage_source) = self.tariff.charge(&Reading::nothing());
+                let (cost, usage, usage_source) = self.charge(&Reading::nothing());
                 let ending = Ending {
                     cost,
                     usage,
@@ -265,3 +257,6 @@ impl Drop for Settlement {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use http::request::Parts;
+use tollgate_core::identity::Caller;
 use tollgate_core::policy::Provider;
 
 use crate::admit::Rejected;
 use crate::ask::{Call, Payload};
+use crate::authenticate::recheck;
 use crate::forward::{Outgoing, outgoing};
 use crate::gateway::Gateway;
 use crate::record::Draft;
@@ -16,6 +18,7 @@ use crate::settle::Settlement;
 
 /// A call that may leave: allowed, affordable, written down, and carrying its one credential.
 pub(crate) struct Admitted {
+    pub(crate) caller: Arc<Caller>,
     pub(crate) provider: Arc<Provider>,
     pub(crate) outgoing: Outgoing,
     pub(crate) payload: Payload,
@@ -55,10 +58,12 @@ pub(crate) async fn unseal(
             .bound
             .strip(&mut outgoing.headers, &mut outgoing.query);
     }
-    let subject = draft.subject().ok_or(Failure::ClientGone)?;
+    recheck(gw, &permit.caller)?;
+    let subject = draft.subject(&permit.caller);
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
     Ok(Admitted {
-        provider: Arc::clone(&permit.route.provider),
+        caller: permit.caller,
+        provider: permit.route.provider,
         outgoing,
         payload,
         settlement,

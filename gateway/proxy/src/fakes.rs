@@ -1,0 +1,310 @@
+//! Hand-written stores that remember what they were asked, and a gateway made of them.
+//!
+//! Nothing here reads a clock or a disk; it is always noon of 2026-11-23. Worst case: a stage
+//! passes with these and fails with a real store, which is what `tollgate-testkit`'s contract and
+//! the whole-gateway tests are for.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Method, Request};
+use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::identity::{Caller, KeySet};
+use tollgate_core::ids::{HandleName, RecordId, TenantId};
+use tollgate_core::money::PicoUsd;
+use tollgate_core::policy::{PolicyFile, parse};
+use tollgate_core::price::PriceBook;
+use tollgate_core::rate::{Paced, RateKey, RateLimit, RateStore};
+use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger};
+use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::secret::Secret;
+use tollgate_core::time::Timestamp;
+use tollgate_core::vault::{SecretVersion, Vault, VaultError};
+
+use crate::authenticate::Keys;
+use crate::collect::MemoryBudget;
+use crate::engine::EngineConfig;
+use crate::gateway::{CallLimits, Gateway, Stores};
+use crate::live::{Live, Snapshot};
+use crate::metrics::Metrics;
+use crate::pool::Upstreams;
+use crate::record::Draft;
+use crate::tracker::Tracker;
+
+pub(crate) const OPENAI: &str = r#"
+[provider]
+name = "openai"
+upstream = "https://api.openai.example"
+dialect = "openai"
+prices = "openai"
+place = { header = "authorization", prefix = "Bearer " }
+
+[[endpoint]]
+method = "POST"
+path = "/v1/chat/completions"
+operation = "chat_completions"
+
+[[endpoint]]
+method = "GET"
+path = "/v1/models"
+operation = "free"
+
+[[endpoint]]
+method = "POST"
+path = "/v1/files"
+operation = "tool"
+price_per_call_usd = "0.01"
+
+[[endpoint]]
+method = "DELETE"
+path = "/v1/files"
+operation = "tool"
+"#;
+
+/// What the stores have been asked, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Asked {
+    Reserve(Vec<Budget>, PicoUsd),
+    Settle(RecordId, PicoUsd),
+    Take(RateKey),
+    Intend(Box<Intent>),
+    Conclude(RecordId, Box<Ending>),
+    Refuse(Box<Record>),
+    TurnAway(Box<Stranger>),
+    Fetch(TenantId, HandleName),
+}
+
+/// What the stores will answer.
+pub(crate) struct Answers {
+    /// The counter without room, its limit and what it holds; none: there is room.
+    pub(crate) exhausted: Option<(usize, PicoUsd, Balance)>,
+    pub(crate) ledger_is_down: bool,
+    /// The buckets that are empty: of the agent, of the tenant.
+    pub(crate) empty: (bool, bool),
+    pub(crate) liveness: Option<Liveness>,
+    pub(crate) intent_fails: bool,
+}
+
+/// All stores in one.
+pub(crate) struct Fakes {
+    asked: Mutex<Vec<Asked>>,
+    answers: Mutex<Answers>,
+}
+
+impl Fakes {
+    pub(crate) fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap()
+    }
+
+    /// What has been asked since the last look.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+
+    fn note(&self, asked: Asked) {
+        self.asked.lock().unwrap().push(asked);
+    }
+}
+
+fn down(operation: &'static str) -> StoreError {
+    StoreError {
+        operation,
+        store: "fake",
+        cause: "it is down".into(),
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Fakes {
+    async fn reserve(
+        &self,
+        id: RecordId,
+        budgets: &[Budget],
+        amount: PicoUsd,
+        _now: Timestamp,
+    ) -> Result<Reserved, StoreError> {
+        self.note(Asked::Reserve(budgets.to_vec(), amount));
+        let answers = self.answers();
+        if answers.ledger_is_down {
+            return Err(down("reserve"));
+        }
+        Ok(match answers.exhausted {
+            Some((place, limit, balance)) => Reserved::Exhausted {
+                key: budgets[place].key.clone(),
+                limit,
+                balance,
+            },
+            None => Reserved::Held(Hold {
+                id,
+                keys: budgets.iter().map(|budget| budget.key.clone()).collect(),
+                amount,
+            }),
+        })
+    }
+
+    fn settle(&self, hold: &Hold, actual: PicoUsd) {
+        self.note(Asked::Settle(hold.id, actual));
+    }
+
+    async fn balance(&self, _key: &BudgetKey) -> Result<Balance, StoreError> {
+        Ok(Balance::default())
+    }
+}
+
+impl RateStore for Fakes {
+    fn take(&self, key: &RateKey, _limit: RateLimit) -> Paced {
+        self.note(Asked::Take(key.clone()));
+        let (agent, tenant) = self.answers().empty;
+        let empty = if key.agent.is_some() { agent } else { tenant };
+        if empty {
+            Paced::Wait(Duration::from_millis(1_500))
+        } else {
+            Paced::Go
+        }
+    }
+}
+
+#[async_trait]
+impl TokenRegistry for Fakes {
+    fn liveness(&self, _caller: &Caller) -> Result<Liveness, StoreError> {
+        self.answers().liveness.ok_or_else(|| down("look up"))
+    }
+
+    async fn register(&self, _caller: &Caller) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    async fn revoke(&self, _what: &Revocation, _now: Timestamp) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[async_trait]
+impl RecordLog for Fakes {
+    async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
+        self.note(Asked::Intend(Box::new(intent.clone())));
+        if self.answers().intent_fails {
+            return Err(down("keep an intent"));
+        }
+        Ok(())
+    }
+
+    fn conclude(&self, id: RecordId, ending: &Ending) {
+        self.note(Asked::Conclude(id, Box::new(ending.clone())));
+    }
+
+    fn refuse(&self, record: &Record) {
+        self.note(Asked::Refuse(Box::new(record.clone())));
+    }
+
+    fn turn_away(&self, stranger: &Stranger) {
+        self.note(Asked::TurnAway(Box::new(stranger.clone())));
+    }
+}
+
+#[async_trait]
+impl Vault for Fakes {
+    async fn fetch(
+        &self,
+        tenant: &TenantId,
+        name: &HandleName,
+    ) -> Result<SecretVersion, VaultError> {
+        self.note(Asked::Fetch(tenant.clone(), name.clone()));
+        Ok(SecretVersion {
+            secret: Secret::new(b"sk-canary-fake".to_vec()),
+            version: 7,
+        })
+    }
+}
+
+pub(crate) fn noon() -> Timestamp {
+    "2026-11-23T12:00:00Z".parse().unwrap()
+}
+
+pub(crate) fn prices() -> Arc<PriceBook> {
+    static BOOK: OnceLock<Arc<PriceBook>> = OnceLock::new();
+    Arc::clone(BOOK.get_or_init(|| Arc::new(PriceBook::embedded().unwrap())))
+}
+
+/// A view of one provider and tenant `acme`, whose file is `tenant`.
+pub(crate) fn snapshot(tenant: &str, keys: KeySet) -> Snapshot {
+    let files = [
+        ("policies/providers/openai.toml", OPENAI),
+        ("policies/tenants/acme.toml", tenant),
+    ];
+    let policy = parse(&files.map(|(path, text)| PolicyFile {
+        path: path.to_owned(),
+        text: text.to_owned(),
+    }));
+    Snapshot {
+        policy: Arc::new(policy.unwrap()),
+        prices: prices(),
+        keys: Arc::new(Keys::new(keys)),
+    }
+}
+
+/// A gateway in which everything is well, and its stores.
+pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
+    let fakes = Arc::new(Fakes {
+        asked: Mutex::default(),
+        answers: Mutex::new(Answers {
+            exhausted: None,
+            ledger_is_down: false,
+            empty: (false, false),
+            liveness: Some(Liveness::Live),
+            intent_fails: false,
+        }),
+    });
+    let engine = Arc::new(EngineConfig::default());
+    let gateway = Gateway {
+        live: Live::new(first),
+        stores: Stores {
+            budgets: fakes.clone(),
+            rates: fakes.clone(),
+            registry: fakes.clone(),
+            records: fakes.clone(),
+            vault: fakes.clone(),
+        },
+        upstreams: Upstreams::new(Arc::clone(&engine)),
+        limits: CallLimits {
+            inspected_body_bytes: 1 << 20,
+            streamed_body_bytes: 1 << 20,
+            body_deadline: Duration::from_secs(5),
+            upload_idle: Duration::from_secs(5),
+        },
+        engine,
+        memory: MemoryBudget::new(1 << 24),
+        metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+        tracker: Tracker::new(8),
+        clock: noon,
+    };
+    (Arc::new(gateway), fakes)
+}
+
+pub(crate) fn caller() -> Arc<Caller> {
+    Arc::new(Caller {
+        tenant: "acme".parse().unwrap(),
+        agent: "bot".parse().unwrap(),
+        task: "t-1".parse().unwrap(),
+        token: "jti-1".parse().unwrap(),
+        issued_at: noon(),
+        expires_at: noon().plus(Duration::from_secs(300)),
+    })
+}
+
+/// A request's head, from lines such as `x-api-key: k`.
+pub(crate) fn head(method: Method, target: &str, lines: &[&str]) -> http::request::Parts {
+    let mut request = Request::builder().method(method).uri(target);
+    for line in lines {
+        let (name, value) = line.split_once(": ").unwrap();
+        request = request.header(name, value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+/// A draft for `head`, and its id.
+pub(crate) fn draft(head: &http::request::Parts) -> Draft {
+    let id = RecordId::new(uuid::Uuid::from_u128(1));
+    Draft::open(id, noon(), head, ([127, 0, 0, 1], 9).into())
+}
