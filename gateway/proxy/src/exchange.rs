@@ -24,10 +24,11 @@ use crate::body::{AnswerBody, RequestBody};
 use crate::collect::linger;
 use crate::forward::{incoming_head, is_event_stream, is_plain};
 use crate::gateway::Gateway;
+use crate::guard::HeadFault;
 use crate::live::Snapshot;
 use crate::meter::MeterTap;
 use crate::pool::UpstreamAnswer;
-use crate::record::{Draft, keep_rejected, log_failure};
+use crate::record::{Draft, keep_rejected, keep_unread, log_failure};
 use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
 use crate::service::{ConnInfo, Handler};
@@ -67,6 +68,10 @@ impl Handler for Gateway {
             linger(&self.tracker, &head.headers, unread);
         }
         respond(dialect(&live, head.uri.path()), &rejected, id, now)
+    }
+
+    fn refused(&self, fault: HeadFault, request_id: &str, peer: ConnInfo) {
+        keep_unread(self, fault, request_id, peer.client);
     }
 }
 

@@ -17,6 +17,7 @@ use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
 use crate::gateway::Gateway;
+use crate::guard::HeadFault;
 use crate::respond::{Failure, Verdict};
 use crate::settle::Tariff;
 
@@ -36,6 +37,9 @@ const CLAIM_HEADERS: [&str; 9] = [
     "baggage",
     "forwarded",
 ];
+
+/// The code of a request whose head cannot be read in one way only.
+const MALFORMED: &str = "malformed_request";
 
 /// The longest claim kept, in bytes.
 const CLAIM_BYTES: usize = 128;
@@ -194,6 +198,20 @@ pub(crate) fn log_failure(id: RecordId, failure: &Failure) {
     } else {
         tracing::warn!(request = %id, code = failure.code(), "{failure}{causes}");
     }
+}
+
+/// Keeps a request whose head was refused before anything in it was believed.
+pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, client: SocketAddr) {
+    gw.metrics.rejected(MALFORMED);
+    let Ok(id) = request_id.parse() else { return };
+    gw.stores.records.turn_away(&Stranger {
+        id,
+        at: (gw.clock)(),
+        client: client.ip().to_string(),
+        code: MALFORMED.to_owned(),
+        reason: fault.to_string(),
+        status: fault.status().as_u16(),
+    });
 }
 
 /// The one log line of a call.
