@@ -112,3 +112,6 @@ fn registered(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
         Liveness::Unknown => Err(Refusal::from(TokenFault::Unregistered).into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,3 +175,6 @@ fn pace(gw: &Gateway, caller: &Caller, tenant: &Tenant) -> Result<(), Refusal> {
     )?;
     take(false, tenant.rate)
 }
+
+#[cfg(test)]
+mod tests;

@@ -360,3 +360,6 @@ fn envelope(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Which counters a call touches, and what it is told when there is no room.
+
+use http::Method;
+use tollgate_core::budget::Balance;
+use tollgate_core::call::Ask;
+use tollgate_core::handle::{self, Asked as AskedFor};
+use tollgate_core::identity::KeySet;
+use tollgate_core::route::find;
+
+use super::*;
+use crate::ask::Payload;
+use crate::authorize::Permit;
+use crate::bind::BoundCall;
+use crate::fakes::{Asked, Fakes, caller, draft, gateway, head, noon, snapshot};
+
+const UNLIMITED: &str = "";
+const CAPPED: &str = r#"
+[caps]
+daily_usd = "25"
+task_usd = "2"
+
+[limits]
+requests_per_minute = 60
+
+[agents.bot]
+monthly_usd = "5"
+requests_per_minute = 6
+"#;
+
+const CHAT: (Method, &str) = (Method::POST, "/openai/v1/chat/completions");
+const MODELS: (Method, &str) = (Method::GET, "/openai/v1/models");
+const PRICED_TOOL: (Method, &str) = (Method::POST, "/openai/v1/files");
+const TOOL: (Method, &str) = (Method::DELETE, "/openai/v1/files");
+const SMALL: &str = r#"{"model":"gpt-4.1","max_tokens":1000,"messages":[]}"#;
+
+fn usd(text: &str) -> PicoUsd {
+    text.parse().unwrap()
+}
+
+struct World {
+    gw: Arc<Gateway>,
+    fakes: Arc<Fakes>,
+}
+
+fn world(limits: &str) -> World {
+    let tenant = format!(
+        "[tenant]\nid = \"acme\"\n[[allow]]\nprovider = \"openai\"\n\
+         [credentials]\nkey = {{ provider = \"openai\", default = true }}\n{limits}"
+    );
+    let (gw, fakes) = gateway(snapshot(&tenant, KeySet::new("tollgate")));
+    World { gw, fakes }
+}
+
+impl World {
+    async fn reserve(
+        &self,
+        (method, path): (Method, &str),
+        body: &str,
+    ) -> Result<Settlement, Rejected> {
+        let live = self.gw.live.snapshot();
+        let head = head(method, path, &[]);
+        let route = find(&live.policy, &head.method, head.uri.path()).unwrap();
+        let caller = caller();
+        let tenant = Arc::clone(&live.policy.tenants[&caller.tenant]);
+        let asked = AskedFor {
+            method: &head.method,
+            path: route.path,
+            query: None,
+            headers: &head.headers,
+        };
+        let bound = handle::bind(&asked, &tenant, &caller.agent, &route.provider).unwrap();
+        let operation = route.endpoint.operation;
+        let call = Call {
+            ask: operation
+                .is_metered()
+                .then(|| Ask::parse(operation, body.as_bytes()).unwrap()),
+            bound: BoundCall {
+                permit: Permit {
+                    caller,
+                    tenant,
+                    route,
+                },
+                bound,
+            },
+            payload: Payload::Streamed,
+        };
+        let mut draft = draft(&head);
+        let held = reserve(&self.gw, &live, call, &mut draft, noon()).await?;
+        Ok(held.settlement)
+    }
+
+    async fn refusal(&self, to: (Method, &str), body: &str) -> Refusal {
+        match self.reserve(to, body).await {
+            Err(Rejected::Refused(refusal)) => refusal,
+            Err(Rejected::Failed(failure)) => panic!("{failure}"),
+            Ok(_) => panic!("there is a hold"),
+        }
+    }
+
+    /// Keys with their limits, and the amount of the one reservation made.
+    fn reserved(&self) -> (Vec<String>, PicoUsd) {
+        let asked = self.fakes.asked();
+        let Some(Asked::Reserve(budgets, amount)) = asked.first() else {
+            panic!("the reservation comes first: {asked:?}");
+        };
+        let keys = budgets.iter().map(|budget| match budget.limit {
+            Some(limit) => format!("{} <= {limit}", budget.key),
+            None => budget.key.to_string(),
+        });
+        (keys.collect(), *amount)
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_without_caps_is_counted_by_day_and_month_all_the_same() {
+    let world = world(UNLIMITED);
+    assert!(world.reserve(CHAT, SMALL).await.is_ok());
+    let (keys, amount) = world.reserved();
+    let month = "acme/tenant/month:2026-11";
+    assert_eq!(keys, ["acme/tenant/day:2026-11-23", month]);
+    assert!(amount >= usd("0.008"), "1,000 tokens out at $8 per million");
+}
+
+#[tokio::test]
+async fn agents_and_tasks_are_counted_where_they_have_caps() {
+    let world = world(CAPPED);
+    assert!(world.reserve(CHAT, SMALL).await.is_ok());
+    assert_eq!(
+        world.reserved().0,
+        [
+            "acme/tenant/day:2026-11-23 <= 25",
+            "acme/tenant/month:2026-11",
+            "acme/agent=bot/month:2026-11 <= 5",
+            "acme/task=t-1/total <= 2",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_taken_is_the_worst_case_of_each_kind_of_call() {
+    let world = world(CAPPED);
+    for (to, amount) in [(PRICED_TOOL, usd("0.01")), (MODELS, PicoUsd::ZERO)] {
+        assert!(world.reserve(to, "").await.is_ok());
+        assert_eq!(world.reserved().1, amount);
+    }
+}
+
+#[tokio::test]
+async fn a_full_cap_is_reached_and_one_with_room_is_exceeded() {
+    let world = world(CAPPED);
+    for (limit, settled, reserved, is_reached) in [
+        ("25", "25", "0", true),
+        ("25", "26", "0", true),
+        ("0", "0", "0", true),
+        ("25", "24.9999", "0", false),
+        ("25", "10", "15", false),
+    ] {
+        let balance = Balance {
+            settled: usd(settled),
+            reserved: usd(reserved),
+        };
+        world.fakes.answers().exhausted = Some((0, usd(limit), balance));
+        let refusal = world.refusal(CHAT, SMALL).await;
+        let code = if is_reached {
+            "spend_limit_exceeded"
+        } else {
+            "request_exceeds_headroom"
+        };
+        assert_eq!(refusal.code(), code, "{settled} + {reserved} of {limit}");
+        let asked = world.fakes.asked();
+        assert!(
+            matches!(&asked[..], [Asked::Reserve(..)]),
+            "no rate is taken and nothing settled: {asked:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_does_not_fit_is_told_what_would_and_when() {
+    let world = world(CAPPED);
+    let mut told = Vec::new();
+    for (place, settled) in [(0, "24.99"), (3, "24.9999"), (0, "24.999999999")] {
+        let balance = Balance {
+            settled: usd(settled),
+            reserved: PicoUsd::ZERO,
+        };
+        world.fakes.answers().exhausted = Some((place, usd("25"), balance));
+        let Refusal::ExceedsHeadroom {
+            resets_at,
+            fitting_output_tokens,
+            ..
+        } = world.refusal(CHAT, SMALL).await
+        else {
+            panic!("there is some room");
+        };
+        told.push((resets_at.map(|at| at.to_string()), fitting_output_tokens));
+    }
+    // The body's 50 bytes at $2 per million come first; a token out costs $8 per million.
+    let midnight = Some("2026-11-24T00:00:00.000000Z".to_owned());
+    assert_eq!(told[0].0, midnight);
+    assert!(
+        told[0]
+            .1
+            .is_some_and(|tokens| tokens > 1_000 && tokens < 1_250)
+    );
+    assert_eq!(told[1], (None, None), "a task's cap never resets");
+    assert_eq!(told[2], (midnight, None), "not one token fits");
+}
+
+#[tokio::test]
+async fn a_hold_is_given_back_when_the_rate_refuses() {
+    let world = world(CAPPED);
+    for empty in [(true, false), (false, true)] {
+        world.fakes.answers().empty = empty;
+        let refusal = world.refusal(CHAT, SMALL).await;
+        assert_eq!(refusal.code(), "rate_limit_exceeded");
+        let asked = world.fakes.asked();
+        assert!(
+            matches!(asked.first(), Some(Asked::Reserve(..)))
+                && matches!(asked.last(), Some(Asked::Settle(_, PicoUsd::ZERO))),
+            "{asked:?}"
+        );
+        let buckets: Vec<bool> = asked
+            .iter()
+            .filter_map(|asked| match asked {
+                Asked::Take(key) => Some(key.agent.is_some()),
+                _ => None,
+            })
+            .collect();
+        let expected: &[bool] = if empty.0 { &[true] } else { &[true, false] };
+        assert_eq!(
+            buckets, expected,
+            "an agent over its rate costs others none"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_price_is_refused_only_where_a_cap_could_not_be_kept() {
+    let unknown = r#"{"model":"no-such-model","messages":[]}"#;
+    let capped = world(CAPPED);
+    for (to, body) in [(CHAT, unknown), (TOOL, "")] {
+        let refusal = capped.refusal(to, body).await;
+        assert_eq!(refusal.code(), "model_not_priced");
+        assert_eq!(capped.fakes.asked(), [], "nothing is taken");
+    }
+    let open = world(UNLIMITED);
+    for (to, body) in [(CHAT, unknown), (TOOL, "")] {
+        assert!(open.reserve(to, body).await.is_ok());
+        assert_eq!(open.reserved().1, PicoUsd::ZERO);
+    }
+}
+
+#[tokio::test]
+async fn without_a_ledger_nothing_goes() {
+    let world = world(UNLIMITED);
+    world.fakes.answers().ledger_is_down = true;
+    for to in [CHAT, MODELS] {
+        let rejected = world.reserve(to, SMALL).await.map(drop);
+        assert!(matches!(
+            rejected,
+            Err(Rejected::Failed(Failure::Ledger(_)))
+        ));
+    }
+}
