@@ -10,14 +10,11 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
-use tollgate_core::ids::RecordId;
 use tollgate_core::record::SCHEMA;
-use tollgate_core::time::Timestamp;
 
 use super::db::{Db, DbError, Head, PartitionEnd};
+use super::journal::entry::Place;
 use super::partition::{self, Partition};
 
 /// The partition of strangers; no tenant can have this name.
@@ -53,21 +50,6 @@ impl Layout {
             .into_iter()
             .find(|layout| layout.as_str() == text)
     }
-}
-
-/// What of a subject or a stranger decides where its record goes.
-#[derive(Deserialize)]
-pub(crate) struct Place<'a> {
-    #[serde(rename = "tollgate.record.id")]
-    pub(crate) id: RecordId,
-    #[serde(rename = "tollgate.started_at")]
-    started_at: Timestamp,
-    #[serde(rename = "tenant.id", default)]
-    tenant: Option<&'a str>,
-    #[serde(rename = "gen_ai.agent.id", default)]
-    agent: Option<&'a str>,
-    #[serde(rename = "tollgate.elevated", default)]
-    elevated: bool,
 }
 
 struct Chain {
@@ -114,10 +96,10 @@ impl Chains {
         &mut self,
         db: &Db,
         place: &Place<'_>,
-        parts: &[&RawValue],
+        parts: &[&[u8]],
     ) -> Result<(), ChainError> {
         let tenant = place.tenant.unwrap_or(GATEWAY);
-        let date = place.started_at.date();
+        let date = place.day();
         if !self.tenants.contains_key(tenant) {
             let head = db.head(tenant)?.unwrap_or_else(|| Head {
                 seq: 0,
@@ -274,23 +256,19 @@ fn hash_into(hash: &mut String, line: &[u8]) {
     }
 }
 
-fn write_line(
-    line: &mut Vec<u8>,
-    seq: u64,
-    prev_hash: &str,
-    parts: &[&RawValue],
-) -> io::Result<()> {
+fn write_line(line: &mut Vec<u8>, seq: u64, prev_hash: &str, parts: &[&[u8]]) -> io::Result<()> {
     line.clear();
     write!(
         line,
         r#"{{"tollgate.schema":"{SCHEMA}","tollgate.seq":{seq},"tollgate.prev_hash":"{prev_hash}""#
     )?;
     for part in parts {
-        let object = part.get().strip_prefix('{');
-        let members = object.and_then(|rest| rest.strip_suffix('}')).unwrap_or("");
+        let object = part.strip_prefix(b"{");
+        let members = object.and_then(|rest| rest.strip_suffix(b"}"));
+        let members = members.unwrap_or_default();
         if !members.is_empty() {
             line.push(b',');
-            line.extend_from_slice(members.as_bytes());
+            line.extend_from_slice(members);
         }
     }
     line.push(b'}');

@@ -41,7 +41,7 @@ CREATE TABLE partitions (
     tenant TEXT NOT NULL, day TEXT NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
     PRIMARY KEY (tenant, day)) WITHOUT ROWID;
 CREATE TABLE open_intents (
-    id TEXT PRIMARY KEY, subject TEXT NOT NULL, keys TEXT NOT NULL, amount TEXT NOT NULL) WITHOUT ROWID;
+    id TEXT PRIMARY KEY, line BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE position (
     only INTEGER PRIMARY KEY CHECK (only = 1), segment INTEGER NOT NULL, length INTEGER NOT NULL,
     layout TEXT NOT NULL);
@@ -78,16 +78,6 @@ pub(crate) struct PartitionEnd {
     pub(crate) length: u64,
 }
 
-/// An intent without outcome, as far as its settling needs it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct OpenIntent {
-    /// The subject's JSON.
-    pub(crate) subject: Box<str>,
-    /// The counters, one a line.
-    pub(crate) keys: Box<str>,
-    pub(crate) amount: PicoUsd,
-}
-
 /// Everything that changes with the journal position.
 pub(crate) struct Checkpoint<'a> {
     pub(crate) position: End,
@@ -98,7 +88,9 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) heads: Vec<(&'a str, Head)>,
     /// (tenant, day, end)
     pub(crate) partitions: Vec<(&'a str, String, PartitionEnd)>,
-    pub(crate) parked: Vec<(String, &'a OpenIntent)>,
+    /// Intents, by id, whose lines are kept here from now on.
+    pub(crate) parked: Vec<(String, &'a [u8])>,
+    /// Those whose lines need no longer be.
     pub(crate) unparked: &'a [String],
 }
 
@@ -220,28 +212,13 @@ impl Db {
         Ok(PartitionEnd { file, length })
     }
 
-    pub(crate) fn open_intents(&self) -> Result<Vec<(String, OpenIntent)>, DbError> {
+    /// The parked intents: their ids and lines.
+    pub(crate) fn open_intents(&self) -> Result<Vec<(String, Vec<u8>)>, DbError> {
         let mut statement = self
             .connection
-            .prepare("SELECT id, subject, keys, amount FROM open_intents")?;
-        let rows = statement.query_map([], |row| {
-            Ok((
-                row.get::<_, String>(0)?,
-                row.get::<_, String>(1)?,
-                row.get::<_, String>(2)?,
-                row.get::<_, String>(3)?,
-            ))
-        })?;
-        rows.map(|row| {
-            let (id, subject, keys, amount) = row?;
-            let intent = OpenIntent {
-                subject: subject.into(),
-                keys: keys.into(),
-                amount: pico(&amount)?,
-            };
-            Ok((id, intent))
-        })
-        .collect()
+            .prepare("SELECT id, line FROM open_intents")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     pub(crate) fn checkpoint(&mut self, change: &Checkpoint<'_>) -> Result<(), DbError> {
@@ -276,11 +253,10 @@ impl Db {
         for id in change.unparked {
             transaction.execute("DELETE FROM open_intents WHERE id = ?1", [id])?;
         }
-        for (id, intent) in &change.parked {
-            let amount = intent.amount.as_pico().to_string();
+        for (id, line) in &change.parked {
             transaction.execute(
-                "INSERT OR REPLACE INTO open_intents VALUES (?1, ?2, ?3, ?4)",
-                params![id, intent.subject, intent.keys, amount],
+                "INSERT OR REPLACE INTO open_intents VALUES (?1, ?2)",
+                params![id, line],
             )?;
         }
         transaction.execute(

@@ -10,6 +10,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tollgate_core::ids::RecordId;
+use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 use tollgate_core::time::Timestamp;
 
@@ -70,7 +72,7 @@ pub(crate) fn recover(
 
     let number = last.segment.max(position.segment) + 1;
     let journal = Journal::create(&dir, number, Some(last), fsync)?;
-    let interrupted = interrupt(&journal, &shipper, now);
+    let interrupted = interrupt(&journal, shipper.open()?, now);
     journal.flush()?;
     journal.sync()?;
     shipper.go_to(number);
@@ -111,15 +113,15 @@ fn replay(dir: &Path, shipper: &mut Shipper, position: End) -> Result<End, Recov
                 "the journal ends in lines that were never finished; they are left out"
             );
         }
-        for (length, json) in salvage.lines {
+        for (length, body) in salvage.lines {
             let end = End {
                 segment: number,
                 length,
             };
             if end <= position {
-                shipper.recall(json, number)?;
+                shipper.recall(body, number)?;
             } else {
-                shipper.replay(json, end)?;
+                shipper.replay(body, end)?;
             }
         }
         shipper.write()?;
@@ -132,8 +134,8 @@ fn replay(dir: &Path, shipper: &mut Shipper, position: End) -> Result<End, Recov
 }
 
 /// Puts an outcome into the journal for every open intent.
-fn interrupt(journal: &Journal, shipper: &Shipper, now: Timestamp) -> usize {
-    let mut open: Vec<_> = shipper.open().collect();
+fn interrupt(journal: &Journal, mut open: Vec<(RecordId, PicoUsd)>, now: Timestamp) -> usize {
+    // In a fixed order, so that the same crash always leads to the same records.
     open.sort_unstable();
     for (id, reserved) in &open {
         let ending = Ending {

@@ -11,19 +11,17 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::{Timestamp, Window};
 
-use super::chain::{ChainError, Chains, Layout, Place};
-use super::db::{Checkpoint, Db, DbError, OpenIntent};
-use super::journal::entry::{self, End, Entry};
+use super::chain::{ChainError, Chains, Layout};
+use super::db::{Checkpoint, Db, DbError};
+use super::journal::entry::{self, Cost, End, Entry};
 use super::journal::{Journal, Readable, segment};
 
-/// Read at once from the journal.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Read at once from the journal: little enough to stay in the processor's cache throughout.
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Shipping stopped; what has not been shipped stays in the journal.
 #[derive(Debug, thiserror::Error)]
@@ -50,19 +48,11 @@ pub(crate) enum ShipError {
 }
 
 struct Waiting {
-    intent: OpenIntent,
+    /// The intent's line, without its checksum.
+    line: Box<[u8]>,
     segment: u64,
     /// Kept in the database, since its segment is no longer.
     parked: bool,
-}
-
-/// What settling needs of an ending.
-#[derive(Deserialize)]
-struct Cost {
-    #[serde(rename = "tollgate.cost_usd")]
-    cost: PicoUsd,
-    #[serde(rename = "tollgate.ended_at")]
-    ended_at: Timestamp,
 }
 
 /// Turns journal lines into records.
@@ -91,9 +81,9 @@ impl Shipper {
         let parked = lock(&db).open_intents()?;
         let open = parked
             .into_iter()
-            .filter_map(|(id, intent)| {
+            .filter_map(|(id, line)| {
                 let waiting = Waiting {
-                    intent,
+                    line: line.into(),
                     segment: 0,
                     parked: true,
                 };
@@ -129,10 +119,16 @@ impl Shipper {
         self.chains.written
     }
 
-    /// Intents without outcome.
-    pub(crate) fn open(&self) -> impl Iterator<Item = (RecordId, PicoUsd)> {
-        let open = self.open.iter();
-        open.map(|(id, waiting)| (*id, waiting.intent.amount))
+    /// Intents without outcome, and what was reserved for them.
+    pub(crate) fn open(&self) -> Result<Vec<(RecordId, PicoUsd)>, ShipError> {
+        let open = self.open.iter().map(|(id, waiting)| {
+            let amount = match self.parse(&waiting.line)? {
+                Entry::Intent { taken, .. } => taken.amount,
+                _ => PicoUsd::ZERO,
+            };
+            Ok((*id, amount))
+        });
+        open.collect()
     }
 
     /// From here on, records are laid out like this.
@@ -179,7 +175,7 @@ impl Shipper {
             let mut chunk = vec![0; size];
             file.read_exact_at(&mut chunk, length)
                 .map_err(ShipError::Read)?;
-            let whole = chunk.iter().rposition(|byte| *byte == b'\n');
+            let whole = memchr::memrchr(b'\n', &chunk);
             match whole {
                 Some(newline) => {
                     chunk.truncate(newline + 1);
@@ -197,34 +193,34 @@ impl Shipper {
         self.file = Some((segment, file));
         let db = self.db.clone();
         let db = lock(&db);
-        for line in chunk.split_inclusive(|byte| *byte == b'\n') {
-            let json = line.strip_suffix(b"\n").and_then(entry::checked);
-            let json = json.ok_or(ShipError::Damaged {
+        let mut start = 0;
+        for newline in memchr::memchr_iter(b'\n', &chunk) {
+            let line = &chunk[start..newline];
+            let body = entry::checked(line).ok_or(ShipError::Damaged {
                 segment,
                 offset: self.position.length,
             })?;
-            self.apply(&db, json)?;
-            self.position.length += line.len() as u64;
+            self.apply(&db, body)?;
+            start = newline + 1;
+            self.position.length = length + start as u64;
         }
         Ok(())
     }
 
     /// Applies a line found at start, behind the last checkpoint; it ends at `end`.
-    pub(crate) fn replay(&mut self, json: &[u8], end: End) -> Result<(), ShipError> {
+    pub(crate) fn replay(&mut self, body: &[u8], end: End) -> Result<(), ShipError> {
         self.position.segment = end.segment;
         let db = self.db.clone();
-        self.apply(&lock(&db), json)?;
+        self.apply(&lock(&db), body)?;
         self.position = end;
         Ok(())
     }
 
     /// Looks at a line found at start, before the last checkpoint: only what is still open matters.
-    pub(crate) fn recall(&mut self, json: &[u8], segment: u64) -> Result<(), ShipError> {
-        match self.parse(json)? {
-            Entry::Intent { subject, hold } => {
-                let place: Place<'_> = self.parse(subject.get().as_bytes())?;
-                self.open
-                    .insert(place.id, Waiting::new(subject, &hold, segment));
+    pub(crate) fn recall(&mut self, body: &[u8], segment: u64) -> Result<(), ShipError> {
+        match self.parse(body)? {
+            Entry::Intent { place, .. } => {
+                self.open.insert(place.id, Waiting::new(body, segment));
             }
             Entry::Outcome { id, .. } | Entry::Withdrawn(id) => {
                 self.open.remove(&id);
@@ -234,8 +230,8 @@ impl Shipper {
         Ok(())
     }
 
-    fn parse<'a, T: Deserialize<'a>>(&self, json: &'a [u8]) -> Result<T, ShipError> {
-        serde_json::from_slice(json).map_err(|cause| ShipError::Foreign {
+    fn parse<'a>(&self, body: &'a [u8]) -> Result<Entry<'a>, ShipError> {
+        Entry::parse(body).map_err(|cause| ShipError::Foreign {
             segment: self.position.segment,
             offset: self.position.length,
             cause,
@@ -243,39 +239,44 @@ impl Shipper {
     }
 
     /// Changes nothing if it fails.
-    fn apply(&mut self, db: &Db, json: &[u8]) -> Result<(), ShipError> {
+    fn apply(&mut self, db: &Db, body: &[u8]) -> Result<(), ShipError> {
         self.dirty = true;
-        match self.parse(json)? {
+        match self.parse(body)? {
             Entry::Segment { .. } | Entry::Synced(_) => {}
-            Entry::Intent { subject, hold } => {
-                let place: Place<'_> = self.parse(subject.get().as_bytes())?;
-                let waiting = Waiting::new(subject, &hold, self.position.segment);
+            Entry::Intent { place, .. } => {
+                let waiting = Waiting::new(body, self.position.segment);
                 self.open.insert(place.id, waiting);
             }
-            Entry::Outcome { id, ending } => self.conclude(db, id, ending)?,
+            Entry::Outcome { id, cost, ending } => self.conclude(db, id, cost, ending)?,
             Entry::Withdrawn(id) => {
                 if let Some(waiting) = self.open.remove(&id) {
                     self.unpark(id, &waiting);
                 }
             }
-            Entry::Refused { subject, ending } => {
-                let place = self.parse(subject.get().as_bytes())?;
-                self.chains.append(db, &place, &[subject, ending])?;
-            }
-            Entry::Stranger(stranger) => {
-                let place = self.parse(stranger.get().as_bytes())?;
+            Entry::Refused {
+                place,
+                subject,
+                ending,
+            } => self.chains.append(db, &place, &[subject, ending])?,
+            Entry::Stranger { place, stranger } => {
                 self.chains.append(db, &place, &[stranger])?;
             }
         }
         Ok(())
     }
 
-    fn conclude(&mut self, db: &Db, id: RecordId, ending: &RawValue) -> Result<(), ShipError> {
+    fn conclude(
+        &mut self,
+        db: &Db,
+        id: RecordId,
+        cost: Cost,
+        ending: &[u8],
+    ) -> Result<(), ShipError> {
         let Some(waiting) = self.open.remove(&id) else {
             tracing::warn!(record = %id, "an outcome without an open intent is ignored");
             return Ok(());
         };
-        if let Err(error) = self.make_record(db, &waiting, ending) {
+        if let Err(error) = self.make_record(db, &waiting.line, cost, ending) {
             self.open.insert(id, waiting);
             return Err(error);
         }
@@ -286,17 +287,23 @@ impl Shipper {
     fn make_record(
         &mut self,
         db: &Db,
-        waiting: &Waiting,
-        ending: &RawValue,
+        intent: &[u8],
+        cost: Cost,
+        ending: &[u8],
     ) -> Result<(), ShipError> {
-        let cost: Cost = self.parse(ending.get().as_bytes())?;
-        let subject: &RawValue = self.parse(waiting.intent.subject.as_bytes())?;
-        let place = self.parse(subject.get().as_bytes())?;
+        let Entry::Intent {
+            place,
+            taken,
+            subject,
+        } = self.parse(intent)?
+        else {
+            return Ok(());
+        };
         self.chains.append(db, &place, &[subject, ending])?;
-        self.latest = self.latest.max(cost.ended_at);
+        self.latest = self.latest.max(cost.ended_at());
         // As the counters in memory do it: nobody is paid for calling.
         let cost = cost.cost.max(PicoUsd::ZERO);
-        for key in waiting.intent.keys.lines() {
+        for key in taken.keys.split_ascii_whitespace() {
             match self.settled.get_mut(key) {
                 Some(sum) => *sum = sum.saturating_add(cost),
                 None => {
@@ -334,7 +341,7 @@ impl Shipper {
             heads: self.chains.heads(),
             partitions: self.chains.ends(),
             parked: parked
-                .map(|(id, waiting)| (id.to_string(), &waiting.intent))
+                .map(|(id, waiting)| (id.to_string(), &*waiting.line))
                 .collect(),
             unparked: &self.unparked,
         };
@@ -356,13 +363,9 @@ impl Shipper {
 }
 
 impl Waiting {
-    fn new(subject: &RawValue, hold: &entry::Taken<'_>, segment: u64) -> Self {
+    fn new(line: &[u8], segment: u64) -> Self {
         Self {
-            intent: OpenIntent {
-                subject: subject.get().into(),
-                keys: hold.keys.join("\n").into(),
-                amount: hold.amount,
-            },
+            line: line.into(),
             segment,
             parked: false,
         }

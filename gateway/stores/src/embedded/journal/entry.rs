@@ -1,19 +1,22 @@
-//! The form of one journal line: eight hex digits of CRC-32, a space, a JSON object, a newline.
+//! The form of one journal line: eight hex digits of CRC-32, a space, a head, perhaps parts, a
+//! newline.
 //!
-//! Lines are written from borrowed values and read back as borrowed slices: what a record says is
-//! copied into the tenant's partition byte for byte, never printed anew. This module knows neither
-//! files nor order. Worst case: a line that was damaged in a way that keeps its checksum (one in
-//! four billion) is taken for good.
+//! The head is a small JSON object with what settling and placing a record need. The parts are
+//! the JSON objects the record is made of, each behind a tab; they are copied into the tenant's
+//! partition byte for byte and never parsed. (No tab or newline stands inside JSON as it is
+//! written here.) This module knows neither files nor order. Worst case: a line that was damaged
+//! in a way that keeps its checksum (one in four billion) is taken for good.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use tollgate_core::budget::Hold;
+use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::ids::RecordId;
+use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, Stranger, Subject};
+use tollgate_core::time::Timestamp;
 
 /// What is written.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
 pub(crate) enum Written<'a> {
     /// The first line of a segment: where its predecessor's good lines end.
     Segment { previous: Option<End> },
@@ -37,42 +40,202 @@ pub(crate) enum Written<'a> {
     Stranger(&'a Stranger),
 }
 
-/// What is read back; the mirror of [`Written`].
+/// What is read back; the parts as they stand in the line.
+pub(crate) enum Entry<'a> {
+    /// The first line of a segment.
+    Segment { previous: Option<End> },
+    /// A mark.
+    Synced(End),
+    /// A call about to be made.
+    Intent {
+        place: Place<'a>,
+        taken: Taken<'a>,
+        subject: &'a [u8],
+    },
+    /// How that call ended.
+    Outcome {
+        id: RecordId,
+        cost: Cost,
+        ending: &'a [u8],
+    },
+    /// No call after all.
+    Withdrawn(RecordId),
+    /// A call that ended before contact.
+    Refused {
+        place: Place<'a>,
+        subject: &'a [u8],
+        ending: &'a [u8],
+    },
+    /// A refusal that belongs to no tenant.
+    Stranger {
+        place: Place<'a>,
+        stranger: &'a [u8],
+    },
+}
+
+/// What decides where a record goes.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Place<'a> {
+    pub(crate) id: RecordId,
+    at: i64,
+    /// Whom it belongs to; nobody if it is about a stranger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<&'a str>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) elevated: bool,
+}
+
+/// The money taken for a call.
+#[derive(Deserialize)]
+pub(crate) struct Taken<'a> {
+    /// The counters it was taken from, with spaces between.
+    pub(crate) keys: &'a str,
+    pub(crate) amount: PicoUsd,
+}
+
+/// What settling needs of an ending.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Cost {
+    pub(crate) cost: PicoUsd,
+    at: i64,
+}
+
+/// The head as it is written. [`ReadHead`] is its mirror.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenHead<'a> {
+    Segment { previous: Option<End> },
+    Synced(End),
+    Intent(Place<'a>, WrittenHold<'a>),
+    Outcome(RecordId, Cost),
+    Withdrawn(RecordId),
+    Refused(Place<'a>),
+    Stranger(Place<'a>),
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Entry<'a> {
+enum ReadHead<'a> {
     Segment {
         previous: Option<End>,
     },
     Synced(End),
-    Intent {
-        #[serde(borrow)]
-        subject: &'a RawValue,
-        #[serde(borrow)]
-        hold: Taken<'a>,
-    },
-    Outcome {
-        id: RecordId,
-        #[serde(borrow)]
-        ending: &'a RawValue,
-    },
+    Intent(#[serde(borrow)] Place<'a>, #[serde(borrow)] Taken<'a>),
+    Outcome(RecordId, Cost),
     Withdrawn(RecordId),
-    Refused {
-        #[serde(borrow)]
-        subject: &'a RawValue,
-        #[serde(borrow)]
-        ending: &'a RawValue,
-    },
     #[serde(borrow)]
-    Stranger(&'a RawValue),
+    Refused(Place<'a>),
+    #[serde(borrow)]
+    Stranger(Place<'a>),
 }
 
-/// The part of a [`Hold`] that settling needs, without checking its names again.
-#[derive(Deserialize)]
-pub(crate) struct Taken<'a> {
-    #[serde(borrow)]
-    pub(crate) keys: Vec<&'a str>,
-    pub(crate) amount: tollgate_core::money::PicoUsd,
+#[derive(Serialize)]
+struct WrittenHold<'a> {
+    keys: Spaced<'a>,
+    amount: PicoUsd,
+}
+
+/// Budget keys with spaces between, which none of them contains.
+struct Spaced<'a>(&'a [BudgetKey]);
+
+impl fmt::Display for Spaced<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, key) in self.0.iter().enumerate() {
+            let space = if place == 0 { "" } else { " " };
+            write!(f, "{space}{key}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Spaced<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'a> Place<'a> {
+    fn of(subject: &'a Subject) -> Self {
+        Self {
+            id: subject.id,
+            at: subject.started_at.as_micros(),
+            tenant: Some(subject.tenant.as_str()),
+            agent: Some(subject.agent.as_str()),
+            elevated: subject.elevated,
+        }
+    }
+
+    const fn of_stranger(stranger: &Stranger) -> Self {
+        Self {
+            id: stranger.id,
+            at: stranger.at.as_micros(),
+            tenant: None,
+            agent: None,
+            elevated: false,
+        }
+    }
+
+    /// The UTC day the record belongs to.
+    pub(crate) fn day(&self) -> jiff::civil::Date {
+        Timestamp::from_micros(self.at).date()
+    }
+}
+
+impl Cost {
+    const fn of(ending: &Ending) -> Self {
+        Self {
+            cost: ending.cost,
+            at: ending.ended_at.as_micros(),
+        }
+    }
+
+    /// When the call ended.
+    pub(crate) const fn ended_at(self) -> Timestamp {
+        Timestamp::from_micros(self.at)
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Reads what [`checked`] has let through.
+    pub(crate) fn parse(body: &'a [u8]) -> serde_json::Result<Self> {
+        let (head, parts) = split_at_tab(body);
+        Ok(match serde_json::from_slice(head)? {
+            ReadHead::Segment { previous } => Self::Segment { previous },
+            ReadHead::Synced(end) => Self::Synced(end),
+            ReadHead::Intent(place, taken) => Self::Intent {
+                place,
+                taken,
+                subject: parts,
+            },
+            ReadHead::Outcome(id, cost) => Self::Outcome {
+                id,
+                cost,
+                ending: parts,
+            },
+            ReadHead::Withdrawn(id) => Self::Withdrawn(id),
+            ReadHead::Refused(place) => {
+                let (subject, ending) = split_at_tab(parts);
+                Self::Refused {
+                    place,
+                    subject,
+                    ending,
+                }
+            }
+            ReadHead::Stranger(place) => Self::Stranger {
+                place,
+                stranger: parts,
+            },
+        })
+    }
+}
+
+fn split_at_tab(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b'\t', bytes) {
+        Some(tab) => (&bytes[..tab], &bytes[tab + 1..]),
+        None => (bytes, &[]),
+    }
 }
 
 /// Where a segment ends.
@@ -89,23 +252,59 @@ const PREFIX: &[u8; CHECKSUM_LEN + 1] = b"00000000 ";
 pub(crate) fn write_line(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<()> {
     let start = buffer.len();
     buffer.extend_from_slice(PREFIX);
-    let json = buffer.len();
-    if let Err(error) = serde_json::to_writer(&mut *buffer, entry) {
+    let body = buffer.len();
+    if let Err(error) = write_body(buffer, entry) {
         buffer.truncate(start);
         return Err(error);
     }
-    let digits = hex_digits(crc32fast::hash(&buffer[json..]));
+    let digits = hex_digits(crc32fast::hash(&buffer[body..]));
     buffer[start..start + CHECKSUM_LEN].copy_from_slice(&digits);
     buffer.push(b'\n');
     Ok(())
 }
 
-/// The JSON of a line without its newline, or `None` if the checksum does not fit.
+fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<()> {
+    let head = match entry {
+        Written::Segment { previous } => WrittenHead::Segment {
+            previous: *previous,
+        },
+        Written::Synced(end) => WrittenHead::Synced(*end),
+        Written::Intent { subject, hold } => {
+            let hold = WrittenHold {
+                keys: Spaced(&hold.keys),
+                amount: hold.amount,
+            };
+            WrittenHead::Intent(Place::of(subject), hold)
+        }
+        Written::Outcome { id, ending } => WrittenHead::Outcome(*id, Cost::of(ending)),
+        Written::Withdrawn(id) => WrittenHead::Withdrawn(*id),
+        Written::Refused { subject, .. } => WrittenHead::Refused(Place::of(subject)),
+        Written::Stranger(stranger) => WrittenHead::Stranger(Place::of_stranger(stranger)),
+    };
+    serde_json::to_writer(&mut *buffer, &head)?;
+    match entry {
+        Written::Segment { .. } | Written::Synced(_) | Written::Withdrawn(_) => Ok(()),
+        Written::Intent { subject, .. } => write_part(buffer, subject),
+        Written::Outcome { ending, .. } => write_part(buffer, ending),
+        Written::Refused { subject, ending } => {
+            write_part(buffer, subject)?;
+            write_part(buffer, ending)
+        }
+        Written::Stranger(stranger) => write_part(buffer, stranger),
+    }
+}
+
+fn write_part(buffer: &mut Vec<u8>, part: &impl Serialize) -> serde_json::Result<()> {
+    buffer.push(b'\t');
+    serde_json::to_writer(buffer, part)
+}
+
+/// Head and parts of a line without its newline, or `None` if the checksum does not fit.
 pub(crate) fn checked(line: &[u8]) -> Option<&[u8]> {
-    let (prefix, json) = line.split_at_checked(PREFIX.len())?;
+    let (prefix, body) = line.split_at_checked(PREFIX.len())?;
     let (digits, space) = prefix.split_at(CHECKSUM_LEN);
-    let fits = space == b" " && digits == hex_digits(crc32fast::hash(json));
-    fits.then_some(json)
+    let fits = space == b" " && digits == hex_digits(crc32fast::hash(body));
+    fits.then_some(body)
 }
 
 fn hex_digits(value: u32) -> [u8; CHECKSUM_LEN] {
@@ -121,6 +320,7 @@ fn hex_digits(value: u32) -> [u8; CHECKSUM_LEN] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tollgate_testkit::contract::{record_id, refused, subject};
 
     #[test]
     fn a_line_reads_back_and_any_flipped_bit_is_noticed() {
@@ -131,11 +331,8 @@ mod tests {
         };
         write_line(&mut line, &Written::Synced(end)).expect("numbers are JSON");
         assert_eq!(line.pop(), Some(b'\n'));
-        let json = checked(&line).expect("its own checksum");
-        assert!(matches!(
-            serde_json::from_slice(json),
-            Ok(Entry::Synced(read)) if read == end
-        ));
+        let body = checked(&line).expect("its own checksum");
+        assert!(matches!(Entry::parse(body), Ok(Entry::Synced(read)) if read == end));
         for place in 0..line.len() {
             for bit in 0..8 {
                 let mut bad = line.clone();
@@ -146,5 +343,32 @@ mod tests {
         for len in 0..line.len() {
             assert!(checked(&line[..len]).is_none(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn parts_read_back_byte_for_byte_whatever_text_is_in_them() {
+        let mut subject = subject(record_id(1), "acme", "bot");
+        subject.untrusted = vec!["a\tb\nc\u{1f}\"\\ \u{e9}".into()];
+        let ending = refused();
+        let mut line = Vec::new();
+        let entry = Written::Refused {
+            subject: &subject,
+            ending: &ending,
+        };
+        write_line(&mut line, &entry).expect("it is JSON");
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let body = line.strip_suffix(b"\n").and_then(checked).expect("good");
+        let Ok(Entry::Refused {
+            place,
+            subject: first,
+            ending: second,
+        }) = Entry::parse(body)
+        else {
+            panic!("it was a refusal");
+        };
+        assert_eq!(place.tenant, Some("acme"));
+        assert_eq!(place.day().to_string(), "2026-11-18");
+        assert_eq!(first, serde_json::to_vec(&subject).expect("JSON"));
+        assert_eq!(second, serde_json::to_vec(&ending).expect("JSON"));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn previous_end(dir: &Path, number: u64) -> io::Result<Option<End>> {
     let entry = line
         .strip_suffix(b"\n")
         .and_then(entry::checked)
-        .and_then(|json| serde_json::from_slice(json).ok());
+        .and_then(|body| Entry::parse(body).ok());
     Ok(match entry {
         Some(Entry::Segment { previous }) => previous,
         _ => None,
@@ -55,7 +55,7 @@ pub(crate) struct Damaged {
     pub(crate) offset: u64,
 }
 
-/// The good lines of a whole segment, as JSON with the offset behind each.
+/// The good lines of a whole segment, with the offset behind each.
 pub(crate) struct Salvage<'a> {
     pub(crate) lines: Vec<(u64, &'a [u8])>,
     /// Bytes that carry no good line.
@@ -74,13 +74,13 @@ pub(crate) fn salvage(segment: u64, bytes: &[u8]) -> Result<Salvage<'_>, Damaged
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         let start = offset;
         offset += line.len() as u64;
-        let json = line.strip_suffix(b"\n").and_then(entry::checked);
-        let Some(json) = json else {
+        let body = line.strip_suffix(b"\n").and_then(entry::checked);
+        let Some(body) = body else {
             found.skipped += line.len() as u64;
             first_bad.get_or_insert(start);
             continue;
         };
-        match serde_json::from_slice(json) {
+        match Entry::parse(body) {
             Ok(Entry::Synced(end)) if end.segment == segment => synced = end.length,
             Ok(_) => {}
             Err(_) => {
@@ -90,7 +90,7 @@ pub(crate) fn salvage(segment: u64, bytes: &[u8]) -> Result<Salvage<'_>, Damaged
                 });
             }
         }
-        found.lines.push((offset, json));
+        found.lines.push((offset, body));
     }
     match first_bad {
         Some(offset) if offset < synced => Err(Damaged { segment, offset }),

@@ -66,20 +66,19 @@ fn words(dir: &Path, segment: u64) -> Vec<String> {
     let bytes = fs::read(segment::path(dir, segment)).expect("readable");
     let salvage = segment::salvage(segment, &bytes).expect("not damaged");
     assert_eq!(salvage.skipped, 0, "segment {segment}");
-    let last_digits = |id: &str| id[id.len() - 2..].to_owned();
-    let word = |json: &[u8]| match serde_json::from_slice(json).expect("an entry") {
+    let numbered = |word: &str, id: RecordId| {
+        let id = id.to_string();
+        format!("{word} {}", &id[id.len() - 2..])
+    };
+    let word = |body: &[u8]| match Entry::parse(body).expect("an entry") {
         Entry::Segment { .. } => "segment".to_owned(),
         Entry::Synced(_) => "synced".to_owned(),
-        Entry::Intent { subject, .. } => {
-            let value: serde_json::Value = serde_json::from_str(subject.get()).expect("JSON");
-            let id = value["tollgate.record.id"].as_str().expect("an id");
-            format!("intent {}", last_digits(id))
-        }
-        Entry::Outcome { id, .. } => format!("outcome {}", last_digits(&id.to_string())),
-        Entry::Withdrawn(id) => format!("withdrawn {}", last_digits(&id.to_string())),
-        Entry::Refused { .. } | Entry::Stranger(_) => "other".to_owned(),
+        Entry::Intent { place, .. } => numbered("intent", place.id),
+        Entry::Outcome { id, .. } => numbered("outcome", id),
+        Entry::Withdrawn(id) => numbered("withdrawn", id),
+        Entry::Refused { .. } | Entry::Stranger { .. } => "other".to_owned(),
     };
-    salvage.lines.iter().map(|(_, json)| word(json)).collect()
+    salvage.lines.iter().map(|(_, body)| word(body)).collect()
 }
 
 /// Makes every write and sync to the current segment fail, and cutting it too.
