@@ -123,7 +123,7 @@ impl Shipper {
     pub(crate) fn open(&self) -> Result<Vec<(RecordId, PicoUsd)>, ShipError> {
         let open = self.open.iter().map(|(id, waiting)| {
             let amount = match self.parse(&waiting.line)? {
-                Entry::Intent { taken, .. } => taken.amount,
+                Entry::Intent { taken, .. } => taken.amount(),
                 _ => PicoUsd::ZERO,
             };
             Ok((*id, amount))
@@ -302,7 +302,7 @@ impl Shipper {
         self.chains.append(db, &place, &[subject, ending])?;
         self.latest = self.latest.max(cost.ended_at());
         // As the counters in memory do it: nobody is paid for calling.
-        let cost = cost.cost.max(PicoUsd::ZERO);
+        let cost = cost.amount().max(PicoUsd::ZERO);
         for key in taken.keys.split_ascii_whitespace() {
             match self.settled.get_mut(key) {
                 Some(sum) => *sum = sum.saturating_add(cost),

@@ -222,6 +222,18 @@ async fn a_call_without_outcome_is_settled_at_its_reservation_after_a_crash() {
 }
 
 #[tokio::test]
+async fn amounts_beyond_64_bits_are_kept() {
+    let Fixture { stores, dir } = fixture();
+    let hold = begin(&stores, 1, "acme", i128::MAX / 2).await;
+    end(&stores, &hold, i128::MAX / 4);
+    begin(&stores, 2, "acme", 1 << 90).await;
+    stores.flush().expect("the disk takes it");
+    drop(stores);
+    let stores = open(dir.path());
+    assert_eq!(settled(&stores, "acme").await, i128::MAX / 4 + (1 << 90));
+}
+
+#[tokio::test]
 async fn an_intent_is_durable_in_always_mode_and_many_share_a_sync() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = EmbeddedConfig {

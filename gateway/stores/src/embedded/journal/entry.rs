@@ -92,13 +92,13 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Taken<'a> {
     /// The counters it was taken from, with spaces between.
     pub(crate) keys: &'a str,
-    pub(crate) amount: PicoUsd,
+    pico: i128,
 }
 
 /// What settling needs of an ending.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Cost {
-    pub(crate) cost: PicoUsd,
+    pico: i128,
     at: i64,
 }
 
@@ -134,7 +134,7 @@ enum ReadHead<'a> {
 #[derive(Serialize)]
 struct WrittenHold<'a> {
     keys: Spaced<'a>,
-    amount: PicoUsd,
+    pico: i128,
 }
 
 /// Budget keys with spaces between, which none of them contains.
@@ -183,12 +183,24 @@ impl<'a> Place<'a> {
     }
 }
 
+impl Taken<'_> {
+    /// How much from each.
+    pub(crate) const fn amount(&self) -> PicoUsd {
+        PicoUsd::new(self.pico)
+    }
+}
+
 impl Cost {
     const fn of(ending: &Ending) -> Self {
         Self {
-            cost: ending.cost,
+            pico: ending.cost.as_pico(),
             at: ending.ended_at.as_micros(),
         }
+    }
+
+    /// What is settled.
+    pub(crate) const fn amount(self) -> PicoUsd {
+        PicoUsd::new(self.pico)
     }
 
     /// When the call ended.
@@ -272,7 +284,7 @@ fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<(
         Written::Intent { subject, hold } => {
             let hold = WrittenHold {
                 keys: Spaced(&hold.keys),
-                amount: hold.amount,
+                pico: hold.amount.as_pico(),
             };
             WrittenHead::Intent(Place::of(subject), hold)
         }
