@@ -209,3 +209,6 @@ async fn cut_off(gw: &Gateway, caller: &Caller) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

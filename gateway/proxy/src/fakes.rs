@@ -4,6 +4,7 @@
 //! passes with these and fails with a real store, which is what `tollgate-testkit`'s contract and
 //! the whole-gateway tests are for.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ use crate::pool::Upstreams;
 use crate::record::Draft;
 use crate::tracker::Tracker;
 
-pub(crate) const OPENAI: &str = r#"
+const OPENAI: &str = r#"
 [provider]
 name = "openai"
 upstream = "https://api.openai.example"
@@ -229,8 +230,19 @@ pub(crate) fn prices() -> Arc<PriceBook> {
 
 /// A view of one provider and tenant `acme`, whose file is `tenant`.
 pub(crate) fn snapshot(tenant: &str, keys: KeySet) -> Snapshot {
+    snapshot_of(OPENAI, tenant, keys)
+}
+
+/// A view in which the provider listens on this machine, in clear.
+pub(crate) fn snapshot_to(upstream: SocketAddr, tenant: &str, keys: KeySet) -> Snapshot {
+    let here = format!("http://{upstream}\"\ninsecure = true\n#\"");
+    let provider = OPENAI.replace("https://api.openai.example", &here);
+    snapshot_of(&provider, tenant, keys)
+}
+
+fn snapshot_of(provider: &str, tenant: &str, keys: KeySet) -> Snapshot {
     let files = [
-        ("policies/providers/openai.toml", OPENAI),
+        ("policies/providers/openai.toml", provider),
         ("policies/tenants/acme.toml", tenant),
     ];
     let policy = parse(&files.map(|(path, text)| PolicyFile {
