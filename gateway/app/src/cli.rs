@@ -14,7 +14,7 @@ use crate::operator::Operator;
 use crate::secret::SecretCommand;
 use crate::tenant::{self, TenantCommand};
 use crate::token::{TaskCommand, TokenCommand};
-use crate::{check, output, report, serve};
+use crate::{check, output, quickstart, report, serve};
 
 const EXIT_CODES: &str = "\
 Every command takes --help; those that print data take --json.
@@ -42,6 +42,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the gateway; one line of JSON says when it is ready and where
     Serve(Serve),
+    /// See it all work: a throw-away gateway, two tenants, a mock provider
+    Quickstart(Quickstart),
     /// Say everything that is wrong with the policy files, with file and line
     Check(Check),
     /// Make, end and explain task tokens
@@ -71,7 +73,17 @@ struct Serve {
 }
 
 #[derive(Debug, Args)]
+struct Quickstart {
+    /// End after the demonstration instead of staying up until Ctrl-C
+    #[arg(long)]
+    once: bool,
+}
+
+#[derive(Debug, Args)]
 struct Check {
+    /// Print the settings in force instead, as a gateway.toml with every default spelt out
+    #[arg(long)]
+    settings: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -95,6 +107,7 @@ impl Cli {
                 logging::start(log_format, &ProcessVars);
                 serve::run(&settings(&given)?, leashed)?;
             }
+            Command::Quickstart(Quickstart { once }) => quickstart::run(once)?,
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Check(asked) => return asked.run(&given),
             Command::Token(command) => {
@@ -112,6 +125,15 @@ impl Cli {
 
 impl Check {
     fn run(&self, given: &Directories) -> anyhow::Result<ExitCode> {
+        if self.settings {
+            let settings = settings(given)?;
+            if self.json {
+                output::json(&settings.to_json())?;
+            } else {
+                output::data(&settings.to_string())?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
         let report = check::check(given, &ProcessVars);
         if self.json {
             output::json(&report.to_json())?;

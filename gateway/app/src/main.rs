@@ -11,6 +11,7 @@ mod data_dir;
 mod logging;
 mod operator;
 mod output;
+mod quickstart;
 mod reload;
 mod report;
 mod secret;

@@ -4,6 +4,7 @@
 //! what is asked. Worst case: the gateway does not answer, and the command ends after
 //! [`DEADLINE`].
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -31,6 +32,14 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
+    /// A gateway of which everything is known.
+    pub(crate) fn at(admin: SocketAddr, token: String) -> Self {
+        Self {
+            authority: admin.to_string(),
+            token,
+        }
+    }
+
     /// Finds the gateway: as told, or the one that runs on the data directory.
     ///
     /// # Errors
