@@ -1,0 +1,82 @@
+# Two commands matter: `make quickstart` and `make test`. The rest is what they are made of.
+#
+# Tools that are lacking are installed with apt-get where that is possible (Debian, as root) and
+# named otherwise. Nothing is installed outside the system's packages and `target/`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check unit doc-test gateway-test sdk bench build-tools test-tools
+
+CARGO ?= cargo
+# The SDKs of `gateway/app/tests/sdk`, outside the source tree.
+SDK := target/sdk
+SDK_SOURCES := gateway/app/tests/sdk
+
+# $(call need,COMMAND PACKAGE ...): installs the Debian packages of the commands that are lacking.
+define need
+	@set -- $(1); lacking=""; \
+	while [ $$# -gt 0 ]; do \
+		command -v "$$1" >/dev/null 2>&1 || lacking="$$lacking $$2"; shift 2; \
+	done; \
+	$(install_lacking)
+endef
+define install_lacking
+	if [ -n "$$lacking" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing:$$lacking" >&2; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking >&2; \
+		else \
+			echo "Please install first: $$lacking   (on Debian: sudo apt-get install$$lacking)" >&2; exit 1; \
+		fi; \
+	fi
+endef
+
+help: ## Lists what there is.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+quickstart: build-tools ## Builds Tollgate and runs a throw-away gateway with two tenants and a mock provider.
+	$(CARGO) build --locked --package tollgate
+	./target/debug/tollgate quickstart $(ARGS)
+
+test: test-tools sdk check unit doc-test gateway-test ## Runs every check and every test.
+
+check: build-tools ## Checks the form of the code: formatting and lints.
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+unit: build-tools ## Runs the tests of the crates, without those of the whole gateway.
+	$(CARGO) test --workspace --locked --lib --bins
+
+doc-test: build-tools ## Runs the examples in the documentation.
+	$(CARGO) test --workspace --locked --doc
+
+gateway-test: build-tools sdk ## Runs the tests of the whole gateway: the real binary on real sockets.
+	$(CARGO) test --workspace --locked --test '*'
+
+sdk: $(SDK)/python.stamp $(SDK)/node.stamp ## Installs the pinned SDKs that the tests use, under target/.
+
+$(SDK)/python.stamp: $(SDK_SOURCES)/requirements.txt | test-tools
+	rm -rf $(SDK)/python && mkdir -p $(SDK)
+	python3 -m venv $(SDK)/python
+	$(SDK)/python/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
+$(SDK)/node.stamp: $(SDK_SOURCES)/package.json $(SDK_SOURCES)/package-lock.json | test-tools
+	rm -rf $(SDK)/node && mkdir -p $(SDK)/node
+	cp $^ $(SDK)/node/
+	cd $(SDK)/node && npm ci --silent --ignore-scripts --no-audit --no-fund
+	touch $@
+
+bench: build-tools ## Measures CPU per call against nginx on this machine.
+	$(call need,nginx nginx-light)
+	$(CARGO) build --release --locked --package tollgate --package tollgate-loadtest
+	./target/release/loadtest overhead $(ARGS)
+
+build-tools:
+	$(call need,cc build-essential cmake cmake)
+	@command -v $(CARGO) >/dev/null || { echo "Please install Rust first." >&2; exit 1; }
+
+test-tools:
+	$(call need,curl curl python3 python3 node nodejs npm npm)
+	@lacking=""; python3 -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; $(install_lacking)
