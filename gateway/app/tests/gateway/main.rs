@@ -1,1 +1,13 @@
-//! Black-box tests of the whole gateway.
+//! Black-box tests of the whole gateway: the real binary, real sockets, a provider that is made up.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test reports by panicking, and its helpers stand outside test functions"
+)]
+
+mod cases;
+mod harness;
+mod tidy;

@@ -1,0 +1,12 @@
+//! The adversarial cases, black-box, each named by its number.
+//!
+//! Every module sends what an attacker would and looks at three places: the answer, the provider
+//! behind, and the records. How the gateway comes to its decision is not known here.
+
+mod destinations;
+mod framing;
+mod handle_forms;
+mod handle_places;
+mod headers;
+mod identity;
+mod tokens;

@@ -1,0 +1,291 @@
+//! Starting, ending and killing the gateway's process, and its command line.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tollgate_testkit::forge::Forge;
+use tollgate_testkit::raw::{Raw, request};
+use tollgate_testkit::wait::{until, until_true};
+
+/// The binary under test.
+const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
+
+/// A policies directory and a data directory, which outlive the processes that serve them.
+pub(crate) struct Site {
+    directory: TempDir,
+}
+
+impl Site {
+    /// Empty directories.
+    pub(crate) fn new() -> Arc<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("tollgate-test-")
+            .tempdir()
+            .unwrap();
+        fs::create_dir_all(directory.path().join("policies/providers")).unwrap();
+        fs::create_dir_all(directory.path().join("policies/tenants")).unwrap();
+        Arc::new(Self { directory })
+    }
+
+    /// The directory that holds both.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where the policies are.
+    pub(crate) fn policies(&self) -> PathBuf {
+        self.root().join("policies")
+    }
+
+    /// Where the data is.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.root().join("data")
+    }
+
+    /// Writes a policy file so that nobody can read half of it.
+    pub(crate) fn write_policy(&self, path: &str, text: &str) {
+        let whole = self.policies().join(path);
+        let half = self.root().join("half-written");
+        fs::write(&half, text).unwrap();
+        fs::rename(half, whole).unwrap();
+    }
+
+    /// Runs a command of the binary to its end.
+    pub(crate) fn cli(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that does not read its input closes the pipe: that is no failure here.
+        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+        child.wait_with_output().unwrap()
+    }
+
+    /// As [`Site::cli`], for commands that must succeed. Returns what they printed.
+    pub(crate) fn cli_ok(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.cli(arguments, input);
+        assert!(
+            output.status.success(),
+            "tollgate {arguments:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts a secret into the vault, through the command line.
+    pub(crate) fn secret(&self, verb: &str, tenant: &str, name: &str, value: &str) {
+        self.cli_ok(&["secret", verb, "--tenant", tenant, "--name", name], value);
+    }
+
+    /// Starts serving, and returns once the gateway says that it is ready.
+    pub(crate) async fn serve(self: &Arc<Self>) -> Gateway {
+        self.serve_logging("info").await
+    }
+
+    /// As [`Site::serve`], with this much in the log.
+    pub(crate) async fn serve_logging(self: &Arc<Self>, level: &str) -> Gateway {
+        let mut child = self
+            .command(&["serve"])
+            .env("TOLLGATE_LOG", level)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = child.stderr.take().unwrap();
+        std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || keep(stderr, &log)
+        });
+        let (said, ready) = mpsc::channel();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            drop(stdout.read_line(&mut line));
+            drop(said.send(line));
+            drop(stdout.read_to_end(&mut Vec::new()));
+        });
+        let line = until("the gateway is ready", || ready.try_recv().ok()).await;
+        let Ok(addresses) = serde_json::from_str::<Value>(&line) else {
+            drop(child.kill());
+            drop(child.wait());
+            panic!(
+                "the gateway did not start: {line:?}\n{}",
+                log.lock().unwrap()
+            );
+        };
+        let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        let admin_token = fs::read_to_string(self.data().join("keys/admin.token")).unwrap();
+        Gateway {
+            address: address("listening"),
+            admin: address("admin"),
+            admin_token: admin_token.trim().to_owned(),
+            site: Arc::clone(self),
+            log,
+            child,
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(TOLLGATE);
+        command
+            .args(arguments)
+            .env_remove("TOLLGATE_ADMIN_TOKEN")
+            .env_remove("TOLLGATE_LISTEN")
+            .env_remove("TOLLGATE_ADMIN_LISTEN")
+            .env("TOLLGATE_POLICIES", self.policies())
+            .env("TOLLGATE_DATA", self.data())
+            .current_dir(self.root());
+        command
+    }
+}
+
+fn keep(stderr: impl Read, log: &Mutex<String>) {
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+        log.lock()
+            .unwrap()
+            .push_str(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+}
+
+/// A serving process. Killed when dropped.
+pub(crate) struct Gateway {
+    /// Where agents call.
+    pub(crate) address: SocketAddr,
+    /// Where operators call.
+    pub(crate) admin: SocketAddr,
+    /// The files it serves.
+    pub(crate) site: Arc<Site>,
+    admin_token: String,
+    log: Arc<Mutex<String>>,
+    child: Child,
+}
+
+impl Gateway {
+    /// A task token, through the admin API.
+    pub(crate) async fn mint(&self, tenant: &str, agent: &str, task: &str) -> String {
+        let asked = json!({"tenant": tenant, "agent": agent, "task": task});
+        let (status, minted) = self.admin_post("/v1/tokens", &asked).await;
+        assert!(matches!(status, 200 | 201), "{status}: {minted}");
+        minted["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Revokes what `what` says, through the admin API.
+    pub(crate) async fn revoke(&self, what: &Value) {
+        let (status, said) = self.admin_post("/v1/tokens/revoke", what).await;
+        assert_eq!(status, 200, "{said}");
+    }
+
+    /// Posts JSON to the admin API as the operator.
+    pub(crate) async fn admin_post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let bearer = format!("Bearer {}", self.admin_token);
+        let headers = [
+            ("host", "admin"),
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let mut raw = Raw::connect(self.admin).await;
+        raw.send(request(
+            &format!("POST {path}"),
+            &headers,
+            body.to_string().as_bytes(),
+        ))
+        .await;
+        let answer = raw.answer().await.expect("an answer of the admin API");
+        (answer.status, answer.json())
+    }
+
+    /// Gets something from the admin listener without a token: its status and text.
+    pub(crate) async fn admin_get(&self, path: &str) -> (u16, String) {
+        let mut raw = Raw::connect(self.admin).await;
+        raw.send(request(&format!("GET {path}"), &[("host", "admin")], b""))
+            .await;
+        let answer = raw.answer().await.expect("an answer of the admin API");
+        (answer.status, answer.text())
+    }
+
+    /// The gateway's own signing key, for tokens that only their claims make wrong.
+    pub(crate) fn forge(&self) -> Forge {
+        Forge::ed25519(&self.signing_key())
+    }
+
+    /// The gateway's own signing key, as PEM.
+    pub(crate) fn signing_key(&self) -> String {
+        fs::read_to_string(self.site.data().join("keys/issuer.pem")).unwrap()
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// The most memory it has ever had resident, in bytes.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
+    }
+
+    /// Ends it without warning, as a crash does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end (SIGTERM).
+    pub(crate) fn terminate(&self) {
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {}", self.child.id())])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for it to end by itself; its exit code.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        let mut code = None;
+        until_true("the process ends", || {
+            match self.child.try_wait().unwrap() {
+                Some(status) => {
+                    code = status.code();
+                    true
+                }
+                None => false,
+            }
+        })
+        .await;
+        code
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if std::thread::panicking() {
+            let log = self.log.lock().unwrap();
+            let tail: Vec<&str> = log.lines().rev().take(40).collect();
+            eprintln!("--- last lines of the gateway's log");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
