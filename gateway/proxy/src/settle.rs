@@ -230,10 +230,12 @@ impl Settlement {
     }
 
     fn finish(&mut self, ending: &Ending) {
+        // Closed first: were a store to panic, dropping this must not do it all again.
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
         self.gw.stores.records.conclude(self.hold.id, ending);
         self.gw.metrics.settled(ending);
-        if let Stage::Intended(subject) = std::mem::replace(&mut self.stage, Stage::Closed) {
+        if let Stage::Intended(subject) = stage {
             log_ending(&subject, ending);
         }
     }

@@ -234,6 +234,22 @@ async fn a_caller_revoked_while_waiting_for_the_answer_waits_no_longer() {
 }
 
 #[tokio::test]
+async fn a_stream_whose_token_is_revoked_is_cut_and_billed_for_what_it_gave() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let begun = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let world = World::start(&format!("{head}{begun}")).await;
+    let mut client = world.send(CHAT, &[], STREAMED).await;
+    client.read_until(b"hi").await;
+    world.fakes.answers().liveness = Some(Liveness::Revoked);
+    let rest = client.rest().await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "it must not look whole");
+    let ending = world.ending().await;
+    assert_eq!(ending.outcome, Outcome::Revoked);
+    assert_eq!(ending.usage_source, UsageSource::Estimated);
+    assert!(ending.cost > PicoUsd::ZERO);
+}
+
+#[tokio::test]
 async fn a_call_dropped_while_waiting_for_the_answer_is_charged_an_estimate() {
     let world = World::start("").await;
     let client = world.send(CHAT, &[], PLAIN).await;
