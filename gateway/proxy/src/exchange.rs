@@ -64,7 +64,9 @@ impl Handler for Gateway {
             Err(rejected) => rejected,
         };
         keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected));
-        if let Some(unread) = body {
+        // Strangers get their answer and no more: the places to linger in are few, and tenants'
+        // hang-ups need them.
+        if let Some(unread) = body.filter(|_| draft.has_caller()) {
             linger(&self.tracker, &head.headers, unread);
         }
         respond(dialect(&live, head.uri.path()), &rejected, id, now)

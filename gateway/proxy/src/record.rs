@@ -90,6 +90,11 @@ impl Draft {
         self.caller = Some(caller);
     }
 
+    /// Whether it is proven whose call this is.
+    pub(crate) const fn has_caller(&self) -> bool {
+        self.caller.is_some()
+    }
+
     pub(crate) fn goes_to(&mut self, route: &Route<'_>) {
         let upstream = &route.provider.upstream;
         self.provider = Some(route.provider.name.clone());

@@ -265,6 +265,23 @@ async fn a_call_dropped_while_waiting_for_the_answer_is_charged_an_estimate() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_answered_before_his_body_has_come() {
+    let world = World::start(&answer("200 OK", "{}")).await;
+    let mut client = Raw::connect(world.address).await;
+    client
+        .send(format!(
+            "{CHAT} HTTP/1.1\r\nhost: tollgate\r\ncontent-length: 99\r\n\r\n{{"
+        ))
+        .await;
+    let got = client.answer().await.unwrap();
+    assert_eq!(got.status, 401);
+    assert_eq!(got.json()["error"]["code"], "invalid_api_key");
+    assert!(client.answer().await.is_none(), "and then hung up on");
+    let asked = world.fakes.asked();
+    assert!(matches!(&asked[..], [Asked::TurnAway(_)]), "{asked:?}");
+}
+
+#[tokio::test]
 async fn a_refused_call_contacts_nobody_and_leaves_one_record() {
     let world = World::start(&answer("200 OK", "{}")).await;
     for (line, more, body, status) in [
