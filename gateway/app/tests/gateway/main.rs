@@ -10,4 +10,6 @@
 
 mod cases;
 mod harness;
+mod relay;
+mod sdk;
 mod tidy;
