@@ -9,6 +9,11 @@
 )]
 
 mod cases;
+mod cli_files;
+mod cli_quickstart;
+mod cli_report;
+mod cli_serve;
+mod cli_tokens;
 mod harness;
 mod relay;
 mod sdk;

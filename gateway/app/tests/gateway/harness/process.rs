@@ -219,6 +219,17 @@ impl Gateway {
         (answer.status, answer.text())
     }
 
+    /// Gets JSON from the admin API as the operator.
+    pub(crate) async fn admin_read(&self, path: &str) -> (u16, Value) {
+        let bearer = format!("Bearer {}", self.admin_token);
+        let headers = [("host", "admin"), ("authorization", bearer.as_str())];
+        let mut raw = Raw::connect(self.admin).await;
+        raw.send(request(&format!("GET {path}"), &headers, b""))
+            .await;
+        let answer = raw.answer().await.expect("an answer of the admin API");
+        (answer.status, answer.json())
+    }
+
     /// The gateway's own signing key, for tokens that only their claims make wrong.
     pub(crate) fn forge(&self) -> Forge {
         Forge::ed25519(&self.signing_key())
