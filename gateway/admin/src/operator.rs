@@ -57,6 +57,7 @@ pub(crate) async fn require(
     if admin.operator.admits(request.headers()) {
         return next.run(request).await;
     }
+    tracing::warn!("a request without the operator token was refused");
     let mut refused = Problem::unauthorized().into_response();
     refused.headers_mut().insert(
         http::header::WWW_AUTHENTICATE,

@@ -2,7 +2,7 @@
 //!
 //! Lines go to standard error, one JSON object each unless asked otherwise. `TOLLGATE_LOG` takes
 //! a level or `tracing`'s directives; what cannot be read counts as `info`, so that a typing
-//! mistake never silences the log.
+//! mistake never silences the log. What libraries write to the `log` crate arrives here as well.
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
