@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::logging::{self, LogFormat};
@@ -107,7 +108,15 @@ impl Cli {
                 logging::start(log_format, &ProcessVars);
                 serve::run(&settings(&given)?, leashed)?;
             }
-            Command::Quickstart(Quickstart { once }) => quickstart::run(once)?,
+            Command::Quickstart(Quickstart { once }) => {
+                if given.policies.is_some() || given.data.is_some() {
+                    let own = "quickstart works on a directory of its own";
+                    Self::command()
+                        .error(ErrorKind::ArgumentConflict, own)
+                        .exit();
+                }
+                quickstart::run(once)?;
+            }
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Check(asked) => return asked.run(&given),
             Command::Token(command) => {

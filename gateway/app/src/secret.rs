@@ -29,7 +29,7 @@ pub(crate) enum SecretCommand {
     Set(Name),
     /// Show which secrets there are, never what they are
     List(Whose),
-    /// Store a new value in place of one in use; the old one stays until revoked
+    /// Store a new value in place of one in use; the old one is kept, unused, until revoked
     ///
     /// Exactly one line break at the end of standard input is taken off; everything else is the
     /// secret.

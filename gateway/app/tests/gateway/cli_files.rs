@@ -204,7 +204,12 @@ fn every_command_helps_and_none_runs_without_being_asked() {
         help.contains("Exit codes: 0 done, 1 refused or failed, 2 called wrongly."),
         "{help}"
     );
-    for wrong in [&[] as &[&str], &["serv"], &["check", "--fast"]] {
+    for wrong in [
+        &[] as &[&str],
+        &["serv"],
+        &["check", "--fast"],
+        &["quickstart", "--data", "x"],
+    ] {
         let output = site.cli(wrong, "");
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
         assert!(output.stdout.is_empty(), "{wrong:?}");
