@@ -71,6 +71,9 @@ struct OverheadArgs {
     /// Where to make the temporary directory; the gateway's data lie in it.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Leave that directory behind, with the gateway's data and callgrind's profiles.
+    #[arg(long)]
+    keep: bool,
     /// File for what the gateway says on stderr.
     #[arg(long)]
     gateway_log: Option<PathBuf>,
@@ -125,6 +128,7 @@ fn overhead(args: OverheadArgs) -> anyhow::Result<ExitCode> {
         gateway: args.gateway,
         nginx: args.nginx,
         dir: args.dir,
+        keep: args.keep,
         gateway_log: args.gateway_log,
         rounds: args.rounds,
         time: Duration::from_secs(args.seconds),

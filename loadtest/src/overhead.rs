@@ -40,6 +40,8 @@ pub struct Config {
     pub nginx: PathBuf,
     /// Where the temporary directory is made, if not in the usual place.
     pub dir: Option<PathBuf>,
+    /// Whether that directory stays, with the gateway's data and the profiles in it.
+    pub keep: bool,
     /// File for what the gateway says on stderr.
     pub gateway_log: Option<PathBuf>,
     /// Rounds; the median is taken over them.
@@ -304,7 +306,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Ends what was compared, counts what can be counted.
-    fn finish(self, samples: Vec<Sample>) -> anyhow::Result<Figures> {
+    fn finish(mut self, samples: Vec<Sample>) -> anyhow::Result<Figures> {
         let memory_kib = self.gateway.process.memory_kib();
         drop(self.gateway);
         let (user_instructions, allocations, syscalls) = if self.config.profile {
@@ -313,13 +315,17 @@ impl<'a> Bench<'a> {
                 "counting instructions, allocations and system calls …"
             )?;
             let (instructions, allocations) = profile::instructions_and_allocations(
-                &self.site,
+                &mut self.site,
                 self.config,
                 &self.runtime,
                 self.expected_plain,
             );
-            let syscalls =
-                profile::syscalls(&self.site, self.config, &self.runtime, self.expected_plain);
+            let syscalls = profile::syscalls(
+                &mut self.site,
+                self.config,
+                &self.runtime,
+                self.expected_plain,
+            );
             (instructions, allocations, syscalls)
         } else {
             let lacking = || PerCall::lacking("none", "not asked for");

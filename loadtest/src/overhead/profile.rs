@@ -31,7 +31,7 @@ struct Counted {
 
 /// User instructions and allocations per call.
 pub(super) fn instructions_and_allocations(
-    site: &Site,
+    site: &mut Site,
     config: &Config,
     runtime: &tokio::runtime::Runtime,
     expected: Expected,
@@ -95,7 +95,7 @@ pub(super) fn instructions_and_allocations(
 
 /// System calls per call, by name.
 pub(super) fn syscalls(
-    site: &Site,
+    site: &mut Site,
     config: &Config,
     runtime: &tokio::runtime::Runtime,
     expected: Expected,
@@ -133,7 +133,7 @@ fn is_installed(program: &str) -> bool {
 
 /// Per call: the difference of the two runs, in total and by name.
 fn differ(
-    count: impl Fn(u64) -> anyhow::Result<Counted>,
+    mut count: impl FnMut(u64) -> anyhow::Result<Counted>,
 ) -> anyhow::Result<(f64, BTreeMap<String, f64>)> {
     let [few, many] = CALLS;
     let (short, long) = (count(few)?, count(many)?);
@@ -158,13 +158,18 @@ fn ratio(count: u64, calls: u64) -> f64 {
 
 /// Runs the gateway under a tracer for a number of calls and ends it, so that the tracer reports.
 fn trace(
-    site: &Site,
+    site: &mut Site,
     config: &Config,
     runtime: &tokio::runtime::Runtime,
     tracer: &[String],
     calls: u64,
     expected: Expected,
 ) -> anyhow::Result<()> {
+    // What an earlier gateway left behind would be worked off here, and counted.
+    site.renew_data(
+        config,
+        &format!("{}-{calls}", tracer.first().map_or("data", String::as_str)),
+    )?;
     let mut gateway = site.gateway(config, tracer)?;
     let token = site.mint(config, "profile")?;
     let aim = Aim {

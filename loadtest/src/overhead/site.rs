@@ -22,6 +22,8 @@ const TENANT: &str = "acme";
 #[derive(Debug)]
 pub(super) struct Site {
     directory: TempDir,
+    /// Name of the gateway's data directory in it.
+    data: String,
 }
 
 /// A gateway and where it listens.
@@ -34,13 +36,16 @@ pub(super) struct Gateway {
 impl Site {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix("tollgate-overhead-");
+        builder
+            .prefix("tollgate-overhead-")
+            .disable_cleanup(config.keep);
         let directory = match &config.dir {
             Some(dir) => builder.tempdir_in(dir),
             None => builder.tempdir(),
         };
         Ok(Self {
             directory: directory.context("making a directory")?,
+            data: "data".to_owned(),
         })
     }
 
@@ -100,6 +105,16 @@ impl Site {
         fs::write(policies.join("gateway.toml"), GATEWAY_TOML)?;
         fs::write(policies.join("providers/openai.toml"), provider_toml(mock))?;
         fs::write(policies.join("tenants/acme.toml"), TENANT_TOML)?;
+        self.set_secret(config)
+    }
+
+    /// Lets the next gateway start with data of its own: nothing in it but the secret.
+    pub(super) fn renew_data(&mut self, config: &Config, name: &str) -> anyhow::Result<()> {
+        name.clone_into(&mut self.data);
+        self.set_secret(config)
+    }
+
+    fn set_secret(&self, config: &Config) -> anyhow::Result<()> {
         let secret = self.path("secret");
         fs::write(
             &secret,
@@ -167,7 +182,7 @@ impl Site {
     fn environment(&self, command: &mut Command) {
         command
             .env("TOLLGATE_POLICIES", self.path("policies"))
-            .env("TOLLGATE_DATA", self.path("data"));
+            .env("TOLLGATE_DATA", self.path(&self.data));
     }
 }
 
@@ -257,8 +272,8 @@ monthly_usd = \"1000000\"
 task_usd = \"1000000\"
 
 [limits]
-requests_per_minute = 600000000
-burst = 10000000
+requests_per_minute = 1000000
+burst = 1000000
 
 [[allow]]
 provider = \"openai\"
@@ -270,5 +285,5 @@ openai_key = { provider = \"openai\", default = true }
 [agents.bench]
 daily_usd = \"1000000\"
 monthly_usd = \"1000000\"
-requests_per_minute = 600000000
+requests_per_minute = 1000000
 ";
