@@ -38,3 +38,15 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("after {PATIENCE:?} still not: {what}"),
     }
 }
+
+/// As [`until_true`], for a condition that takes calls to find out.
+pub async fn eventually(what: &str, mut look: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !look().await {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "after {PATIENCE:?} still not: {what}"
+        );
+        tokio::time::sleep(GLANCE).await;
+    }
+}

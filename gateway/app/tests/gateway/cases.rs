@@ -9,4 +9,7 @@ mod handle_forms;
 mod handle_places;
 mod headers;
 mod identity;
+mod leaks;
+mod limits;
+mod metering;
 mod tokens;

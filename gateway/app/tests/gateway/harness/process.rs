@@ -210,6 +210,21 @@ impl Gateway {
         (answer.status, answer.json())
     }
 
+    /// A tenant's counters, through the admin API.
+    pub(crate) async fn budgets(&self, tenant: &str) -> Vec<Value> {
+        let bearer = format!("Bearer {}", self.admin_token);
+        let headers = [("host", "admin"), ("authorization", bearer.as_str())];
+        let mut raw = Raw::connect(self.admin).await;
+        raw.send(request(&format!("GET /v1/budgets/{tenant}"), &headers, b""))
+            .await;
+        let answer = raw.answer().await.expect("an answer of the admin API");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["budgets"]
+            .as_array()
+            .expect("counters")
+            .clone()
+    }
+
     /// Gets something from the admin listener without a token: its status and text.
     pub(crate) async fn admin_get(&self, path: &str) -> (u16, String) {
         let mut raw = Raw::connect(self.admin).await;
