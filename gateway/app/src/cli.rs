@@ -105,7 +105,7 @@ impl Cli {
                 log_format,
                 leashed,
             }) => {
-                logging::start(log_format, &ProcessVars);
+                let _flush = logging::start(log_format, &ProcessVars)?;
                 serve::run(&settings(&given)?, leashed)?;
             }
             Command::Quickstart(Quickstart { once }) => {

@@ -4,6 +4,10 @@
 //! a level or `tracing`'s directives; what cannot be read counts as `info`, so that a typing
 //! mistake never silences the log. What libraries write to the `log` crate arrives here as well.
 
+mod lines;
+
+pub(crate) use lines::Flush;
+
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
@@ -22,8 +26,11 @@ pub(crate) enum LogFormat {
 /// Libraries that talk about their own insides at `info`.
 const CHATTY: [&str; 4] = ["pingora_core=warn", "hyper=warn", "h2=warn", "rustls=warn"];
 
-/// Starts logging. A second call changes nothing.
-pub(crate) fn start(format: LogFormat, vars: &dyn Vars) {
+/// Starts logging. What still waits is written when the answer is dropped.
+///
+/// # Errors
+/// If there is no thread to write with.
+pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<Flush> {
     let asked = vars.var("TOLLGATE_LOG");
     let asked = asked.as_deref().unwrap_or("info");
     let parsed = EnvFilter::try_new(asked);
@@ -34,9 +41,10 @@ pub(crate) fn start(format: LogFormat, vars: &dyn Vars) {
             filter = filter.add_directive(directive);
         }
     }
+    let (lines, flush) = lines::Lines::start(std::io::stderr())?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(lines);
     let started = match format {
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
         LogFormat::Pretty => lines.with_ansi(false).try_init(),
@@ -44,4 +52,5 @@ pub(crate) fn start(format: LogFormat, vars: &dyn Vars) {
     if started.is_ok() && !understood {
         tracing::warn!(asked, "TOLLGATE_LOG cannot be read; logging at info");
     }
+    Ok(flush)
 }

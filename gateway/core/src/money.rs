@@ -1,8 +1,9 @@
 //! Integer money. One unit is 10⁻¹² US dollars, fine enough for every token price per token.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 /// Pico-US-dollars. Arithmetic is checked or saturating by name; there are no operators.
@@ -61,7 +62,8 @@ impl fmt::Display for PicoUsd {
         if part == 0 {
             return write!(f, "{sign}{whole}");
         }
-        let digits = format!("{part:012}");
+        let mut digits = ArrayString::<12>::new();
+        write!(digits, "{part:012}")?;
         write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
     }
 }
@@ -99,7 +101,10 @@ impl FromStr for PicoUsd {
 
 impl Serialize for PicoUsd {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Written in one piece: a serializer escapes each piece of a `Display` by itself.
+        let mut text = ArrayString::<64>::new();
+        write!(text, "{self}").map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&text)
     }
 }
 

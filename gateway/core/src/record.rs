@@ -34,6 +34,22 @@ pub enum Outcome {
     Interrupted,
 }
 
+impl Outcome {
+    /// The outcome as records, logs and metrics name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Revoked => "revoked",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Where the usage figures come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +62,19 @@ pub enum UsageSource {
     Interrupted,
     /// Nothing was used, or nothing is metered here.
     None,
+}
+
+impl UsageSource {
+    /// The source as records and metrics name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Estimated => "estimated",
+            Self::Interrupted => "interrupted",
+            Self::None => "none",
+        }
+    }
 }
 
 /// Whom and what a record is about: all that is known before contact.

@@ -87,7 +87,7 @@ impl Dimension {
             Self::Task => subject.task.to_string(),
             Self::Model => or_none(subject.request_model.as_ref().map(|m| m.as_str())),
             Self::Provider => or_none(subject.provider.as_ref().map(|p| p.as_str())),
-            Self::Outcome => outcome_name(record.ending.outcome).to_owned(),
+            Self::Outcome => record.ending.outcome.as_str().to_owned(),
             Self::Day => bare(Window::day(subject.started_at)),
             Self::Month => bare(Window::month(subject.started_at)),
         }
@@ -99,20 +99,6 @@ fn bare(window: Window) -> String {
     let text = window.to_string();
     text.split_once(':')
         .map_or(text.clone(), |(_, date)| date.to_owned())
-}
-
-/// An outcome as it stands in records.
-#[must_use]
-pub const fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Completed => "completed",
-        Outcome::ClientGone => "client_gone",
-        Outcome::UpstreamFailed => "upstream_failed",
-        Outcome::Revoked => "revoked",
-        Outcome::Refused => "refused",
-        Outcome::Failed => "failed",
-        Outcome::Interrupted => "interrupted",
-    }
 }
 
 /// In which order rows stand.

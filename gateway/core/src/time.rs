@@ -1,9 +1,10 @@
 //! Points in time and the UTC windows caps are counted in. Nothing here reads a clock.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
@@ -83,7 +84,10 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Written in one piece: a serializer escapes each piece of a `Display` by itself.
+        let mut text = ArrayString::<40>::new();
+        write!(text, "{self}").map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&text)
     }
 }
 

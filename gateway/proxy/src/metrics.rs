@@ -2,7 +2,7 @@
 //! sets.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use tollgate_core::record::{Ending, Outcome, UsageSource};
+use tollgate_core::record::Ending;
 
 /// The proxy's metrics.
 pub struct Metrics {
@@ -85,10 +85,10 @@ impl Metrics {
 
     pub(crate) fn settled(&self, ending: &Ending) {
         self.calls
-            .with_label_values(&[outcome(ending.outcome)])
+            .with_label_values(&[ending.outcome.as_str()])
             .inc();
         self.usage
-            .with_label_values(&[source(ending.usage_source)])
+            .with_label_values(&[ending.usage_source.as_str()])
             .inc();
         if let Some(micros) = ending.first_byte_us {
             self.first_byte
@@ -97,26 +97,5 @@ impl Metrics {
         let nano = ending.cost.as_pico().max(0) / 1_000;
         self.spend_nano_usd
             .inc_by(u64::try_from(nano).unwrap_or(u64::MAX));
-    }
-}
-
-const fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Completed => "completed",
-        Outcome::ClientGone => "client_gone",
-        Outcome::UpstreamFailed => "upstream_failed",
-        Outcome::Revoked => "revoked",
-        Outcome::Refused => "refused",
-        Outcome::Failed => "failed",
-        Outcome::Interrupted => "interrupted",
-    }
-}
-
-const fn source(source: UsageSource) -> &'static str {
-    match source {
-        UsageSource::Exact => "exact",
-        UsageSource::Estimated => "estimated",
-        UsageSource::Interrupted => "interrupted",
-        UsageSource::None => "none",
     }
 }

@@ -222,16 +222,16 @@ pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, clie
 /// The one log line of a call.
 pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
     tracing::info!(
-        request = %subject.id,
-        tenant = %subject.tenant,
-        agent = %subject.agent,
-        task = %subject.task,
+        request = subject.id.to_string(),
+        tenant = subject.tenant.as_str(),
+        agent = subject.agent.as_str(),
+        task = subject.task.as_str(),
         provider = subject.provider.as_ref().map(ProviderName::as_str),
         model = subject.request_model.as_ref().map(ModelName::as_str),
         status = ending.status,
         code = ending.code.as_deref(),
-        outcome = ?ending.outcome,
-        cost_usd = %ending.cost,
+        outcome = ending.outcome.as_str(),
+        cost_usd = ending.cost.to_string(),
         took_us = u64::try_from(ending.ended_at.since(subject.started_at).as_micros()).ok(),
         "call ended"
     );

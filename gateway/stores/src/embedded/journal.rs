@@ -54,6 +54,9 @@ struct State {
     len: u64,
     /// Lines not yet written.
     pending: Vec<u8>,
+    /// The flusher sleeps until lines wait. Waking it costs a system call, so it is woken only
+    /// then.
+    flusher_sleeps: bool,
     /// Bytes written since start, over all segments.
     total: u64,
     /// `file` may end in rubbish that could not be cut off: write nothing more to it.
@@ -114,6 +117,7 @@ impl Journal {
                 segment: number,
                 len,
                 pending: Vec::new(),
+                flusher_sleeps: false,
                 total: len,
                 spoilt: false,
                 in_doubt: false,
@@ -171,10 +175,10 @@ impl Journal {
                 self.counters.lost.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            let was_empty = state.pending.is_empty();
             state.pending.extend_from_slice(line);
+            let flusher_sleeps = std::mem::take(&mut state.flusher_sleeps);
             drop(state);
-            if was_empty {
+            if flusher_sleeps {
                 self.pending.notify_one();
             }
         });
@@ -289,7 +293,10 @@ impl Journal {
     /// Sleeps until lines wait in memory, `stop` is set, or `at_most` has passed.
     pub(crate) fn wait_for_lines(&self, stop: &AtomicBool, at_most: Duration) {
         let state = self.lock();
-        let idle = |state: &mut State| state.pending.is_empty() && !stop.load(Ordering::Relaxed);
+        let idle = |state: &mut State| {
+            state.flusher_sleeps = state.pending.is_empty() && !stop.load(Ordering::Relaxed);
+            state.flusher_sleeps
+        };
         drop(self.pending.wait_timeout_while(state, at_most, idle));
     }
 
