@@ -48,6 +48,30 @@ impl Authority {
         self.issuer.pem()
     }
 
+    /// The certificate chain and the private key of a server called `name`, as PEM.
+    #[must_use]
+    pub fn pair(&self, name: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A TLS client that trusts this authority and nobody else, offering `protocols` (ALPN).
+    #[must_use]
+    pub fn client(&self, protocols: &[&str]) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config
+    }
+
     /// A TLS server that proves itself to be `name`, speaking `protocols` (ALPN).
     #[must_use]
     pub fn server(&self, name: &str, flaw: Flaw, protocols: &[&str]) -> Arc<rustls::ServerConfig> {

@@ -8,6 +8,7 @@ mod framing;
 mod handle_forms;
 mod handle_places;
 mod headers;
+mod http2;
 mod identity;
 mod leaks;
 mod limits;

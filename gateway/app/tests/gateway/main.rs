@@ -5,7 +5,9 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    reason = "a test reports by panicking, and its helpers stand outside test functions"
+    clippy::too_many_lines,
+    reason = "a test reports by panicking, its helpers stand outside test functions, and a table of \
+              inputs stands beside what is expected of them"
 )]
 
 mod cases;

@@ -143,3 +143,28 @@ async fn many_large_bodies_at_once_stay_within_the_memory_set_for_them() {
         "{peak} bytes resident at most, {bound} allowed"
     );
 }
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_upload_ends_is_relayed() {
+    let world = World::new().await;
+    let token = world.token("acme").await;
+    let head = format!(
+        "POST /openai/v1/files?mock=early,status-413 HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
+        50 * MIB
+    );
+    let mut raw = Raw::connect(world.gateway.address).await;
+    raw.send(head).await;
+    raw.send(vec![b'x'; MIB]).await;
+    let answer = raw
+        .answer()
+        .await
+        .expect("an answer though most of the body is still here");
+    assert_eq!(answer.status, 413);
+    assert_eq!(
+        answer.header("x-tollgate-error"),
+        None,
+        "the provider's own"
+    );
+    let record = world.record_of("acme", &answer).await;
+    assert_eq!(record["http.response.status_code"], 413, "{record:#}");
+}
