@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod listener;
+mod server_name;
 pub mod service;
 pub mod io;
 pub mod guard;

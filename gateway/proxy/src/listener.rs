@@ -19,6 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpSocket;
 
 use crate::engine::EngineConfig;
+use crate::server_name::Remember;
 use crate::service::{Engine, Handler};
 use crate::tracker::Tracker;
 
@@ -172,8 +173,8 @@ fn tls_settings(files: &TlsFiles) -> Result<TlsSettings, ListenError> {
     usable(files).map_err(refuse)?;
     let certificate = files.certificate.to_string_lossy();
     let key = files.key.to_string_lossy();
-    let mut settings =
-        TlsSettings::intermediate(&certificate, &key).map_err(|error| refuse(error.to_string()))?;
+    let mut settings = TlsSettings::with_callbacks(Box::new(Remember))
+        .map_err(|error| refuse(error.to_string()))?;
     settings
         .set_certificate_chain_file(&certificate)
         .map_err(|error| refuse(error.to_string()))?;

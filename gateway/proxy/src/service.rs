@@ -30,6 +30,7 @@ use crate::body::{AnswerBody, Outgoing, Progress, note};
 use crate::engine::EngineConfig;
 use crate::guard::{HeadFault, RESERVED_METHOD, judge_http2};
 use crate::io::{Downstream, Verdict, starts_http2};
+use crate::server_name::ServerName;
 use crate::tracker::{Requests, Tracker, UnderWay};
 use watched::Watched;
 
@@ -99,6 +100,7 @@ impl<H: Handler> Engine<H> {
 
     async fn connection(self: &Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch) {
         let peer = conn_info(&stream);
+        let name = ServerName::of(&stream);
         let (http2, inbox) = match stream.selected_alpn_proto() {
             Some(ALPN::H2) => (true, BytesMut::new()),
             None if !peer.tls && self.config.clear_text_http2 => {
@@ -122,9 +124,9 @@ impl<H: Handler> Engine<H> {
             _ => (false, BytesMut::new()),
         };
         let result = if http2 {
-            Box::pin(self.http2(stream, inbox, peer, shutdown)).await
+            Box::pin(self.http2(stream, inbox, peer, name, shutdown)).await
         } else {
-            Box::pin(self.http1(stream, inbox, peer, shutdown)).await
+            Box::pin(self.http1(stream, inbox, peer, name, shutdown)).await
         };
         if let Err(error) = result {
             tracing::debug!(%error, client = %peer.client, "a client connection ended");
@@ -136,15 +138,22 @@ impl<H: Handler> Engine<H> {
         stream: Stream,
         inbox: BytesMut,
         peer: ConnInfo,
+        name: Option<ServerName>,
         mut shutdown: ShutdownWatch,
     ) -> hyper::Result<()> {
         let verdict = Arc::new(Verdict::default());
         let io = Downstream::guarded(stream, inbox, Arc::clone(&verdict), &self.config);
         let service = service_fn(|request: Request<Incoming>| {
             let (engine, verdict) = (Arc::clone(self), Arc::clone(&verdict));
+            let for_whom = ServerName::judge(name.as_ref(), &request);
             self.detachable(None, async move {
                 if request.method().as_str() == RESERVED_METHOD {
                     let fault = verdict.refused().unwrap_or(HeadFault::Malformed);
+                    let mut response = engine.refuse(fault, peer);
+                    close(&mut response);
+                    return response;
+                }
+                if let Err(fault) = for_whom {
                     let mut response = engine.refuse(fault, peer);
                     close(&mut response);
                     return response;
@@ -175,15 +184,18 @@ impl<H: Handler> Engine<H> {
         stream: Stream,
         inbox: BytesMut,
         peer: ConnInfo,
+        name: Option<ServerName>,
         mut shutdown: ShutdownWatch,
     ) -> hyper::Result<()> {
         let io = Downstream::open(stream, inbox, &self.config);
         let seen = Arc::new(Requests::default());
         let service = service_fn(|request: Request<Incoming>| {
             let engine = Arc::clone(self);
+            let for_whom = ServerName::judge(name.as_ref(), &request);
             self.detachable(Some(seen.enter()), async move {
                 let (head, body) = request.into_parts();
-                if let Err(fault) = judge_http2(&head, engine.config.max_target_bytes) {
+                let judged = judge_http2(&head, engine.config.max_target_bytes).and(for_whom);
+                if let Err(fault) = judged {
                     return engine.refuse(fault, peer);
                 }
                 let request = Request::from_parts(head, body);
