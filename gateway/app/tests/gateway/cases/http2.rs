@@ -207,6 +207,15 @@ async fn case_48_behind_tls_the_same_rules_hold() {
     }
     assert_eq!(world.calls().len(), 1);
 
+    // Nor may a connection that was opened for one name be used for another.
+    let uri = format!("https://evil.example{CHAT}");
+    let headers = [("authorization", bearer.as_str())];
+    if let Some((status, code, _)) = send(&mut client, request(&uri, &headers, &chat())).await {
+        assert!(matches!(status.as_u16(), 400 | 421), "{status}");
+        assert_eq!(code.as_deref(), Some("malformed_request"));
+    }
+    assert_eq!(world.calls().len(), 1);
+
     // A client that does not speak TLS gets nowhere.
     let ask = crate::harness::Ask::new("GET", "/openai/v1/models").bearer(&token);
     let mut raw = tollgate_testkit::raw::Raw::connect(world.gateway.address).await;
