@@ -2,7 +2,8 @@
 //!
 //! Each is the difference of two runs with different numbers of calls, so that start-up, drain and
 //! background work cancel out. Tools that are lacking leave a reason instead of a figure.
-//! Instruction counts come from valgrind, which counts `rep movsb` per byte: large copies weigh too much.
+//! Instruction counts come from valgrind, which counts `rep movsb` per byte, so large copies weigh too
+//! much, and has no SHA instructions, so that hashing runs in software there: its share is told apart.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -10,10 +11,10 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use anyhow::{Context as _, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::client::{self, Aim, Tally};
-use super::figures::PerCall;
+use super::figures::{PerCall, rounded};
 use super::site::Site;
 use super::{Config, Expected, Mode};
 
@@ -21,6 +22,9 @@ use super::{Config, Expected, Mode};
 const CONNECTIONS: usize = 8;
 /// Calls of the shorter and the longer run.
 const CALLS: [u64; 2] = [1_000, 4_000];
+
+/// The name under which instructions of SHA-256 are counted.
+const HASHING: &str = "sha256";
 
 /// What a tracer saw in total.
 #[derive(Debug, Default)]
@@ -58,30 +62,26 @@ pub(super) fn instructions_and_allocations(
         read_callgrind(&out)
     });
     match counted {
-        Ok((instructions, allocations)) => {
-            let detail = if allocations.is_empty() {
-                Value::Null
-            } else {
-                json!(allocations)
-            };
+        Ok((instructions, mut counted)) => {
+            let hashing = counted.remove(HASHING).unwrap_or(0.0);
+            let allocations = counted;
             let sum = (!allocations.is_empty()).then(|| allocations.values().sum());
             let reason = sum
                 .is_none()
-                .then(|| "no allocation function is visible in the binary".to_owned());
-            (
-                PerCall {
-                    value: Some(instructions),
-                    tool: TOOL,
-                    reason: None,
-                    detail: Value::Null,
-                },
-                PerCall {
-                    value: sum,
-                    tool: TOOL,
-                    reason,
-                    detail,
-                },
-            )
+                .then_some("no allocation function is visible in the binary");
+            let instructions = PerCall {
+                value: Some(rounded(instructions)),
+                tool: TOOL,
+                reason: None,
+                detail: json!({"of_which_sha256_in_software": rounded(hashing)}),
+            };
+            let allocations = PerCall {
+                value: sum.map(rounded),
+                tool: TOOL,
+                reason: reason.map(str::to_owned),
+                detail: json!(allocations),
+            };
+            (instructions, allocations)
         }
         Err(error) => {
             let reason = format!("{error:#}");
@@ -112,7 +112,7 @@ pub(super) fn syscalls(
     });
     match counted {
         Ok((value, detail)) => PerCall {
-            value: Some(value),
+            value: Some(rounded(value)),
             tool: TOOL,
             reason: None,
             detail: json!(detail),
@@ -186,35 +186,41 @@ fn trace(
     gateway.process.end_traced("TERM")
 }
 
-/// Totals and calls of allocation functions from callgrind's own format.
+/// Totals, calls of allocation functions and instructions of hashing, from callgrind's own format.
+///
+/// A `calls=` line is followed by one that holds the cost of those calls; every other line that
+/// starts with a position holds the cost of the function named last.
 fn read_callgrind(path: &Path) -> anyhow::Result<Counted> {
     let text = std::fs::read_to_string(path).context("callgrind wrote no result")?;
     let mut counted = Counted::default();
-    let (mut caller, mut callee) = ("", "");
+    let (mut caller, mut callee, mut of_calls) = ("", "", false);
     for line in text.lines() {
-        if let Some(total) = line
-            .strip_prefix("totals:")
-            .or_else(|| line.strip_prefix("summary:"))
-        {
-            counted.total = total
-                .split_whitespace()
+        let number = |text: &str| {
+            text.split_whitespace()
                 .next()
                 .unwrap_or_default()
-                .parse()?;
+                .parse::<u64>()
+        };
+        if let Some(total) = line.strip_prefix("totals:") {
+            counted.total = number(total)?;
         } else if let Some(name) = line.strip_prefix("fn=") {
             caller = name;
         } else if let Some(name) = line.strip_prefix("cfn=") {
             callee = name;
-        } else if let Some(calls) = line.strip_prefix("calls=")
-            && let Some(kind) = allocation(callee)
-            && allocation(caller).is_none()
-        {
-            let count: u64 = calls
+        } else if let Some(calls) = line.strip_prefix("calls=") {
+            of_calls = true;
+            if let (Some(kind), None) = (allocation(callee), allocation(caller)) {
+                *counted.by_name.entry(kind.to_owned()).or_default() += number(calls)?;
+            }
+        } else if line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
+            let cost = line
                 .split_whitespace()
-                .next()
-                .unwrap_or_default()
-                .parse()?;
-            *counted.by_name.entry(kind.to_owned()).or_default() += count;
+                .nth(1)
+                .and_then(|cost| cost.parse::<u64>().ok());
+            if !of_calls && caller.contains("sha256::compress") {
+                *counted.by_name.entry(HASHING.to_owned()).or_default() += cost.unwrap_or(0);
+            }
+            of_calls = false;
         }
     }
     ensure!(counted.total > 0, "callgrind's result has no total");
@@ -278,9 +284,17 @@ mod tests {
     fn allocations_inside_the_allocator_are_counted_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = "fn=app\n1 5\ncfn=mi_malloc_aligned\ncalls=7 0\n1 70\n\
-                    fn=mi_malloc_aligned\n1 5\ncfn=mi_malloc\ncalls=7 0\n1 70\ntotals: 1234\n";
+                    fn=mi_malloc_aligned\n1 5\ncfn=mi_malloc\ncalls=7 0\n1 70\n\
+                    fn=sha2::sha256::compress256\n+3 40\n* 2\ncfn=work\ncalls=1 0\n1 99\ntotals: 1234\n";
         std::fs::write(file.path(), text).unwrap();
         let counted = read_callgrind(file.path()).unwrap();
-        assert_eq!((counted.total, counted.by_name["malloc"]), (1234, 7));
+        assert_eq!(
+            (
+                counted.total,
+                counted.by_name["malloc"],
+                counted.by_name[HASHING]
+            ),
+            (1234, 7, 42)
+        );
     }
 }
