@@ -17,6 +17,7 @@ mod cli_report;
 mod cli_serve;
 mod cli_tokens;
 mod crash;
+mod dashboards;
 mod harness;
 mod isolation;
 mod lifecycle;
