@@ -224,7 +224,7 @@ impl<H: Handler> Engine<H> {
     }
 
     fn refuse(&self, fault: HeadFault, peer: ConnInfo) -> Response<AnswerBody> {
-        let request_id = uuid::Uuid::now_v7().to_string();
+        let request_id = uuid::Uuid::now_v7().simple().to_string();
         self.handler.refused(fault, &request_id, peer);
         refusal(fault, &request_id)
     }
