@@ -108,7 +108,7 @@ fn list(policy: &Policy, as_json: bool) -> anyhow::Result<()> {
             or_dash(tenant.caps.daily),
             or_dash(tenant.caps.monthly),
             or_dash(tenant.task_cap),
-            or_dash(tenant.rate.map(|rate| rate.per_minute)),
+            or_dash(tenant.limits.requests.map(|rate| rate.per_minute)),
         ]);
     }
     output::data(&output::table(&rows))
@@ -125,7 +125,7 @@ fn summary(tenant: &Tenant) -> Value {
         "daily_usd": tenant.caps.daily,
         "monthly_usd": tenant.caps.monthly,
         "task_usd": tenant.task_cap,
-        "rate": tenant.rate.map(rate),
+        "rate": tenant.limits.requests.map(rate),
     })
 }
 
@@ -169,7 +169,7 @@ fn describe(tenant: &Tenant, secrets: &BTreeMap<String, u32>) -> Value {
                 "agent": agent,
                 "daily_usd": limits.caps.daily,
                 "monthly_usd": limits.caps.monthly,
-                "rate": limits.rate.map(rate),
+                "rate": limits.limits.requests.map(rate),
             })
         })
         .collect();

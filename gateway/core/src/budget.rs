@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{AgentId, RecordId, TaskId, TenantId};
 use crate::money::PicoUsd;
+use crate::policy::NamePattern;
 use crate::time::{Timestamp, Window};
 
 /// Whose money a counter counts.
@@ -22,6 +23,20 @@ pub enum Scope {
     Agent(AgentId),
     /// One task of the tenant.
     Task(TaskId),
+    /// The tenant's use of the models that a pattern covers.
+    Model(NamePattern),
+}
+
+/// `tenant`, `agent=bot`, `task=t-1`, `model=gpt-5*`.
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant => f.write_str("tenant"),
+            Self::Agent(agent) => write!(f, "agent={agent}"),
+            Self::Task(task) => write!(f, "task={task}"),
+            Self::Model(pattern) => write!(f, "model={pattern}"),
+        }
+    }
 }
 
 /// One counter of money. The window is part of the key, hence nothing is ever reset.
@@ -44,11 +59,7 @@ impl fmt::Display for BudgetKey {
             scope,
             window,
         } = self;
-        match scope {
-            Scope::Tenant => write!(f, "{tenant}/tenant/{window}"),
-            Scope::Agent(agent) => write!(f, "{tenant}/agent={agent}/{window}"),
-            Scope::Task(task) => write!(f, "{tenant}/task={task}/{window}"),
-        }
+        write!(f, "{tenant}/{scope}/{window}")
     }
 }
 
@@ -61,15 +72,14 @@ impl FromStr for BudgetKey {
     type Err = InvalidBudgetKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidBudgetKey> {
-        let mut parts = text.splitn(3, '/');
-        let (Some(tenant), Some(scope), Some(window)) = (parts.next(), parts.next(), parts.next())
-        else {
-            return Err(InvalidBudgetKey);
-        };
+        // A model's name may hold slashes; ids and windows never do.
+        let (tenant, rest) = text.split_once('/').ok_or(InvalidBudgetKey)?;
+        let (scope, window) = rest.rsplit_once('/').ok_or(InvalidBudgetKey)?;
         let scope = match scope.split_once('=') {
             None if scope == "tenant" => Scope::Tenant,
             Some(("agent", agent)) => Scope::Agent(agent.parse().map_err(|_e| InvalidBudgetKey)?),
             Some(("task", task)) => Scope::Task(task.parse().map_err(|_e| InvalidBudgetKey)?),
+            Some(("model", model)) => Scope::Model(model.parse().map_err(|_e| InvalidBudgetKey)?),
             _ => return Err(InvalidBudgetKey),
         };
         Ok(Self {
@@ -131,7 +141,8 @@ pub enum Reserved {
     Held(Hold),
     /// Nothing was taken: this counter has no room for the amount.
     Exhausted {
-        /// The first counter, in the order asked, without room.
+        /// The counter with the least room, so that what fits into it fits into all. Of several
+        /// alike, the first in the order asked.
         key: BudgetKey,
         /// Its limit.
         limit: PicoUsd,
@@ -184,6 +195,7 @@ mod tests {
             "acme/tenant/day:2026-11-23",
             "acme/agent=support.bot/month:2026-11",
             "acme/task=T-1/total",
+            "acme/model=meta-llama/Llama-3*/day:2026-11-23",
         ] {
             let key: BudgetKey = text.parse().expect(text);
             assert_eq!(key.to_string(), text);

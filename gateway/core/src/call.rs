@@ -10,10 +10,13 @@
 
 mod tools;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::ModelName;
 use crate::json::{Fields, JsonFault, contains_field, contains_word, disguises_ascii};
 use crate::policy::Operation;
 use crate::refusal::Refusal;
+use crate::usage::Usage;
 
 pub use tools::UNSTATED_TOOL_CALLS;
 
@@ -21,14 +24,21 @@ pub use tools::UNSTATED_TOOL_CALLS;
 const MAX_INTEGER: u64 = 1 << 53;
 
 /// Terms of service that change the price. Asked for in the request, stated in the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Terms {
     /// `default`, `flex`, `priority`, `auto`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,
     /// Anthropic's `fast`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub speed: Option<String>,
     /// Anthropic's `us` or `global`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub inference_geo: Option<String>,
+    /// `batch` for calls that are made later, at a discount.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processing: Option<String>,
 }
 
 impl Terms {
@@ -42,7 +52,14 @@ impl Terms {
             service_tier: pick(&self.service_tier, &fallback.service_tier),
             speed: pick(&self.speed, &fallback.speed),
             inference_geo: pick(&self.inference_geo, &fallback.inference_geo),
+            processing: pick(&self.processing, &fallback.processing),
         }
+    }
+
+    /// Whether nothing special is asked for or stated.
+    #[must_use]
+    pub fn is_standard(&self) -> bool {
+        *self == Self::default()
     }
 }
 
@@ -70,6 +87,33 @@ pub enum CacheWrite {
     OneHour,
 }
 
+/// A request, as far as it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The path after the provider's name.
+    pub path: &'a str,
+    /// The model that the path names, as the endpoint's `{model}` captured it, decoded. It wins
+    /// over the body, since the provider goes by it.
+    pub model_in_path: Option<&'a ModelName>,
+    /// The content type, which tells a form from JSON.
+    pub content_type: Option<&'a str>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// A request with a JSON body that says everything.
+    #[must_use]
+    pub const fn json(body: &'a [u8]) -> Self {
+        Self {
+            path: "/",
+            model_in_path: None,
+            content_type: None,
+            body,
+        }
+    }
+}
+
 /// A model call, reduced to what its cost depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
@@ -95,10 +139,9 @@ pub struct Ask {
     pub tools: bool,
     /// Whether predicted output is given, whose rejected tokens are billed as output.
     pub prediction: bool,
-    /// The most web searches the provider may bill.
-    pub max_web_searches: u64,
-    /// The most file searches the provider may bill.
-    pub max_file_searches: u64,
+    /// The most that may be billed of what is not a token: searches, pages, characters, audio.
+    /// Its token counts are zero.
+    pub most: Usage,
     /// Whether the answer comes later, by another call, so that this one's answer has no usage.
     pub deferred: bool,
     /// The length of the request body.
@@ -106,14 +149,18 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Reads a request body.
+    /// Reads a request.
     ///
     /// # Errors
     /// [`Refusal::Malformed`] with `invalid_json`, `duplicate_field`, `missing_model` or
     /// `invalid_field`.
-    pub fn parse(operation: Operation, body: &[u8]) -> Result<Self, Refusal> {
+    pub fn parse(operation: Operation, request: &Request<'_>) -> Result<Self, Refusal> {
+        let body = request.body;
         let fields = Fields::scan(body).map_err(refuse_json)?;
-        let model = model(&fields)?;
+        let model = match request.model_in_path {
+            Some(model) => model.clone(),
+            None => model(&fields)?,
+        };
         let stream = flag(&fields, "stream", "stream must be a boolean")?;
         let usage_asked = match fields.given("stream_options") {
             Some(options) => flag(
@@ -135,8 +182,7 @@ impl Ask {
             input: Input::Bounded,
             tools: false,
             prediction: fields.given("prediction").is_some(),
-            max_web_searches: 0,
-            max_file_searches: 0,
+            most: Usage::default(),
             deferred: flag(&fields, "background", "background must be a boolean")?,
             body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
         };
@@ -278,7 +324,7 @@ fn max_output_tokens(operation: Operation, fields: &Fields<'_>) -> Result<Option
         Operation::ChatCompletions => &["max_completion_tokens", "max_tokens"],
         Operation::Responses => &["max_output_tokens"],
         Operation::Messages => &["max_tokens"],
-        Operation::Embeddings | Operation::Free | Operation::Tool => return Ok(Some(0)),
+        _ => return Ok(Some(0)),
     };
     let mut largest = None;
     for name in names {
@@ -312,6 +358,7 @@ fn terms(fields: &Fields<'_>) -> Result<Terms, Refusal> {
         service_tier: text("service_tier", "service_tier must be a string")?,
         speed: text("speed", "speed must be a string")?,
         inference_geo: text("inference_geo", "inference_geo must be a string")?,
+        processing: None,
     })
 }
 

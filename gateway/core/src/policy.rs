@@ -13,7 +13,7 @@ use http::{HeaderName, Method};
 
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TenantId};
 use crate::money::PicoUsd;
-use crate::rate::RateLimit;
+use crate::rate::Limits;
 
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
@@ -46,6 +46,12 @@ pub struct Provider {
     pub place: Option<Place>,
     /// What may be called; anything else is refused.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// The catalogue's names of models that go by other names here: deployments, inference
+    /// profiles, fine-tuned models.
+    pub aliases: BTreeMap<ModelName, ModelName>,
+    /// Whether streams are asked to end with their usage, where the dialect lets a client ask.
+    /// False for servers that refuse the question or answer without it.
+    pub asks_for_usage: bool,
 }
 
 /// An origin, and how far it is trusted.
@@ -74,6 +80,14 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic.
     Anthropic,
+    /// Google: the Gemini API and Vertex AI.
+    Gemini,
+    /// Amazon Bedrock.
+    Bedrock,
+    /// Cohere.
+    Cohere,
+    /// Ollama's own API.
+    Ollama,
     /// Anything else over HTTP: answers of the gateway are RFC 9457 problems.
     Http,
 }
@@ -98,12 +112,56 @@ pub struct Endpoint {
 pub enum Operation {
     /// OpenAI chat completions.
     ChatCompletions,
+    /// OpenAI completions, the older text interface.
+    Completions,
     /// OpenAI responses.
     Responses,
+    /// What became of a response that was made in the background: `GET /v1/responses/{id}`.
+    ResponseStatus,
     /// OpenAI embeddings.
     Embeddings,
-    /// Anthropic messages.
+    /// OpenAI image generations.
+    ImageGenerations,
+    /// OpenAI image edits: a form with files.
+    ImageEdits,
+    /// OpenAI transcriptions and translations: a form with a file.
+    Transcriptions,
+    /// OpenAI speech.
+    Speech,
+    /// An upload that may be the input of a batch: `POST /v1/files`.
+    BatchInput,
+    /// The start of a batch of OpenAI calls.
+    Batch,
+    /// What became of a batch, or of a list of them.
+    BatchStatus,
+    /// A file that may be the output of a batch, whose lines state their usage.
+    BatchOutput,
+    /// Anthropic messages, also as Vertex AI serves them.
     Messages,
+    /// The start of a batch of Anthropic messages.
+    MessageBatch,
+    /// The results of a batch of Anthropic messages, whose lines state their usage.
+    MessageBatchResults,
+    /// Gemini and Vertex AI, streamed or not: `:generateContent`, `:streamGenerateContent`.
+    GenerateContent,
+    /// Gemini and Vertex AI embeddings: `:embedContent`, `:batchEmbedContents`, `:predict`.
+    EmbedContent,
+    /// Bedrock Converse and ConverseStream.
+    Converse,
+    /// Bedrock InvokeModel and its stream, in the language of the model behind it.
+    InvokeModel,
+    /// Cohere chat.
+    CohereChat,
+    /// Cohere embeddings.
+    CohereEmbed,
+    /// Cohere rerank, and servers that speak the same.
+    Rerank,
+    /// Mistral OCR.
+    Ocr,
+    /// Ollama chat and generate.
+    OllamaChat,
+    /// Ollama embeddings.
+    OllamaEmbed,
     /// Known to cost nothing: model lists, token counting.
     Free,
     /// A tool call, with a fixed price or none. Its body is not inspected but streamed.
@@ -121,16 +179,31 @@ pub struct Tenant {
     pub caps: Caps,
     /// The most one task may spend in total.
     pub task_cap: Option<PicoUsd>,
-    /// Calls per minute.
-    pub rate: Option<RateLimit>,
+    /// How fast it may call.
+    pub limits: Limits,
     /// The output bound assumed where neither the request nor the model gives one, in tokens.
     pub default_max_output_tokens: u64,
+    /// Whether an output bound that is missing or too high is lowered in the request instead of
+    /// being refused, and to how many tokens at most.
+    pub clamp: Option<Clamp>,
+    /// Shares of a cap, in percent, whose passing is reported once per window. Ascending.
+    pub notify_percent: Vec<u8>,
     /// What it may call.
     pub grants: Vec<Grant>,
     /// Its credentials by handle name.
     pub credentials: BTreeMap<HandleName, Arc<Credential>>,
     /// Agents with limits of their own. An agent that is not listed has only the tenant's.
-    pub agents: BTreeMap<AgentId, AgentLimits>,
+    pub agents: BTreeMap<AgentId, ScopeLimits>,
+    /// Models with limits of their own. Models that one pattern covers share its limits; a model
+    /// that several cover is held to all of them.
+    pub models: Vec<(NamePattern, ScopeLimits)>,
+}
+
+/// What is written into a request whose output bound is missing or too high.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clamp {
+    /// The tenant's ceiling in output tokens per choice; `None` leaves it to what is affordable.
+    pub max_output_tokens: Option<u64>,
 }
 
 /// Spend caps by UTC window; absent means unlimited, zero blocks.
@@ -142,13 +215,13 @@ pub struct Caps {
     pub monthly: Option<PicoUsd>,
 }
 
-/// Limits of one agent, inside its tenant's.
+/// Limits of one agent or of some models, inside the tenant's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct AgentLimits {
+pub struct ScopeLimits {
     /// Spend caps.
     pub caps: Caps,
-    /// Calls per minute.
-    pub rate: Option<RateLimit>,
+    /// How fast it may be used.
+    pub limits: Limits,
 }
 
 /// Leave to call a provider.
@@ -234,13 +307,25 @@ impl Upstream {
 }
 
 impl Operation {
-    /// Whether calls are paid by tokens: their bodies are read and their answers metered.
+    /// Whether calls are paid by what they use: their answers are metered.
     #[must_use]
     pub const fn is_metered(self) -> bool {
-        match self {
-            Self::ChatCompletions | Self::Responses | Self::Embeddings | Self::Messages => true,
-            Self::Free | Self::Tool => false,
-        }
+        !matches!(self, Self::Free | Self::Tool)
+    }
+
+    /// Whether the request's body says what the call may cost, so that it is read whole and
+    /// judged before anything is sent.
+    #[must_use]
+    pub const fn is_judged(self) -> bool {
+        !matches!(
+            self,
+            Self::Free
+                | Self::Tool
+                | Self::ResponseStatus
+                | Self::BatchStatus
+                | Self::BatchOutput
+                | Self::MessageBatchResults
+        )
     }
 }
 

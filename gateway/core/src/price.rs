@@ -182,7 +182,7 @@ impl PriceBook {
         let (mut usage, mut cost, source) = if let Metered::Exact(mut usage) = reading.metered {
             if ask.operation == Operation::ChatCompletions {
                 // Search models search once a call and do not report it.
-                usage.web_searches = usage.web_searches.max(ask.max_web_searches);
+                usage.web_searches = usage.web_searches.max(ask.most.web_searches);
             }
             let rates = answered.as_ref().or(asked.as_ref())?;
             let cost = rates.exact(&usage, &reading.terms.or(&ask.terms));

@@ -1,40 +1,140 @@
-//! Request rates: how many calls a tenant or an agent may start per minute.
+//! How fast a tenant, an agent or a model may be used: calls and tokens per minute, calls at once.
+//!
+//! A call is admitted by all of its limits or takes from none, so that being refused by one never
+//! uses up another. Tokens are taken by estimate and corrected by the real count. The store does
+//! the taking; this module says from which buckets and how much.
 
-use std::num::NonZeroU32;
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
-use crate::ids::{AgentId, TenantId};
+use async_trait::async_trait;
+
+use crate::budget::{Scope, StoreError};
+use crate::ids::{RecordId, TenantId};
+
+/// The limits of one scope; absent means unlimited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Calls per minute.
+    pub requests: Option<RateLimit>,
+    /// Tokens per minute, in and out together.
+    pub tokens: Option<RateLimit>,
+    /// Calls that may be under way at the same time.
+    pub concurrent: Option<NonZeroU32>,
+}
 
 /// A rate: `per_minute` sustained, `burst` at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RateLimit {
-    /// Calls per minute in the long run.
-    pub per_minute: NonZeroU32,
-    /// Calls that may come at once after a pause.
-    pub burst: NonZeroU32,
+    /// Calls or tokens per minute in the long run.
+    pub per_minute: NonZeroU64,
+    /// Calls or tokens that may come at once after a pause.
+    pub burst: NonZeroU64,
 }
 
-/// Which bucket a call is counted in.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// What a bucket counts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Counted {
+    /// Calls per minute.
+    Requests,
+    /// Tokens per minute.
+    Tokens,
+    /// Calls under way.
+    Concurrent,
+}
+
+impl Counted {
+    /// Its name in policies, records and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requests => "requests_per_minute",
+            Self::Tokens => "tokens_per_minute",
+            Self::Concurrent => "concurrent_requests",
+        }
+    }
+}
+
+/// One bucket.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RateKey {
     /// The tenant.
     pub tenant: TenantId,
-    /// The agent, for a limit of its own.
-    pub agent: Option<AgentId>,
+    /// Which part of it. Tasks have no rates.
+    pub scope: Scope,
+    /// What is counted.
+    pub counted: Counted,
 }
 
-/// The answer of a bucket.
+/// `acme/tenant/requests_per_minute`, `acme/agent=bot/tokens_per_minute`.
+impl fmt::Display for RateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            tenant,
+            scope,
+            counted,
+        } = self;
+        write!(f, "{tenant}/{scope}/{}", counted.as_str())
+    }
+}
+
+/// One limit that a call must keep.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Whose and of what.
+    pub key: RateKey,
+    /// How much.
+    pub size: Size,
+}
+
+/// How much a bucket lets through. A bucket whose size has changed since starts full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// So much per minute.
+    Rate(RateLimit),
+    /// So many at once.
+    AtOnce(NonZeroU32),
+}
+
+/// What a call was admitted with, to be given back once it is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pass {
+    /// The call's record; giving back the same id twice changes nothing.
+    pub id: RecordId,
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// Tokens taken from each bucket of tokens.
+    pub tokens: u64,
+}
+
+/// The answer of the buckets.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Paced {
     /// The call may go now.
-    Go,
-    /// Not before this much time has passed.
-    Wait(Duration),
+    Go(Pass),
+    /// The call may go now, and there is nothing to give back: it has no limits.
+    Free,
+    /// Nothing was taken: this limit lets it go after so much time, if nothing else comes before.
+    Wait {
+        /// The limit with the longest wait.
+        key: RateKey,
+        /// How long.
+        retry_after: Duration,
+    },
 }
 
 /// Where rates are counted.
+#[async_trait]
 pub trait RateStore: Send + Sync {
-    /// Takes one call from the bucket `key`, which has the size and speed of `limit`. A bucket
-    /// whose limit has changed since starts full.
-    fn take(&self, key: &RateKey, limit: RateLimit) -> Paced;
+    /// Takes one call and `tokens` tokens from every limit or from none.
+    ///
+    /// A call with more tokens than a bucket can ever hold is admitted by a full bucket, which then
+    /// owes them: later calls wait until the debt is paid.
+    async fn admit(&self, id: RecordId, limits: &[Limit], tokens: u64)
+    -> Result<Paced, StoreError>;
+
+    /// Ends a call: frees its place and replaces the tokens taken by those really used (`None`
+    /// leaves the estimate). Idempotent by the pass's id. Does not wait.
+    fn release(&self, pass: &Pass, tokens: Option<u64>);
 }

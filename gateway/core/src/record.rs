@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Hold, StoreError};
+use crate::call::Terms;
 use crate::ids::{
     AgentId, HandleName, ModelName, ProviderName, RecordId, TaskId, TenantId, TokenId,
 };
@@ -153,6 +154,13 @@ pub struct Subject {
         skip_serializing_if = "Option::is_none"
     )]
     pub price_version: Option<String>,
+    /// The provider's name in the price catalogue.
+    #[serde(
+        rename = "tollgate.price.provider",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub price_provider: Option<String>,
     /// What the call could cost at worst.
     #[serde(
         rename = "tollgate.cost.reserved_usd",
@@ -222,6 +230,13 @@ pub struct Ending {
         skip_serializing_if = "Option::is_none"
     )]
     pub reason: Option<String>,
+    /// The cap or limit that refused: `acme/tenant/day:2026-11-23`.
+    #[serde(
+        rename = "tollgate.refusal.limit",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub limit: Option<String>,
     /// The model the provider says it used.
     #[serde(
         rename = "gen_ai.response.model",
@@ -239,9 +254,38 @@ pub struct Ending {
         skip_serializing_if = "Option::is_none"
     )]
     pub usage: Option<Usage>,
+    /// Of these counts, those of other models than the call's own, each by name.
+    #[serde(
+        rename = "tollgate.usage.elsewhere",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub elsewhere: Vec<(String, Usage)>,
+    /// The terms of service that the prices followed.
+    #[serde(
+        rename = "tollgate.price.terms",
+        default,
+        skip_serializing_if = "Terms::is_standard"
+    )]
+    pub terms: Terms,
+    /// What the provider itself says the call cost.
+    #[serde(
+        rename = "tollgate.cost.reported_usd",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reported_cost: Option<PicoUsd>,
     /// What the call cost; what it is settled at.
     #[serde(rename = "tollgate.cost_usd")]
     pub cost: PicoUsd,
+    /// The record whose cost this one's corrects: what was charged in advance is taken back here,
+    /// so that both together cost what was used.
+    #[serde(
+        rename = "tollgate.cost.adjusts",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub adjusts: Option<RecordId>,
     /// Microseconds from the request's head to the first byte of the upstream's answer.
     #[serde(
         rename = "tollgate.first_byte_us",
@@ -249,6 +293,30 @@ pub struct Ending {
         skip_serializing_if = "Option::is_none"
     )]
     pub first_byte_us: Option<u64>,
+}
+
+impl Ending {
+    /// An ending at which nothing was used.
+    #[must_use]
+    pub fn new(ended_at: Timestamp, outcome: Outcome) -> Self {
+        Self {
+            ended_at,
+            outcome,
+            status: None,
+            code: None,
+            reason: None,
+            limit: None,
+            response_model: None,
+            usage_source: UsageSource::None,
+            usage: None,
+            elsewhere: Vec::new(),
+            terms: Terms::default(),
+            reported_cost: None,
+            cost: PicoUsd::ZERO,
+            adjusts: None,
+            first_byte_us: None,
+        }
+    }
 }
 
 /// One kept line, before the log gives it its place in the tenant's chain.

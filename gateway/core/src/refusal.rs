@@ -9,6 +9,7 @@ use crate::budget::{Balance, BudgetKey};
 use crate::identity::TokenFault;
 use crate::ids::ModelName;
 use crate::money::PicoUsd;
+use crate::rate::RateKey;
 use crate::time::Timestamp;
 
 /// Why a call is not made.
@@ -48,9 +49,11 @@ pub enum Refusal {
         /// The model or endpoint.
         what: String,
     },
-    /// Too many requests for now.
-    #[error("request rate limit reached; retry in {} s", .retry_after.as_secs_f32().ceil())]
+    /// Too many requests or tokens for now, or too many requests at once.
+    #[error("the limit {key} is reached; retry in {} s", .retry_after.as_millis().div_ceil(1_000))]
     RateLimited {
+        /// Which limit.
+        key: RateKey,
         /// When the next one may come.
         retry_after: Duration,
     },
@@ -125,8 +128,20 @@ impl Refusal {
             Self::NotAllowed { what } => what,
             Self::ModelDenied(_) => "model",
             Self::CredentialDenied { reason } => reason,
-            Self::RateLimited { .. } => "requests_per_minute",
+            Self::RateLimited { key, .. } => key.counted.as_str(),
             _ => self.code(),
+        }
+    }
+
+    /// The cap or limit that refused, for the record.
+    #[must_use]
+    pub fn limit(&self) -> Option<String> {
+        match self {
+            Self::RateLimited { key, .. } => Some(key.to_string()),
+            Self::CapReached { key, .. } | Self::ExceedsHeadroom { key, .. } => {
+                Some(key.to_string())
+            }
+            _ => None,
         }
     }
 }

@@ -16,38 +16,85 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Terms;
+use crate::money::PicoUsd;
 use crate::policy::Operation;
 
-/// Token counts of one call.
+/// What one call used.
 ///
 /// `input_tokens` includes cache reads and writes, `output_tokens` includes reasoning: the normal
 /// form of the OpenTelemetry GenAI conventions. A count that a provider left out is zero here;
-/// whether usage was reported at all is [`Metered`].
+/// whether usage was reported at all is [`Metered`]. Counts of zero are left out of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
     /// Tokens in, cached ones included.
+    #[serde(skip_serializing_if = "is_zero")]
     pub input_tokens: u64,
     /// Of these, read from a cache.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cached_input_tokens: u64,
     /// Of the input, written to a cache that lives five minutes (or a provider's only kind).
+    #[serde(skip_serializing_if = "is_zero")]
     pub cache_write_tokens: u64,
     /// Of the input, written to a cache that lives an hour.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cache_write_1h_tokens: u64,
     /// Tokens out, reasoning included.
+    #[serde(skip_serializing_if = "is_zero")]
     pub output_tokens: u64,
     /// Of the output, reasoning.
+    #[serde(skip_serializing_if = "is_zero")]
     pub reasoning_tokens: u64,
     /// Of the input, audio.
+    #[serde(skip_serializing_if = "is_zero")]
     pub input_audio_tokens: u64,
     /// Of the cached input, audio.
+    #[serde(skip_serializing_if = "is_zero")]
     pub cached_audio_tokens: u64,
     /// Of the output, audio.
+    #[serde(skip_serializing_if = "is_zero")]
     pub output_audio_tokens: u64,
+    /// Of the input, images.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_image_tokens: u64,
+    /// Of the cached input, images.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cached_image_tokens: u64,
+    /// Of the output, images.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output_image_tokens: u64,
+    /// Of the input, video.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input_video_tokens: u64,
+    /// Of the input, what the provider's own tools put in.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tool_input_tokens: u64,
     /// Web searches made by the provider.
+    #[serde(skip_serializing_if = "is_zero")]
     pub web_searches: u64,
     /// File searches made by the provider.
+    #[serde(skip_serializing_if = "is_zero")]
     pub file_searches: u64,
+    /// Units of search that a reranker bills.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub search_units: u64,
+    /// Pages of documents read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pages: u64,
+    /// Milliseconds of audio billed by its length.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub audio_ms: u64,
+    /// Characters billed by their number.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub characters: u64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Usage {
@@ -74,8 +121,17 @@ impl Usage {
             input_audio_tokens: f(self.input_audio_tokens, other.input_audio_tokens),
             cached_audio_tokens: f(self.cached_audio_tokens, other.cached_audio_tokens),
             output_audio_tokens: f(self.output_audio_tokens, other.output_audio_tokens),
+            input_image_tokens: f(self.input_image_tokens, other.input_image_tokens),
+            cached_image_tokens: f(self.cached_image_tokens, other.cached_image_tokens),
+            output_image_tokens: f(self.output_image_tokens, other.output_image_tokens),
+            input_video_tokens: f(self.input_video_tokens, other.input_video_tokens),
+            tool_input_tokens: f(self.tool_input_tokens, other.tool_input_tokens),
             web_searches: f(self.web_searches, other.web_searches),
             file_searches: f(self.file_searches, other.file_searches),
+            search_units: f(self.search_units, other.search_units),
+            pages: f(self.pages, other.pages),
+            audio_ms: f(self.audio_ms, other.audio_ms),
+            characters: f(self.characters, other.characters),
         }
     }
 
@@ -94,7 +150,28 @@ impl Usage {
             .input_audio_tokens
             .min(rest.saturating_add(self.cached_audio_tokens));
         self.cached_audio_tokens = self.cached_audio_tokens.min(self.input_audio_tokens);
+        self.cached_image_tokens = self.cached_image_tokens.min(
+            self.cached_input_tokens
+                .saturating_sub(self.cached_audio_tokens),
+        );
+        let rest = rest.saturating_sub(
+            self.input_audio_tokens
+                .saturating_sub(self.cached_audio_tokens),
+        );
+        self.input_image_tokens = self
+            .input_image_tokens
+            .min(rest.saturating_add(self.cached_image_tokens));
+        self.cached_image_tokens = self.cached_image_tokens.min(self.input_image_tokens);
+        let rest = rest.saturating_sub(
+            self.input_image_tokens
+                .saturating_sub(self.cached_image_tokens),
+        );
+        self.input_video_tokens = self.input_video_tokens.min(rest);
+        self.tool_input_tokens = self.tool_input_tokens.min(self.input_tokens);
         self.output_audio_tokens = self.output_audio_tokens.min(self.output_tokens);
+        self.output_image_tokens = self
+            .output_image_tokens
+            .min(self.output_tokens.saturating_sub(self.output_audio_tokens));
         self.reasoning_tokens = self.reasoning_tokens.min(self.output_tokens);
         self
     }
@@ -122,6 +199,8 @@ pub struct Reading {
     pub response_model: Option<String>,
     /// The terms the provider says it applied.
     pub terms: Terms,
+    /// What the provider itself says the call cost, where it does: OpenRouter and xAI.
+    pub reported_cost: Option<PicoUsd>,
     /// Bytes of generated text and tool arguments seen, from which output is estimated.
     pub output_bytes: u64,
 }
@@ -135,6 +214,7 @@ impl Reading {
             elsewhere: Vec::new(),
             response_model: None,
             terms: Terms::default(),
+            reported_cost: None,
             output_bytes: 0,
         }
     }
@@ -170,6 +250,47 @@ const MAX_EVENT_BYTES: usize = 1024 * 1024;
 /// The same for OpenAI responses, whose last event repeats the whole answer.
 const MAX_RESPONSES_EVENT_BYTES: usize = MAX_BODY_BYTES;
 
+/// How an answer is cut into readable pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// One document, read when it is whole. JSON arrays of Gemini's streams are cut into elements.
+    Document,
+    /// Server-sent events.
+    Events,
+    /// One JSON document per line: Ollama's streams, batch results.
+    Lines,
+    /// Amazon's binary event stream.
+    AwsEvents,
+}
+
+impl Framing {
+    /// The framing of an answer by its content type. One that does not say what it is, is believed
+    /// to be what was asked for.
+    #[must_use]
+    pub fn of(operation: Operation, content_type: Option<&[u8]>, stream_asked: bool) -> Self {
+        let is = |kind: &str| {
+            content_type.is_some_and(|given| {
+                let essence = given.split(|&byte| byte == b';').next().unwrap_or(given);
+                essence.trim_ascii().eq_ignore_ascii_case(kind.as_bytes())
+            })
+        };
+        match operation {
+            Operation::BatchOutput | Operation::MessageBatchResults => Self::Lines,
+            _ if is("text/event-stream") => Self::Events,
+            _ if is("application/vnd.amazon.eventstream") => Self::AwsEvents,
+            _ if is("application/x-ndjson") => Self::Lines,
+            Operation::OllamaChat if stream_asked => Self::Lines,
+            Operation::Converse | Operation::InvokeModel
+                if content_type.is_none() && stream_asked =>
+            {
+                Self::AwsEvents
+            }
+            _ if content_type.is_none() && stream_asked => Self::Events,
+            _ => Self::Document,
+        }
+    }
+}
+
 /// Reads one answer as it passes.
 #[derive(Debug)]
 pub struct Meter {
@@ -197,16 +318,17 @@ enum Dialect {
 impl Meter {
     /// A meter for one answer with status 2xx. (Providers bill no other.)
     ///
-    /// `answer_is_stream` is whether the answer's content type is `text/event-stream`.
+    /// `framing` follows from the answer's content type.
     /// `withhold_usage_chunk` is whether [`crate::call::ask_for_usage`] changed the request.
     #[must_use]
-    pub fn new(operation: Operation, answer_is_stream: bool, withhold_usage_chunk: bool) -> Self {
+    pub fn new(operation: Operation, framing: Framing, withhold_usage_chunk: bool) -> Self {
+        let answer_is_stream = framing == Framing::Events;
         let dialect = match operation {
             Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
                 Dialect::OpenAi(Box::new(openai::Tally::new(operation)))
             }
             Operation::Messages => Dialect::Anthropic(Box::default()),
-            Operation::Free | Operation::Tool => Dialect::None,
+            _ => Dialect::None,
         };
         let event_bytes = match operation {
             Operation::Responses => MAX_RESPONSES_EVENT_BYTES,

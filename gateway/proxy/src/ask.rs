@@ -4,9 +4,8 @@
 
 use http::request::Parts;
 use hyper::body::Incoming;
-use tollgate_core::call::Ask;
+use tollgate_core::call::{Ask, Request};
 use tollgate_core::handle::mentions_handle;
-use tollgate_core::policy::Operation;
 use tollgate_core::refusal::Refusal;
 
 use crate::admit::Rejected;
@@ -39,7 +38,7 @@ pub(crate) async fn read_ask<'r>(
     draft: &mut Draft,
 ) -> Result<Call<'r>, Rejected> {
     let operation = bound.permit.route.endpoint.operation;
-    if !is_judged(operation) {
+    if !operation.is_judged() {
         refuse_if_declared_too_long(head, gw.limits.streamed_body_bytes)?;
         return Ok(Call {
             bound,
@@ -60,7 +59,17 @@ pub(crate) async fn read_ask<'r>(
     let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
         .await
         .map_err(|error| Rejected::from_collect(error, limit))?;
-    let ask = Ask::parse(operation, &collected.bytes)?;
+    let route = &bound.permit.route;
+    let request = Request {
+        path: route.path,
+        model_in_path: None,
+        content_type: head
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok()),
+        body: &collected.bytes,
+    };
+    let ask = Ask::parse(operation, &request)?;
     draft.asks_for(&ask, mentions_handle(&collected.bytes));
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
@@ -75,17 +84,6 @@ pub(crate) async fn read_ask<'r>(
         ask: Some(ask),
         payload: Payload::Judged(collected),
     })
-}
-
-/// Whether the body of an operation says what the call will cost.
-const fn is_judged(operation: Operation) -> bool {
-    match operation {
-        Operation::ChatCompletions
-        | Operation::Responses
-        | Operation::Embeddings
-        | Operation::Messages => true,
-        Operation::Free | Operation::Tool => false,
-    }
 }
 
 /// A declared length is believed when it is too large, so that nothing of it is read.

@@ -15,14 +15,14 @@ use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Dialect;
 use tollgate_core::record::Outcome;
 use tollgate_core::refusal::Refusal;
-use tollgate_core::usage::Meter;
+use tollgate_core::usage::{Framing, Meter};
 
 use crate::admit::{Rejected, admit};
 use crate::ask::Payload;
 use crate::authenticate::is_cut_off;
 use crate::body::{AnswerBody, RequestBody};
 use crate::collect::linger;
-use crate::forward::{incoming_head, is_event_stream, is_plain};
+use crate::forward::{incoming_head, is_plain};
 use crate::gateway::Gateway;
 use crate::guard::HeadFault;
 use crate::live::Snapshot;
@@ -178,12 +178,16 @@ fn relay(
 ) -> Response<AnswerBody> {
     let (mut head, incoming) = answer.response.into_parts();
     let ask = settlement.tariff().ask();
-    let streams = is_event_stream(&head.headers, ask.is_some_and(|ask| ask.stream));
-    let withhold = usage_was_asked_for && streams;
     let success = head.status.is_success();
-    let meter = ask
+    let content_type = head.headers.get(http::header::CONTENT_TYPE);
+    let framing = ask.map(|ask| {
+        let kind = content_type.map(HeaderValue::as_bytes);
+        (ask.operation, Framing::of(ask.operation, kind, ask.stream))
+    });
+    let withhold = usage_was_asked_for && matches!(framing, Some((_, Framing::Events)));
+    let meter = framing
         .filter(|_| success)
-        .map(|ask| Meter::new(ask.operation, streams, withhold));
+        .map(|(operation, framing)| Meter::new(operation, framing, withhold));
     incoming_head(&mut head.headers, id, withhold);
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
     let relay = Relay::new(

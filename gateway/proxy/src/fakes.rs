@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Request};
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::budget::{
+    Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
+};
 use tollgate_core::identity::{Caller, KeySet};
 use tollgate_core::ids::{HandleName, RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{PolicyFile, parse};
 use tollgate_core::price::PriceBook;
-use tollgate_core::rate::{Paced, RateKey, RateLimit, RateStore};
+use tollgate_core::rate::{Limit, Paced, Pass, RateKey, RateStore};
 use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger};
 use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
 use tollgate_core::secret::Secret;
@@ -69,6 +71,7 @@ pub(crate) enum Asked {
     Reserve(Vec<Budget>, PicoUsd),
     Settle(RecordId, PicoUsd),
     Take(RateKey),
+    Release(RecordId, Option<u64>),
     Intend(Box<Intent>),
     Conclude(RecordId, Box<Ending>),
     Refuse(Box<Record>),
@@ -153,16 +156,40 @@ impl BudgetStore for Fakes {
     }
 }
 
+#[async_trait]
 impl RateStore for Fakes {
-    fn take(&self, key: &RateKey, _limit: RateLimit) -> Paced {
-        self.note(Asked::Take(key.clone()));
+    async fn admit(
+        &self,
+        id: RecordId,
+        limits: &[Limit],
+        tokens: u64,
+    ) -> Result<Paced, StoreError> {
         let (agent, tenant) = self.answers().empty;
-        let empty = if key.agent.is_some() { agent } else { tenant };
-        if empty {
-            Paced::Wait(Duration::from_millis(1_500))
-        } else {
-            Paced::Go
+        for Limit { key, .. } in limits {
+            self.note(Asked::Take(key.clone()));
+            let empty = if key.scope == Scope::Tenant {
+                tenant
+            } else {
+                agent
+            };
+            if empty {
+                return Ok(Paced::Wait {
+                    key: key.clone(),
+                    retry_after: Duration::from_millis(1_500),
+                });
+            }
         }
+        Ok(limits.first().map_or(Paced::Free, |first| {
+            Paced::Go(Pass {
+                id,
+                tenant: first.key.tenant.clone(),
+                tokens,
+            })
+        }))
+    }
+
+    fn release(&self, pass: &Pass, tokens: Option<u64>) {
+        self.note(Asked::Release(pass.id, tokens));
     }
 }
 

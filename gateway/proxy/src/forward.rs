@@ -4,8 +4,8 @@
 //! Bytes of path, query and body are never decoded or printed anew.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
-    HeaderName, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderName, RANGE,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -121,16 +121,6 @@ pub(crate) fn incoming_head(headers: &mut HeaderMap, id: HeaderValue, length_cha
         headers.remove(name);
     }
     headers.insert(REQUEST_ID, id);
-}
-
-/// Whether an answer streams server-sent events. One that does not say what it is, is believed to
-/// be what was asked for.
-pub(crate) fn is_event_stream(headers: &HeaderMap, asked_for: bool) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    headers.get(CONTENT_TYPE).map_or(asked_for, |value| {
-        let start = value.as_bytes().get(..EVENTS.len());
-        start.is_some_and(|start| start.eq_ignore_ascii_case(EVENTS))
-    })
 }
 
 /// Whether an answer can be read: not compressed, although identity was asked for.

@@ -11,7 +11,7 @@ use tollgate_core::identity::{Caller, is_token};
 use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Operation;
-use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject, UsageSource};
+use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject};
 use tollgate_core::route::Route;
 use tollgate_core::time::Timestamp;
 
@@ -57,6 +57,7 @@ pub(crate) struct Draft {
     request_model: Option<ModelName>,
     upstream: Option<String>,
     credential: Option<(HandleName, u32)>,
+    price_provider: Option<String>,
     price_version: Option<String>,
     reserved: Option<PicoUsd>,
     elevated: bool,
@@ -78,6 +79,7 @@ impl Draft {
             request_model: None,
             upstream: None,
             credential: None,
+            price_provider: None,
             price_version: None,
             reserved: None,
             elevated: false,
@@ -113,7 +115,10 @@ impl Draft {
     pub(crate) fn costs_at_most(&mut self, amount: PicoUsd, prices: &str, tariff: &Tariff) {
         self.reserved = Some(amount);
         match tariff {
-            Tariff::Metered(_) => self.price_version = Some(prices.to_owned()),
+            Tariff::Metered(call) => {
+                self.price_provider = Some(call.catalogue.clone());
+                self.price_version = Some(prices.to_owned());
+            }
             Tariff::Unmetered(_) => self.notes.push("model_not_priced".to_owned()),
             Tariff::PerCall(_) | Tariff::Unpriced | Tariff::Free => {}
         }
@@ -140,6 +145,7 @@ impl Draft {
             upstream: self.upstream.clone(),
             credential: self.credential.as_ref().map(|(name, _)| name.clone()),
             credential_version: self.credential.as_ref().map(|(_, version)| *version),
+            price_provider: self.price_provider.clone(),
             price_version: self.price_version.clone(),
             reserved: self.reserved,
             elevated: self.elevated,
@@ -153,9 +159,9 @@ impl Draft {
 /// proven to have made it, in the gateway's own.
 pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, verdict: &Verdict) {
     let now = (gw.clock)();
-    let (outcome, reason) = match rejected {
-        Rejected::Refused(refusal) => (Outcome::Refused, refusal.reason()),
-        Rejected::Failed(failure) => (Outcome::Failed, failure.code()),
+    let (outcome, reason, limit) = match rejected {
+        Rejected::Refused(refusal) => (Outcome::Refused, refusal.reason(), refusal.limit()),
+        Rejected::Failed(failure) => (Outcome::Failed, failure.code(), None),
     };
     gw.metrics.rejected(verdict.code);
     if let Rejected::Failed(failure) = rejected {
@@ -174,16 +180,11 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
     };
     let subject = draft.subject(caller);
     let ending = Ending {
-        ended_at: now,
-        outcome,
         status: Some(verdict.status.as_u16()),
         code: Some(verdict.code.to_owned()),
         reason: Some(reason.to_owned()),
-        response_model: None,
-        usage_source: UsageSource::None,
-        usage: None,
-        cost: PicoUsd::ZERO,
-        first_byte_us: None,
+        limit,
+        ..Ending::new(now, outcome)
     };
     log_ending(&subject, &ending);
     gw.stores.records.refuse(&Record { subject, ending });
@@ -240,8 +241,30 @@ pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
 /// The operation's name in the OpenTelemetry GenAI conventions.
 const fn operation_name(operation: Operation) -> &'static str {
     match operation {
-        Operation::ChatCompletions | Operation::Responses | Operation::Messages => "chat",
-        Operation::Embeddings => "embeddings",
+        Operation::ChatCompletions
+        | Operation::Responses
+        | Operation::Messages
+        | Operation::Converse
+        | Operation::InvokeModel
+        | Operation::CohereChat
+        | Operation::OllamaChat => "chat",
+        Operation::Completions => "text_completion",
+        Operation::GenerateContent
+        | Operation::ImageGenerations
+        | Operation::ImageEdits
+        | Operation::Transcriptions
+        | Operation::Speech
+        | Operation::Ocr => "generate_content",
+        Operation::Embeddings
+        | Operation::EmbedContent
+        | Operation::CohereEmbed
+        | Operation::OllamaEmbed => "embeddings",
+        Operation::Rerank => "retrieval",
+        Operation::Batch | Operation::MessageBatch | Operation::BatchInput => "batch",
+        Operation::ResponseStatus
+        | Operation::BatchStatus
+        | Operation::BatchOutput
+        | Operation::MessageBatchResults => "batch_result",
         Operation::Free => "metadata",
         Operation::Tool => "execute_tool",
     }

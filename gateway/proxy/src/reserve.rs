@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use tollgate_core::budget::{Budget, BudgetKey, Reserved, Scope};
 use tollgate_core::identity::Caller;
+use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::policy::{Caps, Operation, Tenant};
-use tollgate_core::rate::{Paced, RateKey, RateLimit};
+use tollgate_core::policy::{Caps, Operation, ScopeLimits, Tenant};
+use tollgate_core::rate::{Counted, Limit, Limits, Paced, RateKey, Size};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::{Timestamp, Window};
 
@@ -35,7 +36,12 @@ pub(crate) async fn reserve<'r>(
     draft: &mut Draft,
     now: Timestamp,
 ) -> Result<Held<'r>, Rejected> {
-    let budgets = budgets(&call.bound.permit.caller, &call.bound.permit.tenant, now);
+    let budgets = budgets(
+        &call.bound.permit.caller,
+        &call.bound.permit.tenant,
+        call.ask.as_ref().map(|ask| &ask.model),
+        now,
+    );
     let capped = budgets.iter().any(|budget| budget.limit.is_some());
     let tariff = tariff(live, &mut call, capped, now)?;
     let amount = tariff.worst_case();
@@ -78,8 +84,21 @@ pub(crate) async fn reserve<'r>(
             .into());
         }
     };
-    let settlement = Settlement::open(Arc::clone(gw), hold, tariff);
-    pace(gw, &call.bound.permit.caller, &call.bound.permit.tenant)?;
+    let tokens = tariff.tokens();
+    let mut settlement = Settlement::open(Arc::clone(gw), hold, tariff);
+    let limits = limits(
+        &call.bound.permit.caller,
+        &call.bound.permit.tenant,
+        settlement.tariff().model(),
+    );
+    let paced = gw.stores.rates.admit(draft.id, &limits, tokens).await;
+    match paced.map_err(Failure::Ledger)? {
+        Paced::Go(pass) => settlement.paced(pass),
+        Paced::Free => {}
+        Paced::Wait { key, retry_after } => {
+            return Err(Refusal::RateLimited { key, retry_after }.into());
+        }
+    }
     Ok(Held { call, settlement })
 }
 
@@ -126,7 +145,12 @@ fn tariff(
 
 /// Every counter the call counts in. The tenant's own always count, so that a cap set later
 /// starts from what has been spent; an agent's and a task's only while they have a cap.
-fn budgets(caller: &Caller, tenant: &Tenant, now: Timestamp) -> Vec<Budget> {
+fn budgets(
+    caller: &Caller,
+    tenant: &Tenant,
+    model: Option<&ModelName>,
+    now: Timestamp,
+) -> Vec<Budget> {
     let budget = |scope: Scope, window: Window, limit: Option<PicoUsd>| Budget {
         key: BudgetKey {
             tenant: tenant.id.clone(),
@@ -145,6 +169,16 @@ fn budgets(caller: &Caller, tenant: &Tenant, now: Timestamp) -> Vec<Budget> {
         budgets.extend(daily.map(|limit| budget(agent(), day, Some(limit))));
         budgets.extend(monthly.map(|limit| budget(agent(), month, Some(limit))));
     }
+    for (pattern, ScopeLimits { caps, .. }) in &tenant.models {
+        if model.is_some_and(|model| pattern.matches(model.as_str())) {
+            let model = || Scope::Model(pattern.clone());
+            budgets.extend(caps.daily.map(|limit| budget(model(), day, Some(limit))));
+            budgets.extend(
+                caps.monthly
+                    .map(|limit| budget(model(), month, Some(limit))),
+            );
+        }
+    }
     let task = || Scope::Task(caller.task.clone());
     budgets.extend(
         tenant
@@ -154,26 +188,36 @@ fn budgets(caller: &Caller, tenant: &Tenant, now: Timestamp) -> Vec<Budget> {
     budgets
 }
 
-fn pace(gw: &Gateway, caller: &Caller, tenant: &Tenant) -> Result<(), Refusal> {
-    let take = |agent: bool, limit: Option<RateLimit>| -> Result<(), Refusal> {
-        let Some(limit) = limit else { return Ok(()) };
-        let key = RateKey {
-            tenant: tenant.id.clone(),
-            agent: agent.then(|| caller.agent.clone()),
-        };
-        match gw.stores.rates.take(&key, limit) {
-            Paced::Go => Ok(()),
-            Paced::Wait(retry_after) => Err(Refusal::RateLimited { retry_after }),
+/// Every limit on the pace of the call.
+fn limits(caller: &Caller, tenant: &Tenant, model: Option<&ModelName>) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let mut add = |scope: Scope, of: Limits| {
+        let sizes = [
+            (Counted::Concurrent, of.concurrent.map(Size::AtOnce)),
+            (Counted::Requests, of.requests.map(Size::Rate)),
+            (Counted::Tokens, of.tokens.map(Size::Rate)),
+        ];
+        for (counted, size) in sizes {
+            limits.extend(size.map(|size| Limit {
+                key: RateKey {
+                    tenant: tenant.id.clone(),
+                    scope: scope.clone(),
+                    counted,
+                },
+                size,
+            }));
         }
     };
-    take(
-        true,
-        tenant
-            .agents
-            .get(&caller.agent)
-            .and_then(|agent| agent.rate),
-    )?;
-    take(false, tenant.rate)
+    if let Some(agent) = tenant.agents.get(&caller.agent) {
+        add(Scope::Agent(caller.agent.clone()), agent.limits);
+    }
+    for (pattern, of) in &tenant.models {
+        if model.is_some_and(|model| pattern.matches(model.as_str())) {
+            add(Scope::Model(pattern.clone()), of.limits);
+        }
+    }
+    add(Scope::Tenant, tenant.limits);
+    limits
 }
 
 #[cfg(test)]

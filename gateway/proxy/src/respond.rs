@@ -8,6 +8,7 @@ use tollgate_core::budget::{Balance, BudgetKey, StoreError};
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Dialect;
+use tollgate_core::rate::Counted;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::Timestamp;
 use tollgate_core::vault::VaultError;
@@ -192,7 +193,12 @@ pub(crate) fn respond(
     *response.status_mut() = verdict.status;
     let headers = response.headers_mut();
     let content_type = match dialect {
-        Dialect::OpenAi | Dialect::Anthropic => "application/json",
+        Dialect::OpenAi
+        | Dialect::Anthropic
+        | Dialect::Gemini
+        | Dialect::Bedrock
+        | Dialect::Cohere
+        | Dialect::Ollama => "application/json",
         Dialect::Http => "application/problem+json",
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -211,7 +217,7 @@ pub(crate) fn id_value(id: RecordId) -> HeaderValue {
 fn hint(headers: &mut http::HeaderMap, rejected: &Rejected, now: Timestamp) {
     let final_answer = HeaderValue::from_static("false");
     match rejected {
-        Rejected::Refused(Refusal::RateLimited { retry_after }) => {
+        Rejected::Refused(Refusal::RateLimited { retry_after, .. }) => {
             let millis = retry_after.as_millis().max(1);
             headers.insert(RETRY_AFTER, number(millis.div_ceil(1000)));
             headers.insert(RETRY_AFTER_MS, number(millis));
@@ -253,7 +259,10 @@ fn kind(rejected: &Rejected) -> (&'static str, &'static str) {
     match rejected {
         Rejected::Refused(refusal) => match refusal {
             Refusal::Unauthenticated(_) => ("invalid_request_error", "authentication_error"),
-            Refusal::RateLimited { .. } => ("requests", "rate_limit_error"),
+            Refusal::RateLimited { key, .. } => match key.counted {
+                Counted::Tokens => ("tokens", "rate_limit_error"),
+                Counted::Requests | Counted::Concurrent => ("requests", "rate_limit_error"),
+            },
             Refusal::CapReached { .. } | Refusal::ExceedsHeadroom { .. } => {
                 ("insufficient_quota", "rate_limit_error")
             }
@@ -328,7 +337,11 @@ fn envelope(
     id: RecordId,
 ) -> Value {
     match dialect {
-        Dialect::OpenAi => {
+        Dialect::OpenAi
+        | Dialect::Gemini
+        | Dialect::Bedrock
+        | Dialect::Cohere
+        | Dialect::Ollama => {
             let mut error = json!({
                 "message": message, "type": openai, "param": null, "code": verdict.code,
             });

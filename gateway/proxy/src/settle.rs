@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::Ask;
+use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::price::{PriceBook, Rates};
+use tollgate_core::rate::Pass;
 use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
 use tollgate_core::time::Timestamp;
 use tollgate_core::usage::{Metered, Reading, Usage};
@@ -77,6 +79,22 @@ impl Tariff {
         }
     }
 
+    /// The model asked for.
+    pub(crate) fn model(&self) -> Option<&ModelName> {
+        self.ask().map(|ask| &ask.model)
+    }
+
+    /// The tokens the call is expected to take, for limits on tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.ask().map_or(0, |ask| {
+            let output = ask
+                .max_output_tokens
+                .unwrap_or(0)
+                .saturating_mul(ask.choices);
+            ask.body_bytes.div_ceil(4).saturating_add(output)
+        })
+    }
+
     /// The price of a successful answer.
     fn charge(&self, reading: &Reading) -> Charge {
         match self {
@@ -131,6 +149,7 @@ enum Stage {
 pub(crate) struct Settlement {
     gw: Arc<Gateway>,
     hold: Hold,
+    pass: Option<Pass>,
     tariff: Tariff,
     stage: Stage,
     status: Option<u16>,
@@ -142,11 +161,17 @@ impl Settlement {
         Self {
             gw,
             hold,
+            pass: None,
             tariff,
             stage: Stage::Held,
             status: None,
             first_byte_us: None,
         }
+    }
+
+    /// The call was admitted by its rate limits with this pass.
+    pub(crate) fn paced(&mut self, pass: Pass) {
+        self.pass = Some(pass);
     }
 
     pub(crate) const fn tariff(&self) -> &Tariff {
@@ -216,16 +241,16 @@ impl Settlement {
 
     fn ending(&self, outcome: Outcome) -> Ending {
         Ending {
-            ended_at: (self.gw.clock)(),
-            outcome,
             status: self.status,
-            code: None,
-            reason: None,
-            response_model: None,
-            usage_source: UsageSource::None,
-            usage: None,
-            cost: PicoUsd::ZERO,
             first_byte_us: self.first_byte_us,
+            ..Ending::new((self.gw.clock)(), outcome)
+        }
+    }
+
+    /// Gives back what the rate limits lent.
+    fn leave(&mut self, tokens: Option<u64>) {
+        if let Some(pass) = self.pass.take() {
+            self.gw.stores.rates.release(&pass, tokens);
         }
     }
 
@@ -233,6 +258,10 @@ impl Settlement {
         // Closed first: were a store to panic, dropping this must not do it all again.
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
+        let tokens = ending
+            .usage
+            .map(|usage| usage.input_tokens.saturating_add(usage.output_tokens));
+        self.leave(tokens);
         self.gw.stores.records.conclude(self.hold.id, ending);
         self.gw.metrics.settled(ending);
         if let Stage::Intended(subject) = stage {
@@ -245,7 +274,10 @@ impl Drop for Settlement {
     fn drop(&mut self) {
         match &self.stage {
             Stage::Closed => {}
-            Stage::Held => self.gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO),
+            Stage::Held => {
+                self.gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO);
+                self.leave(Some(0));
+            }
             Stage::Intended(_) => {
                 let (cost, usage, usage_source) = self.charge(&Reading::nothing());
                 let ending = Ending {

@@ -25,7 +25,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::DefaultClock;
 use tollgate_core::time::Timestamp;
 
 pub use budgets::Budgets;
@@ -155,7 +154,7 @@ impl Embedded {
         let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
         Ok(Self {
             budgets: Arc::new(Budgets::load(settled, now)),
-            rates: Arc::new(Rates::new(DefaultClock::default())),
+            rates: Arc::new(Rates::default()),
             registry,
             records,
             shared,

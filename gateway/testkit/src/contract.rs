@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved};
+use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope};
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
-use tollgate_core::rate::{Paced, RateKey, RateLimit, RateStore};
+use tollgate_core::rate::{Counted, Limit, Paced, RateKey, RateLimit, RateStore, Size};
 use tollgate_core::record::{
     Ending, Intent, Outcome, Record, RecordLog, Stranger, Subject, UsageSource,
 };
@@ -85,6 +85,7 @@ pub fn subject(id: RecordId, tenant: &str, agent: &str) -> Subject {
         upstream: Some("api.openai.com:443".into()),
         credential: Some(name("openai_key")),
         credential_version: Some(1),
+        price_provider: Some("openai".into()),
         price_version: Some("2026-11-01".into()),
         reserved: Some(PicoUsd::new(1000)),
         elevated: false,
@@ -97,11 +98,7 @@ pub fn subject(id: RecordId, tenant: &str, agent: &str) -> Subject {
 #[must_use]
 pub fn completed(cost: i128) -> Ending {
     Ending {
-        ended_at: now(),
-        outcome: Outcome::Completed,
         status: Some(200),
-        code: None,
-        reason: None,
         response_model: Some("gpt-5-mini-2026".into()),
         usage_source: UsageSource::Exact,
         usage: Some(tollgate_core::usage::Usage {
@@ -111,6 +108,7 @@ pub fn completed(cost: i128) -> Ending {
         }),
         cost: PicoUsd::new(cost),
         first_byte_us: Some(1500),
+        ..Ending::new(now(), Outcome::Completed)
     }
 }
 
@@ -291,31 +289,37 @@ pub async fn tenants_pay_for_themselves(stores: &dyn Stores) {
 /// Bursts, waits, and buckets of their own.
 pub async fn rates_are_counted_per_tenant_and_agent(stores: &dyn Stores) {
     let store = stores.rates();
-    let limit = RateLimit {
-        per_minute: 1.try_into().expect("not zero"),
-        burst: 5.try_into().expect("not zero"),
+    let limit = |tenant: &str, scope: Scope| Limit {
+        key: RateKey {
+            tenant: name(tenant),
+            scope,
+            counted: Counted::Requests,
+        },
+        size: Size::Rate(RateLimit {
+            per_minute: 1.try_into().expect("not zero"),
+            burst: 5.try_into().expect("not zero"),
+        }),
     };
-    let tenant = RateKey {
-        tenant: name("paced"),
-        agent: None,
+    let admit = async |n: u32, limit: Limit| {
+        let paced = store.admit(record_id(n), &[limit], 0).await;
+        paced.expect("the store is up")
     };
-    for _ in 0..5 {
-        assert_eq!(store.take(&tenant, limit), Paced::Go);
+    for n in 0..5 {
+        let paced = admit(400 + n, limit("paced", Scope::Tenant)).await;
+        assert!(matches!(paced, Paced::Go(_)), "{paced:?}");
     }
-    let Paced::Wait(wait) = store.take(&tenant, limit) else {
+    let paced = admit(405, limit("paced", Scope::Tenant)).await;
+    let Paced::Wait { retry_after, .. } = paced else {
         panic!("the burst is used up");
     };
-    assert!(wait.as_secs() < 61, "{wait:?}");
-    let agent = RateKey {
-        agent: Some(name("bot")),
-        ..tenant
-    };
-    assert_eq!(store.take(&agent, limit), Paced::Go);
-    let other = RateKey {
-        tenant: name("unpaced"),
-        agent: None,
-    };
-    assert_eq!(store.take(&other, limit), Paced::Go);
+    assert!(retry_after.as_secs() < 61, "{retry_after:?}");
+    for (n, other) in (410..).zip([
+        limit("paced", Scope::Agent(name("bot"))),
+        limit("unpaced", Scope::Tenant),
+    ]) {
+        let paced = admit(n, other).await;
+        assert!(matches!(paced, Paced::Go(_)), "{paced:?}");
+    }
 }
 
 /// A token lives from its registration to its revocation, and only as what it was registered as.

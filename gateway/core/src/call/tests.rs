@@ -1,7 +1,7 @@
 use super::*;
 
 fn parse(operation: Operation, body: &str) -> Result<Ask, Refusal> {
-    Ask::parse(operation, body.as_bytes())
+    Ask::parse(operation, &Request::json(body.as_bytes()))
 }
 
 fn chat(body: &str) -> Ask {
@@ -120,7 +120,7 @@ fn usage_is_asked_for_only_where_the_client_did_not() {
         );
     }
     let body = br#"{"model":"m","stream":true}"#;
-    let ask = Ask::parse(Operation::Responses, body).expect("an ask");
+    let ask = Ask::parse(Operation::Responses, &Request::json(body)).expect("an ask");
     assert_eq!(
         ask_for_usage(body, &ask),
         None,
@@ -198,7 +198,7 @@ fn cache_writes_and_tool_fees_are_recognised() {
     )
     .expect("an ask");
     assert_eq!(ask.cache_write, CacheWrite::FiveMinutes);
-    assert_eq!((ask.max_web_searches, ask.input), (3, Input::Looping));
+    assert_eq!((ask.most.web_searches, ask.input), (3, Input::Looping));
     let ask = parse(
         Operation::Messages,
         r#"{"model":"m","cache_control":{"type":"ephemeral","ttl":"1h"}}"#,
@@ -210,11 +210,11 @@ fn cache_writes_and_tool_fees_are_recognised() {
         r#"{"model":"m","tools":[{"type":"web_search"},{"type":"file_search"}],"max_tool_calls":4}"#,
     )
     .expect("an ask");
-    assert_eq!((ask.max_web_searches, ask.max_file_searches), (4, 4));
+    assert_eq!((ask.most.web_searches, ask.most.file_searches), (4, 4));
     let ask = parse(
         Operation::Responses,
         r#"{"model":"m","tools":[{"type":"web_search"}]}"#,
     )
     .expect("an ask");
-    assert_eq!(ask.max_web_searches, UNSTATED_TOOL_CALLS);
+    assert_eq!(ask.most.web_searches, UNSTATED_TOOL_CALLS);
 }

@@ -29,7 +29,7 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
     ask.tools = fields.given("functions").is_some();
     if ask.operation == Operation::ChatCompletions && fields.given("web_search_options").is_some() {
         ask.input = Input::Looping;
-        ask.max_web_searches = 1;
+        ask.most.web_searches = 1;
     }
     let Some(raw) = fields.given("tools") else {
         return Ok(());
@@ -55,9 +55,9 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
         let uses = tool.max_uses.as_ref().and_then(serde_json::Number::as_u64);
         let calls = stated.or(uses).unwrap_or(UNSTATED_TOOL_CALLS);
         if kind.starts_with("web_search") {
-            ask.max_web_searches = ask.max_web_searches.saturating_add(calls);
+            ask.most.web_searches = ask.most.web_searches.saturating_add(calls);
         } else if kind == "file_search" {
-            ask.max_file_searches = ask.max_file_searches.saturating_add(calls);
+            ask.most.file_searches = ask.most.file_searches.saturating_add(calls);
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use super::*;
 use crate::ids::AgentId;
 use crate::policy::{Binding, Caps, Credential, Dialect, Place, Provider, Tenant, Upstream};
+use crate::rate::Limits;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 
@@ -48,6 +49,8 @@ fn provider(place: Option<Place>) -> Provider {
         prices: None,
         place,
         endpoints: Vec::new(),
+        aliases: std::collections::BTreeMap::new(),
+        asks_for_usage: true,
     }
 }
 
@@ -74,7 +77,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
         enabled: true,
         caps: Caps::default(),
         task_cap: None,
-        rate: None,
+        limits: Limits::default(),
         default_max_output_tokens: 4096,
         grants: Vec::new(),
         credentials: credentials
@@ -82,6 +85,9 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
             .map(|credential| (credential.name.clone(), Arc::new(credential)))
             .collect(),
         agents: BTreeMap::new(),
+        clamp: None,
+        notify_percent: Vec::new(),
+        models: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Segment {
 }
 
 /// A name, or a prefix followed by `*`, or `*` alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NamePattern(String);
 
 /// Why a text is not a pattern.

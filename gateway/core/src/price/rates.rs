@@ -198,7 +198,7 @@ impl Rates {
             dearest.fees =
                 dearest
                     .fees
-                    .max(self.fees(&prices, ask.max_web_searches, ask.max_file_searches));
+                    .max(self.fees(&prices, ask.most.web_searches, ask.most.file_searches));
         }
         dearest
     }
@@ -298,6 +298,7 @@ fn holds(when: &BTreeMap<String, String>, terms: &Terms) -> bool {
             "service_tier" => &terms.service_tier,
             "speed" => &terms.speed,
             "inference_geo" => &terms.inference_geo,
+            "processing" => &terms.processing,
             _ => return false,
         };
         stated.as_ref() == Some(value)

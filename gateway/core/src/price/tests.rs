@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::call::Terms;
+use crate::call::{Request, Terms};
 use crate::usage::tests::{is_stream, read_vector, vectors};
 
 fn book() -> PriceBook {
@@ -25,7 +25,7 @@ fn money(value: &Value) -> PicoUsd {
 }
 
 fn ask(operation: Operation, body: &str) -> Ask {
-    Ask::parse(operation, body.as_bytes()).expect("a request")
+    Ask::parse(operation, &Request::json(body.as_bytes())).expect("a request")
 }
 
 #[test]
@@ -39,8 +39,7 @@ fn every_vector_costs_what_it_should() {
             continue;
         };
         let provider = case["provider"].as_str().expect("a provider");
-        let ask = Ask::parse(operation, case["request_excerpt"].to_string().as_bytes());
-        let ask = ask.expect("the excerpt is a request");
+        let ask = ask(operation, &case["request_excerpt"].to_string());
         let settled = book
             .settle(provider, &ask, &reading, at(&case), 4_096)
             .expect("a priced model");
@@ -128,7 +127,7 @@ fn every_bound_vector_is_bounded_as_expected() {
             .rates(provider, ask.model.as_str(), now)
             .expect("priced");
         assert_eq!(rates.worst_case(&ask, 1), expected, "{}", case["id"]);
-        let calls = ask.max_web_searches + ask.max_file_searches;
+        let calls = ask.most.web_searches + ask.most.file_searches;
         assert_eq!(
             Some(calls),
             case["tool_calls_upper"].as_u64(),
@@ -338,6 +337,7 @@ fn any_usage() -> impl Strategy<Value = Usage> {
             output_audio_tokens: n[8],
             web_searches: n[9] % 5,
             file_searches: n[10] % 5,
+            ..Usage::default()
         }
         .consistent()
     })
@@ -369,12 +369,13 @@ proptest! {
             ask.body_bytes = usage.input_tokens;
             ask.max_output_tokens = Some(usage.output_tokens.max(1));
             ask.cache_write = crate::call::CacheWrite::OneHour;
-            ask.max_web_searches = usage.web_searches;
-            ask.max_file_searches = usage.file_searches;
+            ask.most.web_searches = usage.web_searches;
+            ask.most.file_searches = usage.file_searches;
             ask.terms = Terms {
                 service_tier: text(tier),
                 speed: text(speed),
                 inference_geo: text("us"),
+                processing: None,
             };
             let rates = book.rates(provider, model, now).expect("priced");
             let worst = rates.worst_case(&ask, 0);

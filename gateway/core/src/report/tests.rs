@@ -26,18 +26,13 @@ fn record(tenant: &str, model: &str, at: &str, cost: i128, outcome: Outcome) -> 
             credential: None,
             credential_version: None,
             price_version: None,
+            price_provider: None,
             reserved: None,
             elevated: false,
             untrusted: Vec::new(),
             notes: Vec::new(),
         },
         ending: Ending {
-            ended_at: name(at),
-            outcome,
-            status: None,
-            code: None,
-            reason: None,
-            response_model: None,
             usage_source: if refused {
                 UsageSource::None
             } else {
@@ -49,7 +44,7 @@ fn record(tenant: &str, model: &str, at: &str, cost: i128, outcome: Outcome) -> 
                 ..Usage::default()
             }),
             cost: PicoUsd::new(cost),
-            first_byte_us: None,
+            ..Ending::new(name(at), outcome)
         },
     }
 }

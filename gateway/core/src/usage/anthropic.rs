@@ -179,7 +179,9 @@ impl Tally {
                 service_tier: self.stated.service_tier,
                 speed: self.stated.speed,
                 inference_geo: self.stated.inference_geo,
+                processing: None,
             },
+            reported_cost: None,
             output_bytes: self.output_bytes,
         }
     }

@@ -254,6 +254,7 @@ impl Tally {
                 service_tier: self.service_tier,
                 ..Terms::default()
             },
+            reported_cost: None,
             output_bytes: self.output_bytes,
         }
     }

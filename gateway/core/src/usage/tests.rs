@@ -54,8 +54,17 @@ fn run<'a>(mut meter: Meter, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec
     (relayed, meter.finish())
 }
 
+fn meter(operation: Operation, stream: bool, withhold: bool) -> Meter {
+    let framing = if stream {
+        Framing::Events
+    } else {
+        Framing::Document
+    };
+    Meter::new(operation, framing, withhold)
+}
+
 fn read(operation: Operation, stream: bool, bytes: &[u8]) -> Reading {
-    run(Meter::new(operation, stream, false), [bytes]).1
+    run(meter(operation, stream, false), [bytes]).1
 }
 
 pub(crate) fn read_vector(operation: Operation, case: &Value) -> Reading {
@@ -77,6 +86,7 @@ fn expected(case: &Value) -> Option<Usage> {
         output_audio_tokens: count("output_audio_tokens"),
         web_searches: count("web_search_requests"),
         file_searches: count("file_search_requests"),
+        ..Usage::default()
     })
 }
 
@@ -115,13 +125,13 @@ fn any_split_and_either_line_end_gives_the_same_reading_and_relays_every_byte() 
             .replace('\n', "\r\n");
         for bytes in [text.as_slice(), crlf.as_bytes()] {
             for cut in 0..=bytes.len() {
-                let meter = Meter::new(operation, is_stream(&case), false);
+                let meter = meter(operation, is_stream(&case), false);
                 let (relayed, reading) = run(meter, [&bytes[..cut], &bytes[cut..]]);
                 assert_eq!(relayed, bytes);
                 assert_eq!(reading, whole, "{} cut at {cut}", case["id"]);
             }
             for step in [1, 2, 7] {
-                let meter = Meter::new(operation, is_stream(&case), false);
+                let meter = meter(operation, is_stream(&case), false);
                 assert_eq!(run(meter, bytes.chunks(step)).1, whole, "{}", case["id"]);
             }
         }
@@ -172,32 +182,32 @@ fn the_injected_usage_chunk_is_taken_out_and_nothing_else() {
         assert!(kept.len() < text.len());
         let bytes = text.as_bytes();
         for cut in 0..=bytes.len() {
-            let meter = Meter::new(operation, true, true);
+            let meter = meter(operation, true, true);
             let (relayed, reading) = run(meter, [&bytes[..cut], &bytes[cut..]]);
             assert_eq!(String::from_utf8_lossy(&relayed), kept, "cut at {cut}");
             assert!(matches!(reading.metered, Metered::Exact(_)));
         }
-        let (relayed, _) = run(Meter::new(operation, true, true), bytes.chunks(1));
+        let (relayed, _) = run(meter(operation, true, true), bytes.chunks(1));
         assert_eq!(relayed, kept.as_bytes());
     }
 }
 
 #[test]
 fn whole_events_pass_without_a_copy_while_a_chunk_is_withheld() {
-    let mut meter = Meter::new(Operation::ChatCompletions, true, true);
+    let mut metered = meter(Operation::ChatCompletions, true, true);
     let event = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
-    assert_eq!(meter.feed(event), Relay::Unchanged);
-    assert_eq!(meter.feed(&event[..9]), Relay::Instead(b""));
-    assert_eq!(meter.feed(&event[9..]), Relay::Instead(event));
-    assert_eq!(meter.feed(event), Relay::Unchanged);
-    assert_eq!(meter.finish().output_bytes, 3);
+    assert_eq!(metered.feed(event), Relay::Unchanged);
+    assert_eq!(metered.feed(&event[..9]), Relay::Instead(b""));
+    assert_eq!(metered.feed(&event[9..]), Relay::Instead(event));
+    assert_eq!(metered.feed(event), Relay::Unchanged);
+    assert_eq!(metered.finish().output_bytes, 3);
 }
 
 #[test]
 fn usage_on_a_chunk_with_text_is_relayed_and_final_only_once_the_stream_is_done() {
     let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\
         \"usage\":{\"prompt_tokens\":3,\"completion_tokens\":1,\"total_tokens\":4}}\n\n";
-    let meter = Meter::new(Operation::ChatCompletions, true, true);
+    let meter = meter(Operation::ChatCompletions, true, true);
     let (relayed, reading) = run(meter, [event.as_bytes()]);
     assert_eq!(relayed, event.as_bytes());
     assert!(matches!(reading.metered, Metered::Partial(_)));
@@ -225,7 +235,7 @@ fn an_answer_too_large_to_read_is_relayed_and_its_usage_unknown() {
         (Operation::ChatCompletions, false),
         (Operation::ChatCompletions, true),
     ] {
-        let meter = Meter::new(operation, stream, stream);
+        let meter = meter(operation, stream, stream);
         let (relayed, reading) = run(meter, pieces.clone());
         assert_eq!(relayed.len(), 9 * megabyte.len(), "stream: {stream}");
         assert_eq!(reading.metered, Metered::Unknown);
@@ -242,7 +252,7 @@ fn a_plain_answer_of_any_length_is_read_where_usage_stands_beside_its_bulk() {
         vector.repeat(1_200)
     );
     assert!(body.len() > MAX_BODY_BYTES);
-    let meter = Meter::new(Operation::Embeddings, false, false);
+    let meter = meter(Operation::Embeddings, false, false);
     let reading = run(meter, body.as_bytes().chunks(16 * 1024)).1;
     assert!(matches!(reading.metered, Metered::Exact(usage) if usage.input_tokens == 9));
     assert_eq!(reading.response_model.as_deref(), Some("m"));
@@ -276,10 +286,35 @@ proptest! {
         withhold in any::<bool>(),
     ) {
         for operation in [Operation::ChatCompletions, Operation::Responses, Operation::Messages] {
-            let meter = Meter::new(operation, true, withhold);
+            let meter = meter(operation, true, withhold);
             let (relayed, reading) = run(meter, pieces.iter().map(Vec::as_slice));
             prop_assert_eq!(relayed, pieces.concat());
             prop_assert!(!matches!(reading.metered, Metered::Exact(_)));
         }
+    }
+}
+
+#[test]
+fn the_framing_follows_the_content_type_else_what_was_asked_for() {
+    for (kind, asked, framing) in [
+        (Some("text/event-stream"), false, Framing::Events),
+        (
+            Some("Text/Event-Stream; charset=utf-8"),
+            false,
+            Framing::Events,
+        ),
+        (Some("application/json"), true, Framing::Document),
+        (Some("text/event"), true, Framing::Document),
+        (Some("application/x-ndjson"), true, Framing::Lines),
+        (
+            Some("application/vnd.amazon.eventstream"),
+            true,
+            Framing::AwsEvents,
+        ),
+        (None, true, Framing::Events),
+        (None, false, Framing::Document),
+    ] {
+        let found = Framing::of(Operation::ChatCompletions, kind.map(str::as_bytes), asked);
+        assert_eq!(found, framing, "{kind:?}");
     }
 }

@@ -145,28 +145,6 @@ fn an_answer_keeps_everything_but_connection_headers_and_the_gateways_own() {
 }
 
 #[test]
-fn event_streams_are_known_by_their_type_else_by_what_was_asked_for() {
-    for (lines, asked_for, streams) in [
-        (&["content-type: text/event-stream"][..], false, true),
-        (
-            &["content-type: Text/Event-Stream; charset=utf-8"],
-            false,
-            true,
-        ),
-        (&["content-type: application/json"], true, false),
-        (&["content-type: text/event"], true, false),
-        (&[], true, true),
-        (&[], false, false),
-    ] {
-        assert_eq!(
-            is_event_stream(&headers(lines), asked_for),
-            streams,
-            "{lines:?}"
-        );
-    }
-}
-
-#[test]
 fn an_answer_in_any_coding_cannot_be_read() {
     for (lines, plain) in [
         (&[][..], true),

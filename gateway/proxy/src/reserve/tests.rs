@@ -2,7 +2,7 @@
 
 use http::Method;
 use tollgate_core::budget::Balance;
-use tollgate_core::call::Ask;
+use tollgate_core::call::{Ask, Request};
 use tollgate_core::handle::{self, Asked as AskedFor};
 use tollgate_core::identity::KeySet;
 use tollgate_core::route::find;
@@ -73,7 +73,7 @@ impl World {
         let call = Call {
             ask: operation
                 .is_metered()
-                .then(|| Ask::parse(operation, body.as_bytes()).unwrap()),
+                .then(|| Ask::parse(operation, &Request::json(body.as_bytes())).unwrap()),
             bound: BoundCall {
                 permit: Permit {
                     caller,
@@ -223,7 +223,7 @@ async fn a_hold_is_given_back_when_the_rate_refuses() {
         let buckets: Vec<bool> = asked
             .iter()
             .filter_map(|asked| match asked {
-                Asked::Take(key) => Some(key.agent.is_some()),
+                Asked::Take(key) => Some(key.scope != Scope::Tenant),
                 _ => None,
             })
             .collect();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use tollgate_core::budget::Scope;
 use tollgate_core::identity::TokenFault;
+use tollgate_core::rate::RateKey;
 
 use super::*;
 use crate::fakes::noon;
@@ -66,9 +68,18 @@ fn vault_error(is_malformed: bool) -> VaultError {
     }
 }
 
+fn paced(retry_after: Duration) -> Refusal {
+    let key = RateKey {
+        tenant: "acme".parse().unwrap(),
+        scope: Scope::Tenant,
+        counted: Counted::Requests,
+    };
+    Refusal::RateLimited { key, retry_after }
+}
+
 #[rustfmt::skip]
 fn refusals() -> Vec<Row> {
-    let rate = Refusal::RateLimited { retry_after: Duration::from_millis(1_500) };
+    let rate = paced(Duration::from_millis(1_500));
     let day = &["x-should-retry: false", "retry-after: 43200"][..];
     let month = &["x-should-retry: false", "retry-after: 648000"][..];
     vec![
@@ -156,7 +167,11 @@ fn every_answer_of_the_gateway_is_as_the_contract_has_it() {
             assert_eq!(seen, expected, "{code}");
             let body = body(response);
             let error = match dialect {
-                Dialect::OpenAi => {
+                Dialect::OpenAi
+                | Dialect::Gemini
+                | Dialect::Bedrock
+                | Dialect::Cohere
+                | Dialect::Ollama => {
                     assert_eq!(body["error"]["type"], openai, "{code}");
                     assert_eq!(body["error"]["param"], Value::Null);
                     &body["error"]
@@ -242,9 +257,7 @@ fn nothing_tells_one_bad_token_or_one_denied_credential_from_another() {
 
 #[test]
 fn a_pause_shorter_than_a_millisecond_is_still_one() {
-    let refusal = Refusal::RateLimited {
-        retry_after: Duration::ZERO,
-    };
+    let refusal = paced(Duration::ZERO);
     let response = respond(Dialect::OpenAi, &refusal.into(), id(), noon());
     assert_eq!(response.headers()[RETRY_AFTER], "1");
     assert_eq!(response.headers()[RETRY_AFTER_MS], "1");

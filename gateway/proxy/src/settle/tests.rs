@@ -1,6 +1,7 @@
 //! Each way a settlement can end, and that it ends once and at the right amount.
 
 use http::{Method, StatusCode};
+use tollgate_core::call::Request;
 use tollgate_core::identity::KeySet;
 use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Operation;
@@ -13,7 +14,7 @@ const ACME: &str = "[tenant]\nid = \"acme\"\n";
 /// What a call may cost, and the price of 10 tokens in and 10 out: 2 and 8 dollars per million.
 fn metered(max_tokens: u64) -> Tariff {
     let body = format!(r#"{{"model":"gpt-4.1","max_tokens":{max_tokens},"messages":[]}}"#);
-    let ask = Ask::parse(Operation::ChatCompletions, body.as_bytes()).unwrap();
+    let ask = Ask::parse(Operation::ChatCompletions, &Request::json(body.as_bytes())).unwrap();
     let prices = prices();
     Tariff::Metered(Box::new(Metering {
         rates: prices.rates("openai", "gpt-4.1", noon()).unwrap(),

@@ -1,181 +1,273 @@
-//! Request rates, in memory: one GCRA bucket per tenant or agent, behind one lock per tenant.
+//! Request and token rates and calls under way, in memory, behind one lock per tenant.
 //!
-//! GCRA has no window, hence no double burst at a window's edge. Buckets start full after a
+//! A call looks at all its buckets and takes from all or none under that lock, so that being
+//! refused by one limit never uses up another, and a busy tenant never makes another one wait.
+//! Rates are GCRA: no window, hence no double burst at a window's edge. Buckets start full after a
 //! restart. The number of buckets per tenant is bounded: full ones are dropped first, since a new
 //! one is the same. Worst case: a tenant that calls with more agents at once than the bound, each
 //! with a bucket that is not full, waits; no other tenant does.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, DefaultClock, Reference};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-use tollgate_core::ids::{AgentId, TenantId};
-use tollgate_core::rate::{Paced, RateKey, RateLimit, RateStore};
+use async_trait::async_trait;
+use tollgate_core::budget::{Scope, StoreError};
+use tollgate_core::ids::{RecordId, TenantId};
+use tollgate_core::rate::{Counted, Limit, Paced, Pass, RateKey, RateLimit, RateStore, Size};
 
 /// Buckets per tenant. A bucket takes about 200 bytes, so a tenant takes at most about 2 MB.
 const BUCKETS_PER_TENANT: usize = 10_000;
-/// How long a caller waits that finds no place for its bucket.
-const NO_PLACE: Duration = Duration::from_secs(1);
+/// How long a caller waits that finds no place for its bucket, or too many calls under way.
+const A_WHILE: Duration = Duration::from_secs(1);
+const MINUTE: u128 = 60_000_000_000;
 
-type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-type Buckets<C> = HashMap<Option<AgentId>, Bucket<C>>;
-
-struct Bucket<C: Clock> {
-    limit: RateLimit,
-    limiter: Limiter<C>,
-    last_used: C::Instant,
-}
+/// Source of the current time, so that tests can hold it still.
+pub(super) type Now = Box<dyn Fn() -> Instant + Send + Sync>;
 
 /// The buckets of every tenant.
-pub struct Rates<C: Clock = DefaultClock> {
-    clock: C,
-    tenants: RwLock<HashMap<TenantId, Arc<Mutex<Buckets<C>>>>>,
+pub struct Rates {
+    now: Now,
+    started: Instant,
+    tenants: RwLock<HashMap<TenantId, Arc<Mutex<Buckets>>>>,
 }
 
-impl<C: Clock> Rates<C> {
-    /// No buckets yet; time as `clock` tells it.
+#[derive(Default)]
+struct Buckets {
+    by_key: HashMap<(Scope, Counted), Bucket>,
+    /// What each call under way has taken.
+    passes: HashMap<RecordId, Vec<(Scope, Counted)>>,
+}
+
+struct Bucket {
+    size: Size,
+    level: Level,
+}
+
+enum Level {
+    /// The time, in nanoseconds, at which the bucket is full again: GCRA's theoretical arrival
+    /// time. Not after now means full.
+    FullAt(u128),
+    /// Calls under way.
+    UnderWay(u32),
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self::new(Box::new(Instant::now))
+    }
+}
+
+impl Rates {
+    /// No buckets yet; time as `now` tells it.
     #[must_use]
-    pub fn new(clock: C) -> Self {
+    pub(super) fn new(now: Now) -> Self {
+        let started = now();
         Self {
-            clock,
+            now,
+            started,
             tenants: RwLock::default(),
         }
     }
 
-    fn buckets(&self, tenant: &TenantId) -> Arc<Mutex<Buckets<C>>> {
+    fn nanos(&self) -> u128 {
+        (self.now)()
+            .saturating_duration_since(self.started)
+            .as_nanos()
+    }
+
+    fn known(&self, tenant: &TenantId) -> Option<Arc<Mutex<Buckets>>> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(buckets) = tenants.get(tenant) {
-            return buckets.clone();
-        }
-        drop(tenants);
-        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        tenants.entry(tenant.clone()).or_default().clone()
+        tenants.get(tenant).cloned()
+    }
+
+    fn buckets(&self, tenant: &TenantId) -> Arc<Mutex<Buckets>> {
+        self.known(tenant).unwrap_or_else(|| {
+            let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+            tenants.entry(tenant.clone()).or_default().clone()
+        })
     }
 }
 
-impl<C: Clock + Clone + Send + Sync> RateStore for Rates<C>
-where
-    C::Instant: Send + Sync,
-{
-    fn take(&self, key: &RateKey, limit: RateLimit) -> Paced {
-        let now = self.clock.now();
-        let buckets = self.buckets(&key.tenant);
+#[async_trait]
+impl RateStore for Rates {
+    async fn admit(
+        &self,
+        id: RecordId,
+        limits: &[Limit],
+        tokens: u64,
+    ) -> Result<Paced, StoreError> {
+        let Some(first) = limits.first() else {
+            // Nobody asks for it again: there is nothing to give back.
+            return Ok(Paced::Free);
+        };
+        let tenant = &first.key.tenant;
+        let buckets = self.buckets(tenant);
         let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bucket) = buckets.get_mut(&key.agent)
-            && bucket.limit == limit
-        {
-            bucket.last_used = now;
-            return bucket.take(now);
+        Ok(buckets.admit(id, limits, tokens, self.nanos()))
+    }
+
+    fn release(&self, pass: &Pass, tokens: Option<u64>) {
+        if let Some(buckets) = self.known(&pass.tenant) {
+            let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+            buckets.release(pass, tokens, self.nanos());
         }
-        if !buckets.contains_key(&key.agent) && buckets.len() >= BUCKETS_PER_TENANT {
-            buckets.retain(|_, bucket| !bucket.is_full(now));
-            if buckets.len() >= BUCKETS_PER_TENANT {
-                return Paced::Wait(NO_PLACE);
+    }
+}
+
+impl Buckets {
+    fn admit(&mut self, id: RecordId, limits: &[Limit], tokens: u64, now: u128) -> Paced {
+        let mut longest: Option<(Duration, &RateKey)> = None;
+        for limit in limits {
+            let wait = self.wait(limit, tokens, now);
+            if wait > longest.map_or(Duration::ZERO, |(wait, _)| wait) {
+                longest = Some((wait, &limit.key));
             }
         }
-        let quota = Quota::per_minute(limit.per_minute).allow_burst(limit.burst);
-        let bucket = Bucket {
-            limit,
-            limiter: RateLimiter::direct_with_clock(quota, self.clock.clone()),
-            last_used: now,
+        if let Some((retry_after, key)) = longest {
+            return Paced::Wait {
+                key: key.clone(),
+                retry_after,
+            };
+        }
+        let mut taken = Vec::with_capacity(limits.len());
+        for Limit { key, size } in limits {
+            let place = (key.scope.clone(), key.counted);
+            let bucket = self
+                .by_key
+                .entry(place.clone())
+                .or_insert_with(|| Bucket::full(*size));
+            bucket.resize(*size);
+            bucket.take(cost(key.counted, tokens), now);
+            taken.push(place);
+        }
+        let Some(first) = limits.first() else {
+            return Paced::Free;
         };
-        let paced = bucket.take(now);
-        buckets.insert(key.agent.clone(), bucket);
-        paced
+        self.passes.insert(id, taken);
+        Paced::Go(Pass {
+            id,
+            tenant: first.key.tenant.clone(),
+            tokens,
+        })
     }
-}
 
-impl<C: Clock> Bucket<C> {
-    fn take(&self, now: C::Instant) -> Paced {
-        match self.limiter.check() {
-            Ok(()) => Paced::Go,
-            Err(not_until) => Paced::Wait(not_until.wait_time_from(now)),
+    /// How long a call must wait for one limit; zero if it may go.
+    fn wait(&mut self, Limit { key, size }: &Limit, tokens: u64, now: u128) -> Duration {
+        let place = (key.scope.clone(), key.counted);
+        match self.by_key.get(&place) {
+            Some(bucket) => bucket.wait(*size, cost(key.counted, tokens), now),
+            None if self.by_key.len() < BUCKETS_PER_TENANT => Duration::ZERO,
+            None => {
+                self.by_key.retain(|_, bucket| !bucket.is_full(now));
+                if self.by_key.len() < BUCKETS_PER_TENANT {
+                    Duration::ZERO
+                } else {
+                    A_WHILE
+                }
+            }
         }
     }
 
-    /// Whether so much time has passed since its last use that it is surely full.
-    fn is_full(&self, now: C::Instant) -> bool {
-        let idle: Duration = now.duration_since(self.last_used).into();
-        let to_fill =
-            60 * u64::from(self.limit.burst.get()) / u64::from(self.limit.per_minute.get());
-        idle.as_secs() > to_fill
+    fn release(&mut self, pass: &Pass, tokens: Option<u64>, now: u128) {
+        let Some(taken) = self.passes.remove(&pass.id) else {
+            return;
+        };
+        for place in taken {
+            let counted = place.1;
+            if let Some(bucket) = self.by_key.get_mut(&place) {
+                bucket.correct(counted, pass.tokens, tokens, now);
+            }
+        }
+    }
+}
+
+/// How much of a bucket one call takes.
+const fn cost(counted: Counted, tokens: u64) -> u64 {
+    match counted {
+        Counted::Requests | Counted::Concurrent => 1,
+        Counted::Tokens => tokens,
+    }
+}
+
+/// The time in which `count` flow back.
+fn refill(rate: RateLimit, count: u64) -> u128 {
+    MINUTE.saturating_mul(u128::from(count)) / u128::from(rate.per_minute.get())
+}
+
+fn nanoseconds(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+impl Bucket {
+    fn full(size: Size) -> Self {
+        let level = match size {
+            Size::Rate(_) => Level::FullAt(0),
+            Size::AtOnce(_) => Level::UnderWay(0),
+        };
+        Self { size, level }
+    }
+
+    /// A rate that has changed starts full; calls under way stay counted.
+    fn resize(&mut self, size: Size) {
+        if self.size != size {
+            self.size = size;
+            if let (Size::Rate(_), level) = (size, &mut self.level) {
+                *level = Level::FullAt(0);
+            }
+        }
+    }
+
+    fn wait(&self, size: Size, cost: u64, now: u128) -> Duration {
+        match (size, &self.level) {
+            (Size::AtOnce(most), Level::UnderWay(calls)) if *calls >= most.get() => A_WHILE,
+            (Size::Rate(rate), Level::FullAt(full_at)) if self.size == size => {
+                // More than a bucket can ever hold is let go by a full bucket.
+                let needed = cost.min(rate.burst.get());
+                let missing = refill(rate, needed)
+                    .saturating_add((*full_at).max(now))
+                    .saturating_sub(refill(rate, rate.burst.get()));
+                nanoseconds(missing.saturating_sub(now))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn take(&mut self, cost: u64, now: u128) {
+        match (&self.size, &mut self.level) {
+            (Size::Rate(rate), Level::FullAt(full_at)) => {
+                *full_at = (*full_at).max(now).saturating_add(refill(*rate, cost));
+            }
+            (Size::AtOnce(_), Level::UnderWay(calls)) => *calls = calls.saturating_add(1),
+            _ => {}
+        }
+    }
+
+    fn correct(&mut self, counted: Counted, taken: u64, used: Option<u64>, now: u128) {
+        match (&self.size, &mut self.level, used) {
+            (Size::AtOnce(_), Level::UnderWay(calls), _) => *calls = calls.saturating_sub(1),
+            (Size::Rate(rate), Level::FullAt(full_at), Some(used))
+                if counted == Counted::Tokens =>
+            {
+                *full_at = if used >= taken {
+                    (*full_at)
+                        .max(now)
+                        .saturating_add(refill(*rate, used - taken))
+                } else {
+                    full_at.saturating_sub(refill(*rate, taken - used))
+                };
+            }
+            _ => {}
+        }
+    }
+
+    fn is_full(&self, now: u128) -> bool {
+        match self.level {
+            Level::FullAt(full_at) => full_at <= now,
+            Level::UnderWay(calls) => calls == 0,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use governor::clock::FakeRelativeClock;
-    use std::num::NonZeroU32;
-
-    fn limit(per_minute: u32, burst: u32) -> RateLimit {
-        RateLimit {
-            per_minute: NonZeroU32::new(per_minute).expect("not zero"),
-            burst: NonZeroU32::new(burst).expect("not zero"),
-        }
-    }
-
-    fn key(tenant: &str, agent: Option<&str>) -> RateKey {
-        RateKey {
-            tenant: tenant.parse().expect("a tenant"),
-            agent: agent.map(|agent| agent.parse().expect("an agent")),
-        }
-    }
-
-    #[test]
-    fn a_burst_goes_at_once_and_then_the_rate_holds() {
-        let clock = FakeRelativeClock::default();
-        let rates = Rates::new(clock.clone());
-        let acme = key("acme", None);
-        for _ in 0..3 {
-            assert_eq!(rates.take(&acme, limit(60, 3)), Paced::Go);
-        }
-        assert_eq!(
-            rates.take(&acme, limit(60, 3)),
-            Paced::Wait(Duration::from_secs(1))
-        );
-        clock.advance(Duration::from_millis(400));
-        assert_eq!(
-            rates.take(&acme, limit(60, 3)),
-            Paced::Wait(Duration::from_millis(600))
-        );
-        clock.advance(Duration::from_millis(600));
-        assert_eq!(rates.take(&acme, limit(60, 3)), Paced::Go);
-        assert_ne!(rates.take(&acme, limit(60, 3)), Paced::Go);
-    }
-
-    #[test]
-    fn tenants_and_agents_have_buckets_of_their_own_and_a_new_limit_a_new_one() {
-        let rates = Rates::new(FakeRelativeClock::default());
-        let one = limit(1, 1);
-        assert_eq!(rates.take(&key("acme", None), one), Paced::Go);
-        assert_ne!(rates.take(&key("acme", None), one), Paced::Go);
-        assert_eq!(rates.take(&key("acme", Some("bot")), one), Paced::Go);
-        assert_eq!(rates.take(&key("globex", None), one), Paced::Go);
-        assert_eq!(rates.take(&key("acme", None), limit(2, 1)), Paced::Go);
-    }
-
-    #[test]
-    fn the_number_of_buckets_is_bounded_per_tenant_and_full_ones_make_room() {
-        let clock = FakeRelativeClock::default();
-        let rates = Rates::new(clock.clone());
-        let one = limit(60, 1);
-        for n in 0..BUCKETS_PER_TENANT {
-            assert_eq!(
-                rates.take(&key("acme", Some(&format!("a{n}"))), one),
-                Paced::Go
-            );
-        }
-        assert_eq!(
-            rates.take(&key("acme", Some("late")), one),
-            Paced::Wait(NO_PLACE)
-        );
-        assert_eq!(rates.take(&key("globex", Some("late")), one), Paced::Go);
-        clock.advance(Duration::from_secs(3));
-        assert_eq!(rates.take(&key("acme", Some("late")), one), Paced::Go);
-    }
-}
+mod tests;

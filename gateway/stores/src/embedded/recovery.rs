@@ -139,16 +139,9 @@ fn interrupt(journal: &Journal, mut open: Vec<(RecordId, PicoUsd)>, now: Timesta
     open.sort_unstable();
     for (id, reserved) in &open {
         let ending = Ending {
-            ended_at: now,
-            outcome: Outcome::Interrupted,
-            status: None,
-            code: None,
-            reason: None,
-            response_model: None,
             usage_source: UsageSource::Interrupted,
-            usage: None,
             cost: *reserved,
-            first_byte_us: None,
+            ..Ending::new(now, Outcome::Interrupted)
         };
         let entry = Written::Outcome {
             id: *id,

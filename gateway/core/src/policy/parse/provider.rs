@@ -1,5 +1,6 @@
 //! Reads one file of `providers/`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,14 +14,40 @@ use crate::policy::{Dialect, Endpoint, Operation, PathPattern, Place, Provider, 
 const DIALECTS: &[(&str, Dialect)] = &[
     ("openai", Dialect::OpenAi),
     ("anthropic", Dialect::Anthropic),
+    ("gemini", Dialect::Gemini),
+    ("bedrock", Dialect::Bedrock),
+    ("cohere", Dialect::Cohere),
+    ("ollama", Dialect::Ollama),
     ("http", Dialect::Http),
 ];
 
 const OPERATIONS: &[(&str, Operation)] = &[
     ("chat_completions", Operation::ChatCompletions),
+    ("completions", Operation::Completions),
     ("responses", Operation::Responses),
+    ("response_status", Operation::ResponseStatus),
     ("embeddings", Operation::Embeddings),
+    ("image_generations", Operation::ImageGenerations),
+    ("image_edits", Operation::ImageEdits),
+    ("transcriptions", Operation::Transcriptions),
+    ("speech", Operation::Speech),
+    ("batch_input", Operation::BatchInput),
+    ("batch", Operation::Batch),
+    ("batch_status", Operation::BatchStatus),
+    ("batch_output", Operation::BatchOutput),
     ("messages", Operation::Messages),
+    ("message_batch", Operation::MessageBatch),
+    ("message_batch_results", Operation::MessageBatchResults),
+    ("generate_content", Operation::GenerateContent),
+    ("embed_content", Operation::EmbedContent),
+    ("converse", Operation::Converse),
+    ("invoke_model", Operation::InvokeModel),
+    ("cohere_chat", Operation::CohereChat),
+    ("cohere_embed", Operation::CohereEmbed),
+    ("rerank", Operation::Rerank),
+    ("ocr", Operation::Ocr),
+    ("ollama_chat", Operation::OllamaChat),
+    ("ollama_embed", Operation::OllamaEmbed),
     ("free", Operation::Free),
     ("tool", Operation::Tool),
 ];
@@ -72,6 +99,8 @@ pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
             prices: head.prices,
             place: (!head.keyless).then(|| head.place.unwrap_or_else(|| usual_place(dialect))),
             endpoints,
+            aliases: BTreeMap::new(),
+            asks_for_usage: true,
         })
     });
     ReadProvider { name, provider }
@@ -220,15 +249,27 @@ fn read_methods(section: &Section<'_>) -> Vec<Method> {
 
 /// What is wrong with an operation in a dialect that does not have it.
 fn foreign(dialect: Dialect, operation: Operation) -> Option<String> {
-    let (needed, name) = match operation {
-        Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
-            (Dialect::OpenAi, "openai")
-        }
-        Operation::Messages => (Dialect::Anthropic, "anthropic"),
+    let (dialects, names): (&[Dialect], _) = match operation {
         Operation::Free | Operation::Tool => return None,
+        Operation::Messages => (
+            &[Dialect::Anthropic, Dialect::Gemini],
+            "\"anthropic\" or \"gemini\"",
+        ),
+        Operation::MessageBatch | Operation::MessageBatchResults => {
+            (&[Dialect::Anthropic], "\"anthropic\"")
+        }
+        Operation::GenerateContent | Operation::EmbedContent => (&[Dialect::Gemini], "\"gemini\""),
+        Operation::Converse | Operation::InvokeModel => (&[Dialect::Bedrock], "\"bedrock\""),
+        Operation::CohereChat | Operation::CohereEmbed => (&[Dialect::Cohere], "\"cohere\""),
+        Operation::Rerank => (
+            &[Dialect::Cohere, Dialect::OpenAi],
+            "\"cohere\" or \"openai\"",
+        ),
+        Operation::OllamaChat | Operation::OllamaEmbed => (&[Dialect::Ollama], "\"ollama\""),
+        _ => (&[Dialect::OpenAi], "\"openai\""),
     };
-    (dialect != needed)
-        .then(|| format!("this operation is metered in the wire language of dialect = \"{name}\""))
+    (!dialects.contains(&dialect))
+        .then(|| format!("this operation is metered in the wire language of dialect = {names}"))
 }
 
 /// What is wrong with two endpoints side by side, if something is.

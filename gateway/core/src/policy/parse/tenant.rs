@@ -1,7 +1,7 @@
 //! Reads one file of `tenants/`, against the providers already known.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,13 +10,17 @@ use crate::ids::{AgentId, HandleName, ProviderName};
 use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
 use crate::policy::{
-    AgentLimits, Binding, Caps, Credential, Grant, NamePattern, PathPattern, Provider, Tenant,
+    Binding, Caps, Clamp, Credential, Grant, NamePattern, PathPattern, Provider, ScopeLimits,
+    Tenant,
 };
-use crate::rate::RateLimit;
+use crate::rate::{Limits, RateLimit};
 
 /// Assumed where neither the request nor the model bounds the output: what common models give at
 /// most by default, so that the reservation is an upper bound without being absurd.
 const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 16_384;
+
+/// Shares of a cap that are worth a notice unless the policy says otherwise.
+const DEFAULT_SHARES: [u8; 3] = [50, 80, 100];
 
 /// A name that is spoken of in two places: the provider, or at least that it exists.
 enum Known<'p> {
@@ -35,13 +39,16 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         let bound = section.optional("default_max_output_tokens", reader::integer(1..=10_000_000));
         Some((id?, section.at("id"), enabled, bound))
     });
-    let (caps, task_cap) = root
+    let (caps, task_cap, notify_percent) = root
         .table("caps", |section| {
             let task = section.optional("task_usd", reader::money);
-            (read_caps(section), task)
+            (read_caps(section), task, read_shares(section))
         })
-        .unwrap_or_default();
-    let rate = root.table("limits", read_rate).flatten();
+        .unwrap_or_else(|| (Caps::default(), None, DEFAULT_SHARES.to_vec()));
+    let limits = root.table("limits", read_limits).unwrap_or_default();
+    let clamp = root.table("clamp", |section| Clamp {
+        max_output_tokens: section.optional("max_output_tokens", reader::integer(1..=10_000_000)),
+    });
     let grants = root
         .tables("allow", |section| read_grant(section, providers))
         .into_iter()
@@ -49,17 +56,21 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         .collect();
     let credentials = read_credentials(root, providers);
     let agents = read_agents(root);
+    let models = read_models(root);
     let (id, at, enabled, bound) = head.flatten()?;
     let tenant = Tenant {
         id,
         enabled: enabled.unwrap_or(true),
         caps,
         task_cap,
-        rate,
+        limits,
         default_max_output_tokens: bound.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
+        clamp,
+        notify_percent,
         grants,
         credentials,
         agents,
+        models,
     };
     Some((tenant, at))
 }
@@ -72,27 +83,53 @@ fn read_caps(section: &Section<'_>) -> Caps {
     }
 }
 
-fn read_rate(section: &Section<'_>) -> Option<RateLimit> {
+/// Shares of the caps whose passing is reported, ascending.
+fn read_shares(section: &Section<'_>) -> Vec<u8> {
+    if !section.has("notify_percent") {
+        return DEFAULT_SHARES.to_vec();
+    }
+    let read = section.list("notify_percent", reader::integer(1..=100));
+    let mut shares: Vec<u8> = read
+        .into_iter()
+        .filter_map(|(share, _)| u8::try_from(share).ok())
+        .collect();
+    shares.sort_unstable();
+    shares.dedup();
+    shares
+}
+
+fn read_limits(section: &Section<'_>) -> Limits {
+    let concurrent = section
+        .optional("concurrent_requests", reader::integer(1..=1_000_000))
+        .and_then(|count| u32::try_from(count).ok())
+        .and_then(NonZeroU32::new);
+    Limits {
+        requests: read_rate(section, "requests_per_minute", "burst"),
+        tokens: read_rate(section, "tokens_per_minute", "token_burst"),
+        concurrent,
+    }
+}
+
+fn read_rate(section: &Section<'_>, rate: &str, burst: &str) -> Option<RateLimit> {
     let count = |key| {
         section
-            .optional(key, reader::integer(1..=1_000_000))
-            .and_then(|count| u32::try_from(count).ok())
-            .and_then(NonZeroU32::new)
+            .optional(key, reader::integer(1..=1_000_000_000))
+            .and_then(NonZeroU64::new)
     };
-    let per_minute = count("requests_per_minute");
-    let burst = count("burst");
-    if section.has("burst") && !section.has("requests_per_minute") {
+    let per_minute = count(rate);
+    let at_once = count(burst);
+    if section.has(burst) && !section.has(rate) {
         section.mistake(
-            section.at("burst"),
-            "`burst` says how many calls may come at once under `requests_per_minute`, which is missing",
+            section.at(burst),
+            format!("`{burst}` says how many may come at once under `{rate}`, which is missing"),
         );
     }
     let per_minute = per_minute?;
-    // A tenth of a minute's calls at once lets agents work in bursts, yet spreads the minute.
-    let tenth = NonZeroU32::new(per_minute.get().div_ceil(10)).unwrap_or(per_minute);
+    // A tenth of a minute's worth at once lets agents work in bursts, yet spreads the minute.
+    let tenth = NonZeroU64::new(per_minute.get().div_ceil(10)).unwrap_or(per_minute);
     Some(RateLimit {
         per_minute,
-        burst: burst.unwrap_or(tenth),
+        burst: at_once.unwrap_or(tenth),
     })
 }
 
@@ -204,15 +241,27 @@ fn read_binding(section: &Section<'_>, known: &Option<Known<'_>>) -> Option<Bind
     })
 }
 
-fn read_agents(root: &Section<'_>) -> BTreeMap<AgentId, AgentLimits> {
+fn read_agents(root: &Section<'_>) -> BTreeMap<AgentId, ScopeLimits> {
     let read = root.entries("agents", |name, at, section| {
-        let limits = AgentLimits {
-            caps: read_caps(section),
-            rate: read_rate(section),
-        };
+        let limits = read_scope(section);
         Some((checked::<AgentId>(section, at, name)?, limits))
     });
     read.into_iter().flatten().collect()
+}
+
+fn read_models(root: &Section<'_>) -> Vec<(NamePattern, ScopeLimits)> {
+    let read = root.entries("models", |name, at, section| {
+        let limits = read_scope(section);
+        Some((checked::<NamePattern>(section, at, name)?, limits))
+    });
+    read.into_iter().flatten().collect()
+}
+
+fn read_scope(section: &Section<'_>) -> ScopeLimits {
+    ScopeLimits {
+        caps: read_caps(section),
+        limits: read_limits(section),
+    }
 }
 
 /// The provider a table names, and what is known of it.

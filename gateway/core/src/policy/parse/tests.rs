@@ -103,7 +103,7 @@ fn sound_files_become_a_whole_policy() {
     assert_eq!(tenant.caps.daily, usd("25"));
     assert_eq!(tenant.caps.monthly, usd("400"));
     assert_eq!(tenant.task_cap, usd("2"));
-    let rate = tenant.rate.expect("a rate");
+    let rate = tenant.limits.requests.expect("a rate");
     assert_eq!((rate.per_minute.get(), rate.burst.get()), (600, 60));
     assert!(tenant.grants[0].models[0].matches("gpt-4o-mini"));
     let credential = &tenant.credentials["openai_key"];
@@ -175,8 +175,8 @@ policies/tenants/t.toml:3:1: [tenant] has no key `enable`; did you mean `enabled
 policies/tenants/t.toml:6:13: `daily_usd` is an amount of money and must stand in quotes: "25.00"
 policies/tenants/t.toml:7:15: `monthly_usd` must not be negative, but is "-1"; "0" blocks, and leaving the key out means unlimited
 policies/tenants/t.toml:8:12: `task_usd` is "1e3", but an amount of money is decimal US dollars with at most 12 places, such as "25" or "0.50"
-policies/tenants/t.toml:11:23: `requests_per_minute` must be a whole number from 1 to 1000000, not 0
-policies/tenants/t.toml:12:9: `burst` must be a whole number from 1 to 1000000, not a text
+policies/tenants/t.toml:11:23: `requests_per_minute` must be a whole number from 1 to 1000000000, not 0
+policies/tenants/t.toml:12:9: `burst` must be a whole number from 1 to 1000000000, not a text
 policies/tenants/t.toml:15:12: there is no provider `opnai`; did you mean `openai`?
 policies/tenants/t.toml:16:11: `models` is "gpt*4", but a name pattern is a name, or the beginning of one followed by `*`, such as gpt-4o*
 policies/tenants/t.toml:20:10: /v1/chat/completion fits no endpoint of provider `openai`
@@ -220,7 +220,7 @@ price_per_call_usd = "1"
         provider_mistakes(text),
         r#"policies/providers/p.toml:2:8: `oauth2` is a path of the gateway itself and cannot name a provider
 policies/providers/p.toml:3:12: `upstream` is "…@host", but must be a URL such as https://api.example.com: a user name or password does not belong in it
-policies/providers/p.toml:4:11: `dialect` must be one of openai, anthropic, http, not "opneai"; did you mean `openai`?
+policies/providers/p.toml:4:11: `dialect` must be one of openai, anthropic, gemini, bedrock, cohere, ollama, http, not "opneai"; did you mean `openai`?
 policies/providers/p.toml:5:35: `prefix` goes with `header` only
 policies/providers/p.toml:6:1: [provider] has no key `tls`
 policies/providers/p.toml:10:11: `method` and `methods` are two ways to say the same; use one
@@ -262,7 +262,7 @@ fn endpoints_that_contradict_each_other_are_mistakes() {
         ),
         (
             [chat.clone(), endpoint("POST", "/v1/messages", "messages")],
-            "policies/providers/p.toml:12:13: this operation is metered in the wire language of dialect = \"anthropic\"",
+            "policies/providers/p.toml:12:13: this operation is metered in the wire language of dialect = \"anthropic\" or \"gemini\"",
         ),
     ] {
         assert_eq!(provider_mistakes(&provider(endpoints)), expected);
