@@ -21,10 +21,10 @@ use tollgate_core::time::Timestamp;
 
 use super::journal::entry::End;
 
-/// The form of the tables below.
-const VERSION: i64 = 1;
+/// Each brings the tables from the version of its index to the next.
+const STEPS: &[&str] = &[FIRST_TABLES];
 
-const TABLES: &str = "
+const FIRST_TABLES: &str = "
 CREATE TABLE tokens (
     tenant TEXT NOT NULL, token TEXT NOT NULL, agent TEXT NOT NULL, task TEXT NOT NULL,
     issued_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0,
@@ -57,7 +57,7 @@ pub enum DbError {
     #[error("the database file could not be created")]
     Create(#[source] std::io::Error),
     /// Written by another version of this program.
-    #[error("the database has version {0} of its tables, not {VERSION}")]
+    #[error("the database has version {0} of its tables; this program knows {known}", known = STEPS.len())]
     Version(i64),
     /// A value this program never writes.
     #[error("the database holds a malformed {0}")]
@@ -132,16 +132,16 @@ impl Db {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        let version = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            VERSION => {}
-            0 => {
-                let transaction = connection.transaction()?;
-                transaction.execute_batch(TABLES)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
-                transaction.commit()?;
+        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let done = usize::try_from(version).map_err(|_negative| DbError::Version(version))?;
+        let missing = STEPS.get(done..).ok_or(DbError::Version(version))?;
+        if !missing.is_empty() {
+            let transaction = connection.transaction()?;
+            for step in missing {
+                transaction.execute_batch(step)?;
             }
-            other => return Err(DbError::Version(other)),
+            transaction.pragma_update(None, "user_version", signed(STEPS.len() as u64))?;
+            transaction.commit()?;
         }
         Ok(Self { connection })
     }
