@@ -8,16 +8,23 @@
 //! [`Metered::Unknown`] unless a later event states it.
 
 mod anthropic;
+mod framing;
+mod lines;
 mod openai;
 mod plain;
 mod sse;
+mod tally;
 mod text;
+
+pub use framing::Framing;
 
 use serde::{Deserialize, Serialize};
 
 use crate::call::Terms;
 use crate::money::PicoUsd;
 use crate::policy::Operation;
+use framing::{Cutter, Piece};
+use tally::Tally;
 
 /// What one call used.
 ///
@@ -245,73 +252,21 @@ pub enum Relay<'a> {
 
 /// The most that is kept of a plain answer.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
-/// The largest event that is read.
-const MAX_EVENT_BYTES: usize = 1024 * 1024;
-/// The same for OpenAI responses, whose last event repeats the whole answer.
-const MAX_RESPONSES_EVENT_BYTES: usize = MAX_BODY_BYTES;
-
-/// How an answer is cut into readable pieces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// One document, read when it is whole. JSON arrays of Gemini's streams are cut into elements.
-    Document,
-    /// Server-sent events.
-    Events,
-    /// One JSON document per line: Ollama's streams, batch results.
-    Lines,
-    /// Amazon's binary event stream.
-    AwsEvents,
-}
-
-impl Framing {
-    /// The framing of an answer by its content type. One that does not say what it is, is believed
-    /// to be what was asked for.
-    #[must_use]
-    pub fn of(operation: Operation, content_type: Option<&[u8]>, stream_asked: bool) -> Self {
-        let is = |kind: &str| {
-            content_type.is_some_and(|given| {
-                let essence = given.split(|&byte| byte == b';').next().unwrap_or(given);
-                essence.trim_ascii().eq_ignore_ascii_case(kind.as_bytes())
-            })
-        };
-        match operation {
-            Operation::BatchOutput | Operation::MessageBatchResults => Self::Lines,
-            _ if is("text/event-stream") => Self::Events,
-            _ if is("application/vnd.amazon.eventstream") => Self::AwsEvents,
-            _ if is("application/x-ndjson") => Self::Lines,
-            Operation::OllamaChat if stream_asked => Self::Lines,
-            Operation::Converse | Operation::InvokeModel
-                if content_type.is_none() && stream_asked =>
-            {
-                Self::AwsEvents
-            }
-            _ if content_type.is_none() && stream_asked => Self::Events,
-            _ => Self::Document,
-        }
-    }
-}
 
 /// Reads one answer as it passes.
 #[derive(Debug)]
 pub struct Meter {
-    shape: Shape,
-    dialect: Dialect,
+    reader: Reader,
     withhold: bool,
     out: Vec<u8>,
 }
 
+/// What cuts the answer, and what reads the pieces.
 #[derive(Debug)]
-enum Shape {
-    Stream(sse::Events),
-    Plain(plain::Body),
+enum Reader {
+    Stream(Cutter, Box<dyn Tally>),
+    Document(plain::Body, Box<dyn Tally>),
     /// Nothing to read.
-    Unread,
-}
-
-#[derive(Debug)]
-enum Dialect {
-    OpenAi(Box<openai::Tally>),
-    Anthropic(Box<anthropic::Tally>),
     None,
 }
 
@@ -322,33 +277,22 @@ impl Meter {
     /// `withhold_usage_chunk` is whether [`crate::call::ask_for_usage`] changed the request.
     #[must_use]
     pub fn new(operation: Operation, framing: Framing, withhold_usage_chunk: bool) -> Self {
-        let answer_is_stream = framing == Framing::Events;
-        let dialect = match operation {
-            Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
-                Dialect::OpenAi(Box::new(openai::Tally::new(operation)))
+        let reader = match (tally::of(operation), Cutter::new(operation, framing)) {
+            (None, _) => Reader::None,
+            (Some(tally), Some(cutter)) => Reader::Stream(cutter, tally),
+            (Some(tally), None) => {
+                let body = plain::Body::new(MAX_BODY_BYTES, !tally.reads_lists());
+                Reader::Document(body, tally)
             }
-            Operation::Messages => Dialect::Anthropic(Box::default()),
-            _ => Dialect::None,
-        };
-        let event_bytes = match operation {
-            Operation::Responses => MAX_RESPONSES_EVENT_BYTES,
-            _ => MAX_EVENT_BYTES,
-        };
-        let shape = match dialect {
-            Dialect::None => Shape::Unread,
-            _ if answer_is_stream => Shape::Stream(sse::Events::new(event_bytes)),
-            // Fees of responses follow from the items of a list.
-            _ => Shape::Plain(plain::Body::new(
-                MAX_BODY_BYTES,
-                operation != Operation::Responses,
-            )),
         };
         Self {
-            shape,
-            dialect,
+            reader,
             withhold: withhold_usage_chunk
-                && answer_is_stream
-                && operation == Operation::ChatCompletions,
+                && framing == Framing::Events
+                && matches!(
+                    operation,
+                    Operation::ChatCompletions | Operation::Completions
+                ),
             out: Vec::new(),
         }
     }
@@ -359,35 +303,34 @@ impl Meter {
     /// one unfinished event is held back, to be had from [`Meter::end`].
     pub fn feed(&mut self, bytes: &[u8]) -> Relay<'_> {
         let Self {
-            shape,
-            dialect,
+            reader,
             withhold,
             out,
         } = self;
-        match shape {
-            Shape::Unread => Relay::Unchanged,
-            Shape::Plain(body) => {
+        match reader {
+            Reader::None => Relay::Unchanged,
+            Reader::Document(body, _) => {
                 body.feed(bytes);
                 Relay::Unchanged
             }
-            Shape::Stream(events) if !*withhold => {
-                events.feed(bytes, |piece| {
-                    dialect.take(&piece);
+            Reader::Stream(cutter, tally) if !*withhold => {
+                cutter.feed(bytes, |piece| {
+                    take(tally.as_mut(), &piece);
                 });
                 Relay::Unchanged
             }
-            Shape::Stream(events) => {
+            Reader::Stream(cutter, tally) => {
                 out.clear();
-                let held_before = events.holds();
+                let held_before = cutter.holds();
                 let mut dropped = false;
-                events.feed(bytes, |piece| {
-                    if dialect.take(&piece) {
+                cutter.feed(bytes, |piece| {
+                    if take(tally.as_mut(), &piece) {
                         dropped = true;
                     } else {
                         out.extend_from_slice(piece.bytes());
                     }
                 });
-                if held_before || dropped || events.holds() {
+                if held_before || dropped || cutter.holds() {
                     Relay::Instead(out)
                 } else {
                     Relay::Unchanged
@@ -400,68 +343,43 @@ impl Meter {
     /// back. To be called before [`Meter::finish`] where a usage chunk is withheld.
     #[must_use]
     pub fn end(&mut self) -> Vec<u8> {
-        let Shape::Stream(events) = &mut self.shape else {
+        let Reader::Stream(cutter, tally) = &mut self.reader else {
             return Vec::new();
         };
-        let rest = events.take_rest();
-        let injected = self.dialect.take(&sse::Piece::Event(&rest));
-        if self.withhold && !injected {
-            rest
-        } else {
-            Vec::new()
-        }
+        let mut relayed = Vec::new();
+        cutter.end(|piece| {
+            if !take(tally.as_mut(), &piece) && self.withhold {
+                relayed.extend_from_slice(piece.bytes());
+            }
+        });
+        relayed
     }
 
     /// What the answer said.
     #[must_use]
     pub fn finish(mut self) -> Reading {
         drop(self.end());
-        if let Shape::Plain(body) = &self.shape {
-            self.dialect.unread(body.seen_bytes());
-            if let Some(kept) = body.kept() {
-                self.dialect.body(kept);
+        match self.reader {
+            Reader::None => Reading::nothing(),
+            Reader::Stream(_, tally) => tally.finish(),
+            Reader::Document(body, mut tally) => {
+                tally.unread(body.seen_bytes());
+                if let Some(kept) = body.kept() {
+                    tally.body(kept);
+                }
+                tally.finish()
             }
-        }
-        match self.dialect {
-            Dialect::OpenAi(tally) => tally.finish(),
-            Dialect::Anthropic(tally) => tally.finish(),
-            Dialect::None => Reading::nothing(),
         }
     }
 }
 
-impl Dialect {
-    /// Reads a piece of a stream. True if it is the chunk that carries nothing but usage.
-    fn take(&mut self, piece: &sse::Piece<'_>) -> bool {
-        match (self, piece) {
-            (Self::OpenAi(tally), sse::Piece::Event(event)) => tally.event(event),
-            (Self::Anthropic(tally), sse::Piece::Event(event)) => {
-                tally.event(event);
-                false
-            }
-            (dialect, sse::Piece::Oversized(bytes)) => {
-                dialect.unread(bytes.len());
-                false
-            }
-            (Self::None, sse::Piece::Event(_)) => false,
-        }
-    }
-
-    /// Reads what is kept of a plain answer.
-    fn body(&mut self, kept: &[u8]) {
-        match self {
-            Self::OpenAi(tally) => tally.body(kept),
-            Self::Anthropic(tally) => tally.body(kept),
-            Self::None => {}
-        }
-    }
-
-    /// Notes that so many bytes passed whose text was not measured.
-    fn unread(&mut self, bytes: usize) {
-        match self {
-            Self::OpenAi(tally) => tally.unread(bytes),
-            Self::Anthropic(tally) => tally.unread(bytes),
-            Self::None => {}
+/// Reads a piece of a stream. True if it carries nothing but usage.
+fn take(tally: &mut dyn Tally, piece: &Piece<'_>) -> bool {
+    match piece {
+        Piece::Whole { data, .. } => tally.event(data),
+        Piece::Oversized(bytes) => {
+            tally.unread(bytes.len());
+            false
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::text::{Count, TextBytes, text_or_none};
-use super::{Metered, Reading, Usage, sse};
+use super::{Metered, Reading, Usage, tally};
 use crate::call::Terms;
 
 /// What one answer has said so far.
@@ -106,13 +106,54 @@ struct Stop {
     stop_reason: Option<String>,
 }
 
-impl Tally {
-    /// Reads an event.
-    pub(super) fn event(&mut self, event: &[u8]) {
-        let data = sse::data(event);
-        let Ok(event) = serde_json::from_slice::<Event<'_>>(&data) else {
-            return;
+impl tally::Tally for Tally {
+    fn event(&mut self, data: &[u8]) -> bool {
+        if let Ok(event) = serde_json::from_slice::<Event<'_>>(data) {
+            self.take_event(event);
+        }
+        false
+    }
+
+    fn unread(&mut self, bytes: usize) {
+        self.output_bytes = self
+            .output_bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        if let Ok(message) = serde_json::from_slice::<Message>(bytes) {
+            self.take(message);
+            self.over = true;
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Reading {
+        let counts = self.stated.counts;
+        let known = (counts.input_tokens.0, counts.output_tokens.0);
+        let (own, elsewhere) = self.stated.normal(self.model.as_deref());
+        let metered = match known {
+            (Some(_), Some(_)) if self.over => Metered::Exact(own),
+            (None, None) => Metered::Unknown,
+            _ => Metered::Partial(own),
         };
+        Reading {
+            metered,
+            elsewhere,
+            response_model: self.model,
+            terms: Terms {
+                service_tier: self.stated.service_tier,
+                speed: self.stated.speed,
+                inference_geo: self.stated.inference_geo,
+                processing: None,
+            },
+            reported_cost: None,
+            output_bytes: self.output_bytes,
+        }
+    }
+}
+
+impl Tally {
+    fn take_event(&mut self, event: Event<'_>) {
         match event.kind.as_deref() {
             Some("content_block_delta") => {
                 let text = event
@@ -140,49 +181,10 @@ impl Tally {
         }
     }
 
-    /// Notes bytes whose text was not measured.
-    pub(super) fn unread(&mut self, bytes: usize) {
-        self.output_bytes = self
-            .output_bytes
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-    }
-
-    /// Reads what is kept of a plain answer.
-    pub(super) fn body(&mut self, bytes: &[u8]) {
-        if let Ok(message) = serde_json::from_slice::<Message>(bytes) {
-            self.take(message);
-            self.over = true;
-        }
-    }
-
     fn take(&mut self, message: Message) {
         self.model = message.model.or(self.model.take());
         if let Some(usage) = message.usage {
             self.stated.update(usage);
-        }
-    }
-
-    pub(super) fn finish(self) -> Reading {
-        let counts = self.stated.counts;
-        let known = (counts.input_tokens.0, counts.output_tokens.0);
-        let (own, elsewhere) = self.stated.normal(self.model.as_deref());
-        let metered = match known {
-            (Some(_), Some(_)) if self.over => Metered::Exact(own),
-            (None, None) => Metered::Unknown,
-            _ => Metered::Partial(own),
-        };
-        Reading {
-            metered,
-            elsewhere,
-            response_model: self.model,
-            terms: Terms {
-                service_tier: self.stated.service_tier,
-                speed: self.stated.speed,
-                inference_geo: self.stated.inference_geo,
-                processing: None,
-            },
-            reported_cost: None,
-            output_bytes: self.output_bytes,
         }
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::text::{Count, TextBytes, text_or_none};
-use super::{Metered, Reading, Usage, sse};
+use super::{Metered, Reading, Usage, tally};
 use crate::call::Terms;
 use crate::policy::Operation;
 
@@ -143,19 +143,19 @@ impl Tally {
             output_bytes: 0,
         }
     }
+}
 
-    /// Reads an event. True if it is a chunk that carries usage and nothing else.
-    pub(super) fn event(&mut self, event: &[u8]) -> bool {
-        let data = sse::data(event);
-        if data.as_ref() == b"[DONE]" {
+impl tally::Tally for Tally {
+    fn event(&mut self, data: &[u8]) -> bool {
+        if data == b"[DONE]" {
             self.over = true;
             return false;
         }
         if self.operation == Operation::Responses {
-            self.response_event(&data);
+            self.response_event(data);
             return false;
         }
-        let Ok(chunk) = serde_json::from_slice::<Chunk>(&data) else {
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(data) else {
             return false;
         };
         self.name(chunk.model, chunk.service_tier);
@@ -171,6 +171,43 @@ impl Tally {
         alone
     }
 
+    fn body(&mut self, bytes: &[u8]) {
+        if let Ok(body) = serde_json::from_slice::<Body>(bytes) {
+            self.take(body);
+            self.over = true;
+        }
+    }
+
+    fn unread(&mut self, bytes: usize) {
+        self.output_bytes = self
+            .output_bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    fn reads_lists(&self) -> bool {
+        self.operation == Operation::Responses
+    }
+
+    fn finish(self: Box<Self>) -> Reading {
+        let metered = match &self.usage {
+            None => Metered::Unknown,
+            Some(counts) => self.judge(counts),
+        };
+        Reading {
+            metered,
+            elsewhere: Vec::new(),
+            response_model: self.model,
+            terms: Terms {
+                service_tier: self.service_tier,
+                ..Terms::default()
+            },
+            reported_cost: None,
+            output_bytes: self.output_bytes,
+        }
+    }
+}
+
+impl Tally {
     fn response_event(&mut self, data: &[u8]) {
         let Ok(event) = serde_json::from_slice::<ResponseEvent<'_>>(data) else {
             return;
@@ -191,21 +228,6 @@ impl Tally {
         if let Ok(body) = serde_json::from_str::<Body>(response.get()) {
             self.take(body);
             self.over |= terminal;
-        }
-    }
-
-    /// Notes bytes whose text was not measured.
-    pub(super) fn unread(&mut self, bytes: usize) {
-        self.output_bytes = self
-            .output_bytes
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-    }
-
-    /// Reads what is kept of a plain answer.
-    pub(super) fn body(&mut self, bytes: &[u8]) {
-        if let Ok(body) = serde_json::from_slice::<Body>(bytes) {
-            self.take(body);
-            self.over = true;
         }
     }
 
@@ -238,24 +260,6 @@ impl Tally {
                 Metered::Exact(usage)
             }
             _ => Metered::Partial(usage),
-        }
-    }
-
-    pub(super) fn finish(self) -> Reading {
-        let metered = match &self.usage {
-            None => Metered::Unknown,
-            Some(counts) => self.judge(counts),
-        };
-        Reading {
-            metered,
-            elsewhere: Vec::new(),
-            response_model: self.model,
-            terms: Terms {
-                service_tier: self.service_tier,
-                ..Terms::default()
-            },
-            reported_cost: None,
-            output_bytes: self.output_bytes,
         }
     }
 }

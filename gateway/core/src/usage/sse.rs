@@ -5,23 +5,9 @@
 //!
 //! Worst case: an event longer than the bound is handed on in pieces, unread.
 
-/// A stretch of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
-    /// A whole event with its line ends; the last one of a stream may lack them.
-    Event(&'a [u8]),
-    /// Part of an event that is too long to be read.
-    Oversized(&'a [u8]),
-}
+use std::borrow::Cow;
 
-impl<'a> Piece<'a> {
-    /// The bytes as they came.
-    pub(super) fn bytes(&self) -> &'a [u8] {
-        match self {
-            Self::Event(bytes) | Self::Oversized(bytes) => bytes,
-        }
-    }
-}
+use super::framing::Piece;
 
 /// The unfinished event at the end of what has been fed so far.
 #[derive(Debug)]
@@ -103,24 +89,34 @@ impl Events {
         if std::mem::take(&mut self.oversized) {
             piece(Piece::Oversized(end));
         } else if self.pending.is_empty() {
-            piece(Piece::Event(end));
+            piece(whole(end));
         } else {
             self.pending.extend_from_slice(end);
-            piece(Piece::Event(&self.pending));
+            piece(whole(&self.pending));
             self.pending.clear();
         }
     }
 
-    /// The unfinished event, which no longer is kept.
-    pub(super) fn take_rest(&mut self) -> Vec<u8> {
+    /// Hands on the unfinished event, if there is one.
+    pub(super) fn end(&mut self, mut piece: impl FnMut(Piece<'_>)) {
         self.line = Line::Empty;
-        std::mem::take(&mut self.pending)
+        let rest = std::mem::take(&mut self.pending);
+        if !rest.is_empty() {
+            piece(whole(&rest));
+        }
+    }
+}
+
+fn whole(bytes: &[u8]) -> Piece<'_> {
+    Piece::Whole {
+        bytes,
+        data: data(bytes),
     }
 }
 
 /// The data of an event: its `data` lines joined by LF. Borrowed when there is one such line.
-pub(super) fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    let mut joined: Option<std::borrow::Cow<'_, [u8]>> = None;
+fn data(event: &[u8]) -> Cow<'_, [u8]> {
+    let mut joined: Option<Cow<'_, [u8]>> = None;
     for line in event.split(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(value) = line.strip_prefix(b"data:") else {
@@ -128,12 +124,12 @@ pub(super) fn data(event: &[u8]) -> std::borrow::Cow<'_, [u8]> {
         };
         let value = value.strip_prefix(b" ").unwrap_or(value);
         joined = Some(match joined {
-            None => std::borrow::Cow::Borrowed(value),
+            None => Cow::Borrowed(value),
             Some(before) => {
                 let mut both = before.into_owned();
                 both.push(b'\n');
                 both.extend_from_slice(value);
-                std::borrow::Cow::Owned(both)
+                Cow::Owned(both)
             }
         });
     }
@@ -148,12 +144,14 @@ mod tests {
     fn events(stream: &[u8], step: usize, max_bytes: usize) -> Vec<(bool, Vec<u8>)> {
         let mut events = Events::new(max_bytes);
         let mut seen = Vec::new();
+        let mut note = |piece: Piece<'_>| {
+            let whole = matches!(piece, Piece::Whole { .. });
+            seen.push((whole, piece.bytes().to_vec()));
+        };
         for bytes in stream.chunks(step) {
-            events.feed(bytes, |piece| {
-                seen.push((matches!(piece, Piece::Event(_)), piece.bytes().to_vec()));
-            });
+            events.feed(bytes, &mut note);
         }
-        seen.push((true, events.take_rest()));
+        events.end(&mut note);
         seen
     }
 

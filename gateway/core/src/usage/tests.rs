@@ -1,33 +1,50 @@
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
 
-/// The vectors of the four operations this meter reads, with their operation.
-pub(crate) fn vectors() -> Vec<(Operation, Value)> {
+/// Which operation serves a vector's endpoint; `None` where none does yet.
+fn operation_of(provider: &str, endpoint: &str) -> Option<Operation> {
+    Some(match (provider, endpoint) {
+        ("openai", "/v1/chat/completions") => Operation::ChatCompletions,
+        ("openai", "/v1/responses") => Operation::Responses,
+        ("openai", "/v1/embeddings") => Operation::Embeddings,
+        ("anthropic", "/v1/messages") => Operation::Messages,
+        _ => return None,
+    })
+}
+
+/// Every vector that is read, with its operation.
+pub(crate) fn every_vector() -> Vec<(Operation, Value)> {
     let file: Value = serde_json::from_str(include_str!("../../testdata/usage_vectors.json"))
         .expect("the vectors are JSON");
     let cases = file["cases"].as_array().expect("a list of cases").clone();
     let covered: Vec<_> = cases
         .into_iter()
         .filter_map(|case| {
-            let place = (case["provider"].as_str()?, case["endpoint"].as_str()?);
-            let operation = match place {
-                ("openai", "/v1/chat/completions") => Operation::ChatCompletions,
-                ("openai", "/v1/responses") => Operation::Responses,
-                ("openai", "/v1/embeddings") => Operation::Embeddings,
-                ("anthropic", "/v1/messages") => Operation::Messages,
-                _ => return None,
-            };
+            let operation = operation_of(case["provider"].as_str()?, case["endpoint"].as_str()?)?;
             Some((operation, case))
         })
         .collect();
-    assert_eq!(
-        covered.len(),
-        42,
-        "16 chat, 9 responses, 2 embeddings, 15 messages"
-    );
+    assert_eq!(covered.len(), 42, "of 94");
     covered
+}
+
+/// The vectors of OpenAI's chat, responses and embeddings, and Anthropic's messages.
+pub(crate) fn vectors() -> Vec<(Operation, Value)> {
+    let mut vectors = every_vector();
+    vectors.retain(|(operation, case)| {
+        let own = ["openai", "anthropic"].contains(&case["provider"].as_str().unwrap_or_default());
+        own && matches!(
+            operation,
+            Operation::ChatCompletions
+                | Operation::Responses
+                | Operation::Embeddings
+                | Operation::Messages
+        )
+    });
+    vectors
 }
 
 pub(crate) fn is_stream(case: &Value) -> bool {
@@ -35,10 +52,20 @@ pub(crate) fn is_stream(case: &Value) -> bool {
 }
 
 pub(crate) fn answer(case: &Value) -> Vec<u8> {
-    match case["response_text"].as_str() {
-        Some(text) => text.as_bytes().to_vec(),
+    if let Some(text) = case["response_text"].as_str() {
+        return text.as_bytes().to_vec();
+    }
+    match case["response_base64"].as_str() {
+        Some(text) => BASE64_STANDARD.decode(text).expect("base64"),
         None => case["response_body"].to_string().into_bytes(),
     }
+}
+
+/// A meter for the answer of `case`, framed as its content type says.
+fn meter_of(operation: Operation, case: &Value) -> Meter {
+    let kind = case["content_type"].as_str().map(str::as_bytes);
+    let framing = Framing::of(operation, kind, is_stream(case));
+    Meter::new(operation, framing, false)
 }
 
 /// Feeds `pieces` and returns what is relayed and read.
@@ -68,7 +95,7 @@ fn read(operation: Operation, stream: bool, bytes: &[u8]) -> Reading {
 }
 
 pub(crate) fn read_vector(operation: Operation, case: &Value) -> Reading {
-    read(operation, is_stream(case), &answer(case))
+    run(meter_of(operation, case), [answer(case).as_slice()]).1
 }
 
 fn expected(case: &Value) -> Option<Usage> {
@@ -92,7 +119,7 @@ fn expected(case: &Value) -> Option<Usage> {
 
 #[test]
 fn every_vector_is_read_as_expected() {
-    for (operation, case) in vectors() {
+    for (operation, case) in every_vector() {
         if case["http_status"] != 200 {
             continue; // not metered: providers bill no refused call
         }
@@ -117,21 +144,21 @@ fn every_vector_is_read_as_expected() {
 
 #[test]
 fn any_split_and_either_line_end_gives_the_same_reading_and_relays_every_byte() {
-    for (operation, case) in vectors() {
-        let text = answer(&case);
+    for (operation, case) in every_vector() {
         let whole = read_vector(operation, &case);
-        let crlf = String::from_utf8(text.clone())
-            .expect("UTF-8")
-            .replace('\n', "\r\n");
-        for bytes in [text.as_slice(), crlf.as_bytes()] {
+        let mut answers = vec![answer(&case)];
+        if let Ok(text) = String::from_utf8(answer(&case)) {
+            answers.push(text.replace('\n', "\r\n").into_bytes());
+        }
+        for bytes in answers {
             for cut in 0..=bytes.len() {
-                let meter = meter(operation, is_stream(&case), false);
+                let meter = meter_of(operation, &case);
                 let (relayed, reading) = run(meter, [&bytes[..cut], &bytes[cut..]]);
                 assert_eq!(relayed, bytes);
                 assert_eq!(reading, whole, "{} cut at {cut}", case["id"]);
             }
             for step in [1, 2, 7] {
-                let meter = meter(operation, is_stream(&case), false);
+                let meter = meter_of(operation, &case);
                 assert_eq!(run(meter, bytes.chunks(step)).1, whole, "{}", case["id"]);
             }
         }
@@ -140,21 +167,16 @@ fn any_split_and_either_line_end_gives_the_same_reading_and_relays_every_byte() 
 
 #[test]
 fn a_stream_cut_anywhere_is_never_exact_unless_nothing_more_would_be_billed() {
-    for (operation, case) in vectors() {
+    for (operation, case) in every_vector() {
         if !is_stream(&case) {
             continue;
         }
         let bytes = answer(&case);
         let whole = read_vector(operation, &case);
         for cut in 0..bytes.len() {
-            let reading = read(operation, true, &bytes[..cut]);
-            if let Metered::Exact(usage) = reading.metered {
-                assert_eq!(
-                    Metered::Exact(usage),
-                    whole.metered,
-                    "{} at {cut}",
-                    case["id"]
-                );
+            let reading = run(meter_of(operation, &case), [&bytes[..cut]]).1;
+            if let Metered::Exact(_) = reading.metered {
+                assert_eq!(reading.metered, whole.metered, "{} at {cut}", case["id"]);
             }
             if let (Some(part), Some(all)) = (reading.total(), whole.total()) {
                 assert!(part.output_tokens <= all.output_tokens, "{}", case["id"]);
@@ -165,7 +187,7 @@ fn a_stream_cut_anywhere_is_never_exact_unless_nothing_more_would_be_billed() {
 
 #[test]
 fn the_injected_usage_chunk_is_taken_out_and_nothing_else() {
-    let (operation, case) = vectors()
+    let (operation, case) = every_vector()
         .into_iter()
         .find(|(_, case)| case["id"] == "openai-chat-004-stream-usage")
         .expect("the vector");
