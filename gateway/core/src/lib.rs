@@ -27,6 +27,7 @@ pub mod call;
 pub mod handle;
 pub mod identity;
 pub mod json;
+pub mod notice;
 pub mod policy;
 pub mod price;
 pub mod rate;

@@ -9,6 +9,7 @@ mod budgets;
 mod chain;
 mod db;
 mod journal;
+mod notices;
 mod partition;
 mod rates;
 mod reader;
@@ -30,6 +31,7 @@ use tollgate_core::time::Timestamp;
 pub use budgets::Budgets;
 pub use chain::{Layout, line_hash};
 pub use journal::Fsync;
+pub use notices::Notices;
 pub use rates::Rates;
 pub use reader::{Audit, ReadError};
 pub use records::Records;
@@ -120,6 +122,8 @@ pub struct Embedded {
     pub registry: Arc<Registry>,
     /// Records.
     pub records: Arc<Records>,
+    /// Shares of caps that have been noticed.
+    pub notices: Arc<Notices>,
     shared: Arc<Shared>,
     workers: Workers,
     interrupted: usize,
@@ -149,6 +153,7 @@ impl Embedded {
             .counters()?;
         let journal = Arc::new(journal);
         let records = Arc::new(Records::new(journal.clone()));
+        let notices = Arc::new(Notices::new(Arc::clone(&db), journal.clone()));
         let registry = Arc::new(Registry::open(db)?);
         let shared = Arc::new(Shared::new(journal, shipper));
         let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
@@ -157,6 +162,7 @@ impl Embedded {
             rates: Arc::new(Rates::default()),
             registry,
             records,
+            notices,
             shared,
             workers,
             interrupted,

@@ -22,7 +22,7 @@ use tollgate_core::time::Timestamp;
 use super::journal::entry::End;
 
 /// Each brings the tables from the version of its index to the next.
-const STEPS: &[&str] = &[FIRST_TABLES];
+const STEPS: &[&str] = &[FIRST_TABLES, super::notices::TABLES];
 
 const FIRST_TABLES: &str = "
 CREATE TABLE tokens (
@@ -144,6 +144,11 @@ impl Db {
             transaction.commit()?;
         }
         Ok(Self { connection })
+    }
+
+    /// The connection, for the modules that own other tables.
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// How far the journal is applied, and the layout in which it was.

@@ -4,11 +4,13 @@
 //! line that is not finished is left out. Worst case: a record that was tampered with so that it
 //! is no longer one ends the reading with an error that names the file.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
+use serde::Deserialize;
 use tollgate_core::ids::TenantId;
 use tollgate_core::record::Record;
 use tollgate_core::time::Timestamp;
@@ -169,24 +171,51 @@ impl Iterator for Lines {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let read = self.read()?;
+            if let Some(read) = read {
+                return Some(read);
+            }
+        }
+    }
+}
+
+/// What tells a notice from a call's record.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "tollgate.event", borrow)]
+    _kind: Cow<'a, str>,
+}
+
+impl Lines {
+    /// The next line: a call's record, or `Some(None)` for another event.
+    #[expect(
+        clippy::option_option,
+        reason = "the end of the file and a line to pass over differ"
+    )]
+    fn read(&mut self) -> Option<Option<Result<Record, ReadError>>> {
         let mut file = match std::mem::replace(&mut self.source, Source::Done) {
             Source::Open(file) => file,
-            Source::Unreadable(error) => return Some(Err(ReadError::Io(self.path.clone(), error))),
+            Source::Unreadable(error) => {
+                return Some(Some(Err(ReadError::Io(self.path.clone(), error))));
+            }
             Source::Done => return None,
         };
         let mut line = Vec::new();
         if let Err(error) = file.read_until(b'\n', &mut line) {
-            return Some(Err(ReadError::Io(self.path.clone(), error)));
+            return Some(Some(Err(ReadError::Io(self.path.clone(), error))));
         }
         let json = line.strip_suffix(b"\n")?;
         self.line += 1;
         self.source = Source::Open(file);
-        Some(
-            serde_json::from_slice(json).map_err(|cause| ReadError::NotARecord {
+        Some(match serde_json::from_slice(json) {
+            Ok(record) => Some(Ok(record)),
+            Err(_) if serde_json::from_slice::<Event<'_>>(json).is_ok() => None,
+            Err(cause) => Some(Err(ReadError::NotARecord {
                 path: self.path.clone(),
                 line: self.line,
                 cause,
-            }),
-        )
+            })),
+        })
     }
 }

@@ -261,6 +261,7 @@ impl Shipper {
             Entry::Stranger { place, stranger } => {
                 self.chains.append(db, &place, &[stranger])?;
             }
+            Entry::Notice { place, notice } => self.chains.append(db, &place, &[notice])?,
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
+use tollgate_core::notice::Notice;
 use tollgate_core::record::{Ending, Stranger, Subject};
 use tollgate_core::time::Timestamp;
 
@@ -38,6 +39,8 @@ pub(crate) enum Written<'a> {
     },
     /// A refusal that belongs to no tenant.
     Stranger(&'a Stranger),
+    /// A share of a tenant's cap has been spent.
+    Notice(&'a Notice),
 }
 
 /// What is read back; the parts as they stand in the line.
@@ -71,6 +74,8 @@ pub(crate) enum Entry<'a> {
         place: Place<'a>,
         stranger: &'a [u8],
     },
+    /// A share of a tenant's cap has been spent.
+    Notice { place: Place<'a>, notice: &'a [u8] },
 }
 
 /// What decides where a record goes.
@@ -113,6 +118,7 @@ enum WrittenHead<'a> {
     Withdrawn(RecordId),
     Refused(Place<'a>),
     Stranger(Place<'a>),
+    Notice(Place<'a>),
 }
 
 #[derive(Deserialize)]
@@ -129,6 +135,8 @@ enum ReadHead<'a> {
     Refused(Place<'a>),
     #[serde(borrow)]
     Stranger(Place<'a>),
+    #[serde(borrow)]
+    Notice(Place<'a>),
 }
 
 #[derive(Serialize)]
@@ -172,6 +180,16 @@ impl<'a> Place<'a> {
             id: stranger.id,
             at: stranger.at.as_micros(),
             tenant: None,
+            agent: None,
+            elevated: false,
+        }
+    }
+
+    fn of_notice(notice: &'a Notice) -> Self {
+        Self {
+            id: notice.id,
+            at: notice.at.as_micros(),
+            tenant: Some(notice.tenant.as_str()),
             agent: None,
             elevated: false,
         }
@@ -239,6 +257,10 @@ impl<'a> Entry<'a> {
                 place,
                 stranger: parts,
             },
+            ReadHead::Notice(place) => Self::Notice {
+                place,
+                notice: parts,
+            },
         })
     }
 }
@@ -292,6 +314,7 @@ fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<(
         Written::Withdrawn(id) => WrittenHead::Withdrawn(*id),
         Written::Refused { subject, .. } => WrittenHead::Refused(Place::of(subject)),
         Written::Stranger(stranger) => WrittenHead::Stranger(Place::of_stranger(stranger)),
+        Written::Notice(notice) => WrittenHead::Notice(Place::of_notice(notice)),
     };
     serde_json::to_writer(&mut *buffer, &head)?;
     match entry {
@@ -303,6 +326,7 @@ fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<(
             write_part(buffer, ending)
         }
         Written::Stranger(stranger) => write_part(buffer, stranger),
+        Written::Notice(notice) => write_part(buffer, notice),
     }
 }
 
