@@ -3,12 +3,17 @@
 //! Judges the method and the path's bytes as they will be sent; it never decodes or normalises,
 //! so what is checked is what the upstream receives. A path that two programs could read in two
 //! ways is refused. Knows nothing of callers. At worst a harmless but unusual path is refused.
+//!
+//! One escape is taken that others would be refused for: an escaped slash within the name of a
+//! Bedrock model, since AWS names inference profiles by ARNs and takes the escaped name as one
+//! segment. It stands in the one segment that names the model, in an ARN, and nowhere else.
 
 use std::sync::Arc;
 
 use http::Method;
 
-use crate::policy::{Endpoint, Policy, Provider};
+use crate::ids::ModelName;
+use crate::policy::{Dialect, Endpoint, Policy, Provider};
 use crate::refusal::Refusal;
 
 /// Headers by which some servers let a client replace the method or the path that was checked.
@@ -24,6 +29,12 @@ pub const OVERRIDE_HEADERS: [&str; 8] = [
     "x-forwarded-uri",
 ];
 
+/// Query parameters by which some servers let a client replace what was checked: a framework's
+/// method override, and Google's way to send a method, headers and a body in the query.
+const OVERRIDE_PARAMETERS: [&str; 5] = ["_method", "$httpmethod", "$httpheaders", "$req", "$ct"];
+
+const ESCAPED_SLASH: &str = "the path must not contain an escaped slash";
+
 /// Where a request goes.
 #[derive(Debug, Clone)]
 pub struct Route<'r> {
@@ -34,6 +45,8 @@ pub struct Route<'r> {
     /// The path after the provider's name, beginning with `/`: exactly the bytes to send, behind
     /// the upstream's base path.
     pub path: &'r str,
+    /// The model that the path names, decoded, where the endpoint has it there.
+    pub model: Option<ModelName>,
 }
 
 /// The route of a request to `path` (without its query).
@@ -44,10 +57,42 @@ pub struct Route<'r> {
 /// [`Refusal::Malformed`] for a path that could be read in two ways, [`Refusal::NotAllowed`] where
 /// no endpoint is listed for it.
 pub fn find<'r>(policy: &Policy, method: &Method, path: &'r str) -> Result<Route<'r>, Refusal> {
-    refuse_ambiguity(path).map_err(|detail| Refusal::Malformed {
+    let ambiguous = |detail| Refusal::Malformed {
         code: "ambiguous_path",
         detail,
-    })?;
+    };
+    refuse_all_but_escaped_slashes(path).map_err(ambiguous)?;
+    let slashes = escaped_slashes(path);
+    let (provider, endpoint, rest) = match lookup(policy, method, path) {
+        Ok(found) => found,
+        // Nobody learns where such a path would have led.
+        Err(_nowhere) if slashes > 0 => return Err(ambiguous(ESCAPED_SLASH)),
+        Err(nowhere) => return Err(nowhere),
+    };
+    let written = endpoint.path.model(rest);
+    let in_model = match written {
+        Some(name) if provider.dialect == Dialect::Bedrock => escaped_slashes(name),
+        _ => 0,
+    };
+    if slashes != in_model {
+        return Err(ambiguous(ESCAPED_SLASH));
+    }
+    let model = written.map(read_model).transpose().map_err(ambiguous)?;
+    Ok(Route {
+        provider: Arc::clone(provider),
+        endpoint: Arc::clone(endpoint),
+        path: rest,
+        model,
+    })
+}
+
+type Found<'p, 'r> = (&'p Arc<Provider>, &'p Arc<Endpoint>, &'r str);
+
+fn lookup<'p, 'r>(
+    policy: &'p Policy,
+    method: &Method,
+    path: &'r str,
+) -> Result<Found<'p, 'r>, Refusal> {
     let nowhere = Refusal::NotAllowed { what: "route" };
     let Some((name, rest)) = split_provider(path) else {
         return Err(nowhere);
@@ -66,27 +111,45 @@ pub fn find<'r>(policy: &Policy, method: &Method, path: &'r str) -> Result<Route
         let what = if known_path { "method" } else { "route" };
         return Err(Refusal::NotAllowed { what });
     };
-    Ok(Route {
-        provider: Arc::clone(provider),
-        endpoint: Arc::clone(endpoint),
-        path: rest,
-    })
+    Ok((provider, endpoint, rest))
 }
 
-/// Refuses a query that asks some frameworks to treat the request as another method.
+/// The model as it is meant. Its escapes have been judged, so there is one way to decode them.
+fn read_model(written: &str) -> Result<ModelName, &'static str> {
+    let odd = "the model in the path must be visible ASCII, at most 256 characters";
+    let name = String::from_utf8(decode(written)).map_err(|_bytes| odd)?;
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(odd);
+    }
+    if name.contains('/') {
+        let climbs = name.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if climbs || !name.starts_with("arn:") {
+            return Err("only an ARN may hold an escaped slash, and no empty or dot segment in it");
+        }
+    }
+    name.parse().map_err(|_too_long| odd)
+}
+
+/// Refuses a query that asks some servers to treat the request as another one.
 ///
 /// # Errors
-/// [`Refusal::Malformed`] if a parameter is called `_method`, however it is written.
+/// [`Refusal::Malformed`] if a parameter is called `_method` or `$httpMethod`, or by another name
+/// of that kind, however it is written.
 pub fn refuse_method_override(query: Option<&str>) -> Result<(), Refusal> {
     let overrides = query
         .unwrap_or_default()
         .split(['&', ';'])
         .filter_map(|parameter| parameter.split('=').next())
-        .any(|key| decode(key).eq_ignore_ascii_case(b"_method"));
+        .map(decode)
+        .any(|key| {
+            OVERRIDE_PARAMETERS
+                .iter()
+                .any(|name| key.eq_ignore_ascii_case(name.as_bytes()))
+        });
     if overrides {
         return Err(Refusal::Malformed {
             code: "method_override",
-            detail: "the query parameter `_method` is not taken: send the method itself",
+            detail: "query parameters that replace the method, headers or body are not taken: send them as they are",
         });
     }
     Ok(())
@@ -97,6 +160,22 @@ pub fn refuse_method_override(query: Option<&str>) -> Result<(), Refusal> {
 /// # Errors
 /// The reason, safe to show.
 pub fn refuse_ambiguity(path: &str) -> Result<(), &'static str> {
+    refuse_all_but_escaped_slashes(path)?;
+    match escaped_slashes(path) {
+        0 => Ok(()),
+        _ => Err(ESCAPED_SLASH),
+    }
+}
+
+/// The bytes of a path that are `%2F`.
+fn escaped_slashes(path: &str) -> usize {
+    path.split('%')
+        .skip(1)
+        .filter(|part| part.get(..2).and_then(from_hex) == Some(b'/'))
+        .count()
+}
+
+fn refuse_all_but_escaped_slashes(path: &str) -> Result<(), &'static str> {
     let Some(inner) = path.strip_prefix('/') else {
         return Err("the path must begin with `/`");
     };
@@ -146,7 +225,7 @@ fn refuse_escapes(segment: &str) -> Result<(), &'static str> {
             return Err("the path contains a `%` that begins no escape");
         };
         match byte {
-            b'/' | b'\\' => return Err("the path must not contain an escaped slash or backslash"),
+            b'\\' => return Err("the path must not contain an escaped backslash"),
             b'%' => return Err("the path must not be escaped twice"),
             b';' | b'?' | b'#' => {
                 return Err("the path must not contain an escaped `;`, `?` or `#`");

@@ -62,7 +62,7 @@ pub(crate) async fn read_ask<'r>(
     let route = &bound.permit.route;
     let request = Request {
         path: route.path,
-        model_in_path: None,
+        model_in_path: route.model.as_ref(),
         content_type: head
             .headers
             .get(http::header::CONTENT_TYPE)

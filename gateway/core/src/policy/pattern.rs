@@ -1,7 +1,11 @@
 //! Patterns for names and paths, and which of two is the more specific.
 //!
 //! Patterns compare bytes; they decode and normalise nothing. A `*` never stands for an empty
-//! segment, so a trailing slash cannot slip a call past the literal path it imitates.
+//! segment, so a trailing slash cannot slip a call past the literal path it imitates. Where an
+//! action follows the model (`{model}:generateContent`), the model holds no colon in any
+//! spelling: the first colon is the last one, and every reader finds the same action.
+//!
+//! Worst case: a model whose own name holds a colon cannot be called where actions follow it.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -9,7 +13,11 @@ use std::str::FromStr;
 
 use crate::route;
 
-/// A path, segment by segment: literal text, `*` for one segment, a last `**` for any rest.
+/// What stands for the model in a path pattern.
+const MODEL: &str = "{model}";
+
+/// A path, segment by segment: literal text, `*` for one segment, `{model}` for one that names
+/// the model, a last `**` for any rest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PathPattern(Vec<Segment>);
 
@@ -20,6 +28,11 @@ pub enum Segment {
     Literal(String),
     /// Any one segment that is not empty.
     Any,
+    /// One segment that names the model, and what follows the name in it.
+    Model {
+        /// Empty, or a colon and an action, such as `:generateContent`.
+        action: String,
+    },
     /// Everything that follows: at least one segment, and none of them empty.
     Rest,
 }
@@ -39,6 +52,11 @@ pub enum InvalidPattern {
         "a path pattern begins with `/`; `*` stands for one whole segment, `**` for all that follow and only at the end, such as /repos/*/issues or /files/**"
     )]
     Path,
+    /// A path pattern that names the model in a way that cannot be read back.
+    #[error(
+        "`{{model}}` stands once, for a whole segment or for one that ends in `:` and a word, such as /models/{{model}}:generateContent"
+    )]
+    Model,
     /// A path pattern that no request may ask for.
     #[error("it could never match: {0}")]
     Unreachable(&'static str),
@@ -74,6 +92,101 @@ impl fmt::Display for NamePattern {
     }
 }
 
+impl Segment {
+    /// Whether one segment of a path fits. What [`Segment::Rest`] stands for is not one segment.
+    fn fits(&self, segment: &str) -> bool {
+        match self {
+            Self::Literal(text) => text == segment,
+            Self::Any => !segment.is_empty(),
+            Self::Model { .. } => self.model(segment).is_some(),
+            Self::Rest => false,
+        }
+    }
+
+    /// The part of a fitting segment that names the model, as it is written there.
+    fn model<'p>(&self, segment: &'p str) -> Option<&'p str> {
+        let Self::Model { action } = self else {
+            return None;
+        };
+        let name = segment.strip_suffix(action.as_str())?;
+        let plain = action.is_empty() || !holds_colon(name);
+        (plain && !name.is_empty()).then_some(name)
+    }
+
+    /// Whether every single segment that fits `other` fits this one too.
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Literal(text)) => self.fits(text),
+            (Self::Any, Self::Any | Self::Model { .. }) => true,
+            (Self::Model { action }, Self::Any) => action.is_empty(),
+            (Self::Model { action: a }, Self::Model { action: b }) => a.is_empty() || a == b,
+            _ => false,
+        }
+    }
+
+    /// Whether some single segment fits both.
+    fn overlaps(&self, other: &Self) -> bool {
+        // Two actions are alike or apart; all else that fits one segment in common, fits whole.
+        self.covers(other) || other.covers(self)
+    }
+
+    /// Whether this can stand among the segments of a [`Segment::Rest`].
+    fn may_be_filled(&self) -> bool {
+        *self != Self::Literal(String::new())
+    }
+
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Literal(_) => 0,
+            Self::Model { action } if !action.is_empty() => 1,
+            Self::Any | Self::Model { .. } => 2,
+            Self::Rest => 3,
+        }
+    }
+}
+
+impl FromStr for Segment {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        if let Some(action) = text.strip_prefix(MODEL) {
+            let word = action.strip_prefix(':').unwrap_or("x");
+            return if word.is_empty()
+                || !word.bytes().all(|b| b.is_ascii_alphanumeric())
+                || !(action.is_empty() || action.starts_with(':'))
+            {
+                Err(InvalidPattern::Model)
+            } else {
+                Ok(Self::Model {
+                    action: action.to_owned(),
+                })
+            };
+        }
+        match text {
+            "*" => Ok(Self::Any),
+            "**" => Ok(Self::Rest),
+            _ if text.contains(MODEL) => Err(InvalidPattern::Model),
+            _ if text.contains('*') => Err(InvalidPattern::Path),
+            _ => Ok(Self::Literal(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(text) => f.write_str(text),
+            Self::Any => f.write_str("*"),
+            Self::Model { action } => write!(f, "{MODEL}{action}"),
+            Self::Rest => f.write_str("**"),
+        }
+    }
+}
+
+fn holds_colon(text: &str) -> bool {
+    text.contains(':') || text.to_ascii_lowercase().contains("%3a")
+}
+
 impl PathPattern {
     /// Whether `path` fits, byte for byte and without decoding.
     #[must_use]
@@ -87,24 +200,34 @@ impl PathPattern {
                 return false;
             };
             match expected {
-                Segment::Literal(text) if text == segment => {}
-                Segment::Any if !segment.is_empty() => {}
                 Segment::Rest => return !segment.is_empty() && segments.all(|s| !s.is_empty()),
-                Segment::Literal(_) | Segment::Any => return false,
+                expected if expected.fits(segment) => {}
+                _ => return false,
             }
         }
         segments.next().is_none()
     }
 
+    /// Whether paths that fit name the model.
+    #[must_use]
+    pub fn names_model(&self) -> bool {
+        let names = |segment: &Segment| matches!(segment, Segment::Model { .. });
+        self.0.iter().any(names)
+    }
+
+    /// What names the model in a path that fits, exactly as it is written there.
+    #[must_use]
+    pub fn model<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let segments = path.strip_prefix('/')?.split('/');
+        let mut pairs = self.0.iter().zip(segments);
+        pairs.find_map(|(expected, segment)| expected.model(segment))
+    }
+
     /// Orders patterns that fit one path: the most specific is the least. Segments compare from
-    /// the left; a literal comes before `*`, and `*` before `**`.
+    /// the left: a literal, a model with an action, any one segment, any rest.
     #[must_use]
     pub fn by_specificity(&self, other: &Self) -> Ordering {
-        let rank = |segment: &Segment| match segment {
-            Segment::Literal(_) => 0_u8,
-            Segment::Any => 1,
-            Segment::Rest => 2,
-        };
+        let rank = Segment::rank;
         self.0.iter().map(rank).cmp(other.0.iter().map(rank))
     }
 
@@ -114,9 +237,11 @@ impl PathPattern {
         let (mut mine, mut theirs) = (self.0.iter(), other.0.iter());
         loop {
             match (mine.next(), theirs.next()) {
-                (None, None) | (Some(Segment::Rest), Some(_)) => return true,
-                (Some(Segment::Any), Some(Segment::Any | Segment::Literal(_))) => {}
-                (Some(Segment::Literal(a)), Some(Segment::Literal(b))) if a == b => {}
+                (None, None) => return true,
+                (Some(Segment::Rest), Some(first)) => {
+                    return first.may_be_filled() && theirs.all(Segment::may_be_filled);
+                }
+                (Some(mine), Some(theirs)) if mine.covers(theirs) => {}
                 _ => return false,
             }
         }
@@ -128,12 +253,15 @@ impl PathPattern {
         let (mut mine, mut theirs) = (self.0.iter(), other.0.iter());
         loop {
             match (mine.next(), theirs.next()) {
-                (None, None) | (Some(Segment::Rest), Some(_)) | (Some(_), Some(Segment::Rest)) => {
-                    return true;
+                (None, None) => return true,
+                (Some(Segment::Rest), Some(first)) => {
+                    return first.may_be_filled() && theirs.all(Segment::may_be_filled);
                 }
-                (Some(Segment::Literal(a)), Some(Segment::Literal(b))) if a != b => return false,
-                (Some(_), Some(_)) => {}
-                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(first), Some(Segment::Rest)) => {
+                    return first.may_be_filled() && mine.all(Segment::may_be_filled);
+                }
+                (Some(mine), Some(theirs)) if mine.overlaps(theirs) => {}
+                _ => return false,
             }
         }
     }
@@ -144,18 +272,17 @@ impl FromStr for PathPattern {
 
     fn from_str(text: &str) -> Result<Self, InvalidPattern> {
         let rest = text.strip_prefix('/').ok_or(InvalidPattern::Path)?;
-        route::refuse_ambiguity(text).map_err(InvalidPattern::Unreachable)?;
+        if text.matches(MODEL).count() > 1 {
+            return Err(InvalidPattern::Model);
+        }
+        // Any path that fits it must pass; so does one in which the model is called `x`.
+        route::refuse_ambiguity(&text.replace(MODEL, "x")).map_err(InvalidPattern::Unreachable)?;
         let mut segments = Vec::new();
         for segment in rest.split('/') {
             if segments.last() == Some(&Segment::Rest) {
                 return Err(InvalidPattern::Path);
             }
-            segments.push(match segment {
-                "*" => Segment::Any,
-                "**" => Segment::Rest,
-                text if text.contains('*') => return Err(InvalidPattern::Path),
-                text => Segment::Literal(text.to_owned()),
-            });
+            segments.push(segment.parse()?);
         }
         Ok(Self(segments))
     }
@@ -164,112 +291,11 @@ impl FromStr for PathPattern {
 impl fmt::Display for PathPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for segment in &self.0 {
-            match segment {
-                Segment::Literal(text) => write!(f, "/{text}")?,
-                Segment::Any => f.write_str("/*")?,
-                Segment::Rest => f.write_str("/**")?,
-            }
+            write!(f, "/{segment}")?;
         }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(text: &str) -> PathPattern {
-        text.parse().expect(text)
-    }
-
-    #[test]
-    fn a_path_fits_segment_by_segment() {
-        for (pattern, fits, does_not) in [
-            (
-                "/v1/models",
-                vec!["/v1/models"],
-                vec![
-                    "/v1/models/",
-                    "/v1/models/x",
-                    "/v1",
-                    "/v1/Models",
-                    "v1/models",
-                ],
-            ),
-            (
-                "/v1/models/*",
-                vec!["/v1/models/gpt-4o"],
-                vec!["/v1/models", "/v1/models/", "/v1/models/a/b"],
-            ),
-            (
-                "/v1/**",
-                vec!["/v1/a", "/v1/a/b/c"],
-                vec!["/v1", "/v1/", "/v1/a/", "/v1/a//b", "/v2/a"],
-            ),
-            ("/dir/", vec!["/dir/"], vec!["/dir", "/dir//", "/dir/x"]),
-            ("/**", vec!["/a", "/a/b"], vec!["/", ""]),
-        ] {
-            for good in fits {
-                assert!(path(pattern).matches(good), "{pattern} {good}");
-            }
-            for bad in does_not {
-                assert!(!path(pattern).matches(bad), "{pattern} {bad}");
-            }
-            assert_eq!(path(pattern).to_string(), pattern);
-        }
-    }
-
-    #[test]
-    fn literals_are_more_specific_than_stars() {
-        for (first, second) in [
-            ("/a/b", "/a/*"),
-            ("/a/*", "/a/**"),
-            ("/a/b", "/**"),
-            ("/a/*", "/*/b"),
-            ("/a/*/c", "/a/**"),
-        ] {
-            assert_eq!(
-                path(first).by_specificity(&path(second)),
-                Ordering::Less,
-                "{first} {second}"
-            );
-        }
-    }
-
-    #[test]
-    fn covering_and_overlapping_are_told_apart() {
-        for (a, b, covers, overlaps) in [
-            ("/a/b", "/a/b", true, true),
-            ("/a/*", "/a/b", true, true),
-            ("/a/b", "/a/*", false, true),
-            ("/a/**", "/a/*/c", true, true),
-            ("/a/**", "/a", false, false),
-            ("/a/*", "/*/b", false, true),
-            ("/a/*", "/a/b/c", false, false),
-            ("/a/*", "/a/**", false, true),
-        ] {
-            assert_eq!(path(a).covers(&path(b)), covers, "{a} covers {b}");
-            assert_eq!(path(a).overlaps(&path(b)), overlaps, "{a} overlaps {b}");
-            assert_eq!(path(b).overlaps(&path(a)), overlaps, "{b} overlaps {a}");
-        }
-    }
-
-    #[test]
-    fn patterns_that_promise_too_much_are_refused() {
-        for bad in [
-            "", "v1", "/a*", "/**/b", "/***", "//a", "/a/../b", "/%61", "/a;b", "/a?b", "/ü",
-        ] {
-            assert!(bad.parse::<PathPattern>().is_err(), "{bad:?}");
-        }
-        for bad in ["", "*a", "a*b", "a**", "a b", "a\n"] {
-            assert_eq!(
-                bad.parse::<NamePattern>(),
-                Err(InvalidPattern::Name),
-                "{bad:?}"
-            );
-        }
-        let pattern: NamePattern = "gpt-4o*".parse().expect("a pattern");
-        assert!(pattern.matches("gpt-4o") && pattern.matches("gpt-4o-mini"));
-        assert!(!pattern.matches("gpt-4") && !pattern.matches("xgpt-4o"));
-    }
-}
+mod tests;

@@ -244,21 +244,35 @@ impl<'a> Section<'a> {
             .collect()
     }
 
+    /// Every value of the table `key`, whose keys are data: its name, the name's offset, and what
+    /// was read. Malformed values are left out.
+    pub fn values<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&DeValue<'_>) -> Read<T>,
+    ) -> Vec<(&'a str, usize, T)> {
+        let mut values = Vec::new();
+        for (name, value) in self.map(key).into_iter().flatten() {
+            let at = name.span().start;
+            let name = name.get_ref().as_ref();
+            match read(value.get_ref()) {
+                Ok(good) => values.push((name, at, good)),
+                Err(wrong) => self.mistake(
+                    value.span().start,
+                    format!("`{key}.{}` {wrong}", shown(name)),
+                ),
+            }
+        }
+        values
+    }
+
     /// Every entry of the table `key`: its name, the name's offset, and its own table.
     pub fn entries<T>(
         &self,
         key: &str,
         mut body: impl FnMut(&str, usize, &Section<'_>) -> T,
     ) -> Vec<T> {
-        let Some(value) = self.look(key) else {
-            return Vec::new();
-        };
-        let Some(table) = value.get_ref().as_table() else {
-            let found = described(value.get_ref());
-            self.mistake(
-                value.span().start,
-                format!("`{key}` must be a table, not {found}"),
-            );
+        let Some(table) = self.map(key) else {
             return Vec::new();
         };
         let mut entries = Vec::new();
@@ -269,6 +283,20 @@ impl<'a> Section<'a> {
             entries.extend(self.inside(path, value, |section| body(name, at, section)));
         }
         entries
+    }
+
+    /// The table `key`, whose keys are data.
+    fn map(&self, key: &str) -> Option<&'a DeTable<'a>> {
+        let value = self.look(key)?;
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            let found = described(value.get_ref());
+            self.mistake(
+                value.span().start,
+                format!("`{key}` must be a table, not {found}"),
+            );
+        }
+        table
     }
 
     /// Notes every key nobody asked for.

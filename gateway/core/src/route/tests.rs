@@ -249,6 +249,175 @@ fn honest_escapes_pass_untouched() {
     }
 }
 
+const BEDROCK: &str = r#"
+[provider]
+name = "bedrock"
+upstream = "https://bedrock-runtime.us-east-1.amazonaws.test"
+dialect = "bedrock"
+[[endpoint]]
+method = "POST"
+path = "/model/{model}/converse"
+operation = "converse"
+[[endpoint]]
+method = "POST"
+path = "/guardrail/*/apply"
+operation = "tool"
+"#;
+
+const GEMINI: &str = r#"
+[provider]
+name = "gemini"
+upstream = "https://generativelanguage.googleapis.test"
+dialect = "gemini"
+[[endpoint]]
+method = "POST"
+path = "/v1beta/models/{model}:generateContent"
+operation = "generate_content"
+[[endpoint]]
+method = "POST"
+path = "/v1beta/models/{model}:countTokens"
+operation = "free"
+[[endpoint]]
+method = "GET"
+path = "/v1beta/models/{model}"
+operation = "free"
+"#;
+
+fn policy_of(text: &str) -> Policy {
+    let path = "providers/p.toml".to_owned();
+    let text = text.to_owned();
+    crate::policy::parse(&[PolicyFile { path, text }]).expect("a policy")
+}
+
+fn model_in(policy: &Policy, path: &str) -> Result<String, &'static str> {
+    match find(policy, &Method::POST, path) {
+        Ok(route) => Ok(route.model.expect("a model").to_string()),
+        Err(refusal) => Err(refusal.code()),
+    }
+}
+
+#[test]
+fn the_model_in_a_path_is_decoded_once() {
+    let (bedrock, gemini) = (policy_of(BEDROCK), policy_of(GEMINI));
+    for (policy, path, model) in [
+        (
+            &bedrock,
+            "/bedrock/model/anthropic.claude-v2:1/converse",
+            "anthropic.claude-v2:1",
+        ),
+        (
+            &bedrock,
+            "/bedrock/model/anthropic.claude-v2%3A1/converse",
+            "anthropic.claude-v2:1",
+        ),
+        (
+            &bedrock,
+            "/bedrock/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fus.meta.x/converse",
+            "arn:aws:bedrock:us-east-1:1:inference-profile/us.meta.x",
+        ),
+        (
+            &bedrock,
+            "/bedrock/model/arn:aws:bedrock:us-east-1:1:custom-model%2fa.b%2fc/converse",
+            "arn:aws:bedrock:us-east-1:1:custom-model/a.b/c",
+        ),
+        (
+            &gemini,
+            "/gemini/v1beta/models/gemini-2.5-pro:generateContent",
+            "gemini-2.5-pro",
+        ),
+        (
+            &gemini,
+            "/gemini/v1beta/models/claude%4020250514:generateContent",
+            "claude@20250514",
+        ),
+    ] {
+        assert_eq!(model_in(policy, path), Ok(model.to_owned()), "{path}");
+    }
+    let free = find(&policy(), &Method::GET, "/openai/v1/files/f1").expect("a route");
+    assert_eq!(free.model, None);
+}
+
+#[test]
+fn an_escaped_slash_stands_in_the_arn_of_a_bedrock_model_and_nowhere_else() {
+    let policy = policy_of(BEDROCK);
+    for path in [
+        "/bedrock/model/a%2Fb/converse",
+        "/bedrock/model/%2F/converse",
+        "/bedrock/model/arn:a%2F..%2F..%2Fadmin/converse",
+        "/bedrock/model/arn:a%2F.%2Fb/converse",
+        "/bedrock/model/arn:a%2F%2Fb/converse",
+        "/bedrock/model/arn:a%2F/converse",
+        "/bedrock/model/arn:a%252Fb/converse",
+        "/bedrock/model/arn:a%5Cb/converse",
+        "/bedrock/model%2Farn:a/converse",
+        "/bedrock%2Fmodel/arn:a/converse",
+        "/bedrock/model/arn:a%2Fb/converse%2F",
+        "/bedrock/model/arn:a%2Fb/invoke",
+        "/bedrock/guardrail/arn:a%2Fb/apply",
+        "/nowhere/arn:a%2Fb",
+    ] {
+        assert_eq!(model_in(&policy, path), Err("ambiguous_path"), "{path}");
+    }
+    let gemini = policy_of(GEMINI);
+    for path in [
+        "/gemini/v1beta/models/arn%2Fb:generateContent",
+        "/gemini/v1beta/models/arn:a%2Fb:generateContent",
+    ] {
+        assert_eq!(model_in(&gemini, path), Err("ambiguous_path"), "{path}");
+    }
+}
+
+#[test]
+fn a_model_that_two_programs_could_read_differently_is_refused() {
+    let policy = policy_of(BEDROCK);
+    let long = format!("/bedrock/model/{}/converse", "a".repeat(257));
+    for path in [
+        "/bedrock/model/a%20b/converse",
+        "/bedrock/model/caf%C3%A9/converse",
+        "/bedrock/model/%61/converse",
+        "/bedrock/model/a%25/converse",
+        "/bedrock/model/a%3Fb/converse",
+        &long,
+    ] {
+        assert_eq!(model_in(&policy, path), Err("ambiguous_path"), "{path}");
+    }
+}
+
+/// Case 80: a paid action is not reached by the name of a free one, nor an unlisted one at all.
+#[test]
+fn case_80_another_action_is_not_reached_by_a_look_alike() {
+    let policy = policy_of(GEMINI);
+    for path in [
+        "/gemini/v1beta/models/gemini:generateContent:countTokens",
+        "/gemini/v1beta/models/gemini%3AgenerateContent:countTokens",
+        "/gemini/v1beta/models/gemini:countTokens%3AgenerateContent",
+        "/gemini/v1beta/models/gemini%3AgenerateContent",
+        "/gemini/v1beta/models/gemini:generateContent%3AcountTokens",
+        "/gemini/v1beta/models/gemini:streamGenerateContent",
+        "/gemini/v1beta/models/gemini:GenerateContent",
+        "/gemini/v1beta/models/gemini:generateContent/",
+        "/gemini/v1beta/models/gemini:generateContent:",
+        "/gemini/v1beta/models/:generateContent",
+        "/gemini/v1beta/models/gemini",
+        "/gemini/v1beta/models/x/gemini:generateContent",
+    ] {
+        assert_eq!(model_in(&policy, path), Err("not_allowed"), "{path}");
+    }
+    for query in [
+        "$httpMethod=POST",
+        "x=1&%24httpMethod=POST",
+        "$HTTPHEADERS=a:b",
+        "$req=%7B%7D",
+        "$ct=x",
+    ] {
+        assert!(refuse_method_override(Some(query)).is_err(), "{query}");
+    }
+    assert_eq!(
+        refuse_method_override(Some("$alt=json&alt=sse&$filter=x")),
+        Ok(())
+    );
+}
+
 /// Case 58: the method that was checked is the method that counts.
 #[test]
 fn case_58_method_overrides_are_refused_or_listed_for_removal() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::{place, policies_dir};
-use crate::ids::ProviderName;
+use crate::ids::{ModelName, ProviderName};
 use crate::policy::reader::{self, Section};
 use crate::policy::{Dialect, Endpoint, Operation, PathPattern, Place, Provider, Upstream};
 
@@ -52,6 +52,9 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("tool", Operation::Tool),
 ];
 
+/// Whether streams of an OpenAI-compatible endpoint are asked to end with their usage.
+const USAGE_IN_STREAMS: &[(&str, bool)] = &[("ask", true), ("as_is", false)];
+
 /// First segments that belong to the gateway itself.
 const RESERVED: [&str; 6] = [
     "healthz", "livez", "metrics", "oauth2", "readyz", "tollgate",
@@ -72,6 +75,7 @@ struct Head {
     prices: Option<String>,
     place: Option<Place>,
     keyless: bool,
+    asks_for_usage: Option<bool>,
 }
 
 pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
@@ -84,12 +88,14 @@ pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
             prices: section.optional("prices", reader::text),
             place: read_place(section),
             keyless: section.optional("keyless", reader::boolean) == Some(true),
+            asks_for_usage: section.optional("usage_in_streams", reader::one_of(USAGE_IN_STREAMS)),
         }
     });
     if !root.has("provider") {
         root.mistake(0, "a provider file begins with [provider]");
     }
     let dialect = head.as_ref().and_then(|head| head.dialect);
+    let aliases = read_aliases(root);
     let endpoints = read_endpoints(root, dialect);
     let provider = head.and_then(|head| {
         Some(Provider {
@@ -99,8 +105,8 @@ pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
             prices: head.prices,
             place: (!head.keyless).then(|| head.place.unwrap_or_else(|| usual_place(dialect))),
             endpoints,
-            aliases: BTreeMap::new(),
-            asks_for_usage: true,
+            aliases,
+            asks_for_usage: head.asks_for_usage.unwrap_or(true),
         })
     });
     ReadProvider { name, provider }
@@ -116,13 +122,32 @@ fn read_place(section: &Section<'_>) -> Option<Place> {
     section.table("place", place::place).flatten()
 }
 
+/// `[aliases]`: what clients call a model, and what the price catalogue calls it.
+fn read_aliases(root: &Section<'_>) -> BTreeMap<ModelName, ModelName> {
+    let mut aliases = BTreeMap::new();
+    for (name, at, model) in root.values("aliases", reader::parsed::<ModelName>) {
+        match name.parse::<ModelName>() {
+            Ok(alias) => {
+                aliases.insert(alias, model);
+            }
+            Err(wrong) => {
+                let shown = reader::shown(name);
+                root.mistake(at, format!("`{shown}` cannot be used here: {wrong}"));
+            }
+        }
+    }
+    aliases
+}
+
 /// Where providers of a dialect expect their key.
 fn usual_place(dialect: Option<Dialect>) -> Place {
+    let bare = |name| Place::Header {
+        name: http::HeaderName::from_static(name),
+        prefix: String::new(),
+    };
     match dialect {
-        Some(Dialect::Anthropic) => Place::Header {
-            name: http::HeaderName::from_static("x-api-key"),
-            prefix: String::new(),
-        },
+        Some(Dialect::Anthropic) => bare("x-api-key"),
+        Some(Dialect::Gemini) => bare("x-goog-api-key"),
         _ => Place::Header {
             name: http::header::AUTHORIZATION,
             prefix: "Bearer ".to_owned(),
@@ -209,6 +234,13 @@ fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endp
     if let Some(wrong) = dialect.and_then(|dialect| foreign(dialect, operation)) {
         section.mistake(section.at("operation"), wrong);
     }
+    let names_model = path.as_ref().is_none_or(PathPattern::names_model);
+    if !names_model && dialect.is_some_and(|dialect| model_is_in_path(dialect, operation)) {
+        section.mistake(
+            section.at("path"),
+            "here the path names the model, not the body: put `{model}` in its place",
+        );
+    }
     if price_per_call.is_some() && operation != Operation::Tool {
         section.mistake(
             section.at("price_per_call_usd"),
@@ -247,14 +279,21 @@ fn read_methods(section: &Section<'_>) -> Vec<Method> {
         .collect()
 }
 
-/// What is wrong with an operation in a dialect that does not have it.
+/// What is wrong with an operation at a provider that does not have it. What many providers serve
+/// beside their own interface is taken from all that are paid by tokens.
 fn foreign(dialect: Dialect, operation: Operation) -> Option<String> {
     let (dialects, names): (&[Dialect], _) = match operation {
         Operation::Free | Operation::Tool => return None,
-        Operation::Messages => (
-            &[Dialect::Anthropic, Dialect::Gemini],
-            "\"anthropic\" or \"gemini\"",
-        ),
+        Operation::ChatCompletions
+        | Operation::Completions
+        | Operation::Responses
+        | Operation::Embeddings
+        | Operation::Messages => {
+            return (dialect == Dialect::Http).then(|| {
+                "this operation is paid by tokens, which dialect = \"http\" knows nothing of"
+                    .to_owned()
+            });
+        }
         Operation::MessageBatch | Operation::MessageBatchResults => {
             (&[Dialect::Anthropic], "\"anthropic\"")
         }
@@ -272,6 +311,18 @@ fn foreign(dialect: Dialect, operation: Operation) -> Option<String> {
         .then(|| format!("this operation is metered in the wire language of dialect = {names}"))
 }
 
+/// Whether requests say which model they want in their path only.
+const fn model_is_in_path(dialect: Dialect, operation: Operation) -> bool {
+    match operation {
+        Operation::Converse
+        | Operation::InvokeModel
+        | Operation::GenerateContent
+        | Operation::EmbedContent => true,
+        Operation::Messages => matches!(dialect, Dialect::Gemini),
+        _ => false,
+    }
+}
+
 /// What is wrong with two endpoints side by side, if something is.
 fn conflict(earlier: &Endpoint, later: &Endpoint) -> Option<String> {
     let (a, b) = (&earlier.path, &later.path);
@@ -282,8 +333,12 @@ fn conflict(earlier: &Endpoint, later: &Endpoint) -> Option<String> {
         .methods
         .iter()
         .find(|method| earlier.methods.contains(method))?;
-    if a == b {
-        return Some(format!("{method} {b} is already defined above"));
+    if a.covers(b) && b.covers(a) {
+        return Some(if a == b {
+            format!("{method} {b} is already defined above")
+        } else {
+            format!("{method} {b} is already defined above as {a}")
+        });
     }
     if !a.covers(b) && !b.covers(a) {
         return Some(format!(

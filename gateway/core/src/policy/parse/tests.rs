@@ -1,5 +1,7 @@
 //! Policy files, sound and mistaken, and what is said of them.
 
+mod provider;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -229,46 +231,6 @@ policies/providers/p.toml:14:1: an endpoint needs `method = "POST"` or `methods 
 policies/providers/p.toml:17:22: `price_per_call_usd` goes with operation = "tool" only; other operations are free or priced by tokens
 policies/providers/p.toml:19:3: the file has no key `endpoints`; did you mean `endpoint`?"#
     );
-}
-
-#[test]
-fn endpoints_that_contradict_each_other_are_mistakes() {
-    let endpoint = |method: &str, path: &str, operation: &str| {
-        format!(
-            "[[endpoint]]\nmethod = \"{method}\"\npath = \"{path}\"\noperation = \"{operation}\"\n"
-        )
-    };
-    let provider = |endpoints: [String; 2]| {
-        let head =
-            "[provider]\nname = \"p\"\nupstream = \"https://p.example\"\ndialect = \"openai\"\n";
-        format!("{head}{}", endpoints.concat())
-    };
-    let chat = endpoint("POST", "/v1/chat/completions", "chat_completions");
-    for (endpoints, expected) in [
-        (
-            [chat.clone(), chat.clone()],
-            "policies/providers/p.toml:11:8: POST /v1/chat/completions is already defined above",
-        ),
-        (
-            [
-                endpoint("GET", "/a/*", "free"),
-                endpoint("GET", "/*/b", "free"),
-            ],
-            "policies/providers/p.toml:11:8: GET /*/b and /a/* both fit some paths and neither is the more specific; make them disjoint",
-        ),
-        (
-            [chat.clone(), endpoint("POST", "/v1/**", "tool")],
-            "policies/providers/p.toml:11:8: /v1/** is not metered but surrounds /v1/chat/completions, which is: a look-alike path would be called without being paid for; list the paths instead",
-        ),
-        (
-            [chat.clone(), endpoint("POST", "/v1/messages", "messages")],
-            "policies/providers/p.toml:12:13: this operation is metered in the wire language of dialect = \"anthropic\" or \"gemini\"",
-        ),
-    ] {
-        assert_eq!(provider_mistakes(&provider(endpoints)), expected);
-    }
-    let reading_beside = provider([chat, endpoint("GET", "/v1/**", "free")]);
-    assert!(parse(&[file("providers/p.toml", &reading_beside)]).is_ok());
 }
 
 #[test]
