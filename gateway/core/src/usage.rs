@@ -8,7 +8,9 @@
 //! [`Metered::Unknown`] unless a later event states it.
 
 mod anthropic;
+mod aws_events;
 mod framing;
+mod json_array;
 mod lines;
 mod openai;
 mod plain;
@@ -361,7 +363,15 @@ impl Meter {
         drop(self.end());
         match self.reader {
             Reader::None => Reading::nothing(),
-            Reader::Stream(_, tally) => tally.finish(),
+            Reader::Stream(cutter, tally) => {
+                let mut reading = tally.finish();
+                if let Metered::Exact(usage) = reading.metered
+                    && cutter.is_broken()
+                {
+                    reading.metered = Metered::Partial(usage);
+                }
+                reading
+            }
             Reader::Document(body, mut tally) => {
                 tally.unread(body.seen_bytes());
                 if let Some(kept) = body.kept() {

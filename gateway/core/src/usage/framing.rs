@@ -7,6 +7,8 @@
 
 use std::borrow::Cow;
 
+use super::aws_events::Frames;
+use super::json_array::Elements;
 use super::lines::Lines;
 use super::sse::Events;
 use crate::policy::Operation;
@@ -85,22 +87,28 @@ impl<'a> Piece<'a> {
 pub(super) enum Cutter {
     Events(Events),
     Lines(Lines),
+    AwsEvents(Frames),
+    Elements(Elements),
 }
 
 impl Cutter {
     /// The cutter of an answer; `None` if it is to be read as one document.
     pub(super) fn new(operation: Operation, framing: Framing) -> Option<Self> {
         let max_bytes = match operation {
-            Operation::Responses | Operation::ImageGenerations | Operation::ImageEdits => {
-                MAX_LAST_EVENT_BYTES
-            }
+            Operation::Responses
+            | Operation::ImageGenerations
+            | Operation::ImageEdits
+            | Operation::GenerateContent => MAX_LAST_EVENT_BYTES,
             _ => MAX_PIECE_BYTES,
         };
         match framing {
+            Framing::Document if operation == Operation::GenerateContent => {
+                Some(Self::Elements(Elements::new(max_bytes)))
+            }
             Framing::Document => None,
             Framing::Events => Some(Self::Events(Events::new(max_bytes))),
             Framing::Lines => Some(Self::Lines(Lines::new(max_bytes))),
-            Framing::AwsEvents => None,
+            Framing::AwsEvents => Some(Self::AwsEvents(Frames::default())),
         }
     }
 
@@ -109,6 +117,8 @@ impl Cutter {
         match self {
             Self::Events(events) => events.holds(),
             Self::Lines(lines) => lines.holds(),
+            Self::AwsEvents(frames) => frames.holds(),
+            Self::Elements(elements) => elements.holds(),
         }
     }
 
@@ -117,6 +127,8 @@ impl Cutter {
         match self {
             Self::Events(events) => events.feed(bytes, piece),
             Self::Lines(lines) => lines.feed(bytes, piece),
+            Self::AwsEvents(frames) => frames.feed(bytes, piece),
+            Self::Elements(elements) => elements.feed(bytes, piece),
         }
     }
 
@@ -125,6 +137,13 @@ impl Cutter {
         match self {
             Self::Events(events) => events.end(piece),
             Self::Lines(lines) => lines.end(piece),
+            Self::AwsEvents(frames) => frames.end(piece),
+            Self::Elements(elements) => elements.end(piece),
         }
+    }
+
+    /// Whether the framing broke, so that nobody knows what came after.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::AwsEvents(frames) if frames.is_broken())
     }
 }
