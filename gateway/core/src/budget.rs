@@ -134,6 +134,17 @@ pub struct Balance {
     pub reserved: PicoUsd,
 }
 
+impl Balance {
+    /// How much more fits under `limit`; zero if it has been passed.
+    #[must_use]
+    pub fn room(self, limit: PicoUsd) -> PicoUsd {
+        limit
+            .saturating_sub(self.settled)
+            .saturating_sub(self.reserved)
+            .max(PicoUsd::ZERO)
+    }
+}
+
 /// The answer to a reservation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reserved {
@@ -167,7 +178,8 @@ pub struct StoreError {
 /// Where money is counted.
 #[async_trait]
 pub trait BudgetStore: Send + Sync {
-    /// Takes `amount` from every budget or from none, atomically over all of them.
+    /// Takes `amount` from every budget or from none, atomically over all of them. An amount of
+    /// zero always fits. Idempotent by `id` until it is settled.
     async fn reserve(
         &self,
         id: RecordId,

@@ -6,7 +6,7 @@
 //! case: a call that costs more than its reservation passes the cap by the difference, since the
 //! money is already spent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -32,15 +32,29 @@ pub struct Budgets {
 /// One tenant's counters, and the holds that have not been settled.
 #[derive(Default)]
 struct Purse {
-    counters: HashMap<BudgetKey, Counter>,
-    holds: HashMap<RecordId, Hold>,
+    /// Where each counter is, so that a hold finds its counters without looking them up.
+    places: HashMap<BudgetKey, usize>,
+    counters: Vec<Counter>,
+    /// Places whose counters have been forgotten.
+    free: Vec<usize>,
+    holds: HashMap<RecordId, Taken>,
     pruned: Option<Window>,
 }
 
-#[derive(Clone, Copy)]
 struct Counter {
+    key: BudgetKey,
     balance: Balance,
+    /// Holds that have not been settled. A counter is never forgotten before they are.
+    holds: u32,
     touched_at: Timestamp,
+    /// Whether it seemed to be over when last looked at.
+    over: bool,
+}
+
+/// What a hold took, and where.
+struct Taken {
+    places: Vec<usize>,
+    amount: PicoUsd,
 }
 
 /// One reservation never spans tenants: each pays for its own calls only.
@@ -54,10 +68,11 @@ impl Budgets {
     pub fn load(settled: impl IntoIterator<Item = (BudgetKey, PicoUsd)>, now: Timestamp) -> Self {
         let mut tenants: HashMap<TenantId, Purse> = HashMap::new();
         for (key, settled) in settled {
-            let mut counter = Counter::new(now);
-            counter.balance.settled = settled;
             let purse = tenants.entry(key.tenant.clone()).or_default();
-            purse.counters.insert(key, counter);
+            let place = purse.open(&key, now);
+            if let Some(counter) = purse.counters.get_mut(place) {
+                counter.balance.settled = settled;
+            }
         }
         let locked = tenants
             .into_iter()
@@ -133,7 +148,8 @@ impl BudgetStore for Budgets {
 
 impl Purse {
     fn balance(&self, key: &BudgetKey) -> Balance {
-        let counter = self.counters.get(key);
+        let place = self.places.get(key);
+        let counter = place.and_then(|place| self.counters.get(*place));
         counter.map_or_else(Balance::default, |counter| counter.balance)
     }
 
@@ -144,91 +160,128 @@ impl Purse {
         amount: PicoUsd,
         now: Timestamp,
     ) -> Reserved {
-        if let Some(hold) = self.holds.get(&id) {
-            return Reserved::Held(hold.clone());
+        if let Some(taken) = self.holds.get(&id) {
+            return Reserved::Held(self.hold(id, taken));
         }
-        for budget in budgets {
-            let balance = self.balance(&budget.key);
-            if let Some(limit) = budget.limit
-                && !has_room(balance, amount, limit)
-            {
-                return Reserved::Exhausted {
-                    key: budget.key.clone(),
-                    limit,
-                    balance,
-                };
-            }
+        if let Some(exhausted) = self.exhausted(budgets, amount) {
+            return exhausted;
         }
-        let mut keys: Vec<BudgetKey> = Vec::with_capacity(budgets.len());
-        for budget in budgets {
+        let mut places = Vec::with_capacity(budgets.len());
+        for Budget { key, .. } in budgets {
+            let place = self.open(key, now);
             // Named twice, a counter is still taken from once.
-            if keys.contains(&budget.key) {
+            if places.contains(&place) {
                 continue;
             }
-            let counter = match self.counters.get_mut(&budget.key) {
-                Some(counter) => counter,
-                None => self
-                    .counters
-                    .entry(budget.key.clone())
-                    .or_insert(Counter::new(now)),
-            };
-            counter.touched_at = now;
-            counter.balance.reserved = counter.balance.reserved.saturating_add(amount);
-            keys.push(budget.key.clone());
+            places.push(place);
+            if let Some(counter) = self.counters.get_mut(place) {
+                counter.balance.reserved = counter.balance.reserved.saturating_add(amount);
+                counter.holds = counter.holds.saturating_add(1);
+                counter.touched_at = counter.touched_at.max(now);
+            }
         }
-        let hold = Hold { id, keys, amount };
-        self.holds.insert(id, hold.clone());
+        let taken = Taken { places, amount };
+        let hold = self.hold(id, &taken);
+        self.holds.insert(id, taken);
         Reserved::Held(hold)
     }
 
+    /// The refusal, if `amount` does not fit everywhere.
+    fn exhausted(&self, budgets: &[Budget], amount: PicoUsd) -> Option<Reserved> {
+        let capped = budgets.iter().filter_map(|budget| {
+            let limit = budget.limit?;
+            let balance = self.balance(&budget.key);
+            Some((balance.room(limit), &budget.key, limit, balance))
+        });
+        let (room, key, limit, balance) = capped.min_by_key(|(room, ..)| *room)?;
+        (room < amount).then(|| Reserved::Exhausted {
+            key: key.clone(),
+            limit,
+            balance,
+        })
+    }
+
     fn settle(&mut self, id: RecordId, actual: PicoUsd) {
-        let Some(hold) = self.holds.remove(&id) else {
+        let Some(Taken { places, amount }) = self.holds.remove(&id) else {
             return;
         };
-        for key in hold.keys {
-            // There is one: a counter with something reserved is never forgotten.
-            if let Some(Counter { balance, .. }) = self.counters.get_mut(&key) {
-                balance.reserved = balance.reserved.saturating_sub(hold.amount);
+        for place in places {
+            if let Some(Counter { balance, holds, .. }) = self.counters.get_mut(place) {
+                balance.reserved = balance.reserved.saturating_sub(amount);
                 balance.settled = balance.settled.saturating_add(actual);
+                *holds = holds.saturating_sub(1);
             }
+        }
+    }
+
+    /// Where the counter of `key` is, which is a new one if there was none.
+    fn open(&mut self, key: &BudgetKey, now: Timestamp) -> usize {
+        if let Some(place) = self.places.get(key) {
+            return *place;
+        }
+        let counter = Counter {
+            key: key.clone(),
+            balance: Balance::default(),
+            holds: 0,
+            touched_at: now,
+            over: false,
+        };
+        let free = self.free.pop();
+        let place = match free.and_then(|place| Some((place, self.counters.get_mut(place)?))) {
+            Some((place, forgotten)) => {
+                *forgotten = counter;
+                place
+            }
+            None => {
+                self.counters.push(counter);
+                self.counters.len() - 1
+            }
+        };
+        self.places.insert(key.clone(), place);
+        place
+    }
+
+    fn hold(&self, id: RecordId, Taken { places, amount }: &Taken) -> Hold {
+        let counters = places.iter().filter_map(|place| self.counters.get(*place));
+        Hold {
+            id,
+            keys: counters.map(|counter| counter.key.clone()).collect(),
+            amount: *amount,
         }
     }
 
     /// Once a day, forgets the counters of windows that are long over.
+    ///
+    /// A counter goes when it is found to be over on two days: a clock that once runs ahead and is
+    /// put back must not give a tenant its day's money a second time.
     fn prune(&mut self, now: Timestamp) {
         let today = Window::day(now);
         if self.pruned == Some(today) {
             return;
         }
         self.pruned = Some(today);
-        let held: HashSet<&BudgetKey> = self.holds.values().flat_map(|hold| &hold.keys).collect();
-        self.counters.retain(|key, counter| {
-            let over = match key.window.resets_at() {
+        let Self {
+            places,
+            counters,
+            free,
+            ..
+        } = self;
+        places.retain(|key, place| {
+            let Some(counter) = counters.get_mut(*place) else {
+                return false;
+            };
+            let end = match key.window.resets_at() {
                 Some(end) => end.plus(GRACE),
                 None => counter.touched_at.plus(IDLE),
             };
-            now <= over || held.contains(key)
+            let was_over = std::mem::replace(&mut counter.over, end < now);
+            let keep = !(was_over && counter.over) || counter.holds > 0;
+            if !keep {
+                free.push(*place);
+            }
+            keep
         });
     }
-}
-
-impl Counter {
-    fn new(now: Timestamp) -> Self {
-        Self {
-            balance: Balance::default(),
-            touched_at: now,
-        }
-    }
-}
-
-/// Whether `amount` more fits under `limit`. What costs nothing always fits.
-fn has_room(balance: Balance, amount: PicoUsd, limit: PicoUsd) -> bool {
-    amount == PicoUsd::ZERO
-        || balance
-            .settled
-            .checked_add(balance.reserved)
-            .and_then(|taken| taken.checked_add(amount))
-            .is_some_and(|taken| taken <= limit)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ proptest! {
         for (id, amount, cost, settle) in steps {
             if settle {
                 // A cost is at most what was reserved for it.
-                let reserved = purse.holds.get(&record_id(id)).map(|hold| hold.amount);
+                let reserved = purse.holds.get(&record_id(id)).map(|taken| taken.amount);
                 let cost = PicoUsd::new(cost).min(reserved.unwrap_or(PicoUsd::ZERO));
                 purse.settle(record_id(id), cost);
             } else {
@@ -80,14 +80,45 @@ fn old_windows_are_forgotten_and_held_ones_are_not() {
     let budgets = [daily("acme", None), task.clone()];
     purse.prune(long_ago);
     purse.reserve(record_id(1), &budgets, PicoUsd::new(5), long_ago);
-    purse.prune(at("2026-11-25T00:00:00Z"));
-    assert_eq!(purse.counters.len(), 2, "the hold is still out");
+    for day in ["2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"] {
+        purse.prune(at(day));
+        assert_eq!(purse.places.len(), 2, "the hold is still out");
+    }
     purse.settle(record_id(1), PicoUsd::new(3));
-    purse.prune(at("2026-11-26T00:00:00Z"));
+    purse.prune(at("2026-11-27T00:00:00Z"));
     assert_eq!(purse.balance(&budgets[0].key), Balance::default());
     assert_eq!(purse.balance(&task.key).settled, PicoUsd::new(3));
     purse.prune(at("2027-03-01T00:00:00Z"));
-    assert!(purse.counters.is_empty());
+    assert_eq!(purse.places.len(), 1, "seen to be over for the first time");
+    purse.prune(at("2027-03-02T00:00:00Z"));
+    assert!(purse.places.is_empty());
+    // Their places are used again, from zero.
+    purse.reserve(
+        record_id(2),
+        &both(),
+        PicoUsd::new(7),
+        at("2027-03-02T00:00:00Z"),
+    );
+    assert_eq!(sums(&purse), [(0, 7), (0, 7)]);
+    assert_eq!(purse.counters.len(), 2);
+}
+
+#[test]
+fn a_clock_that_runs_ahead_and_is_put_back_gives_no_money_twice() {
+    let mut purse = Purse::default();
+    let noon = at("2026-11-18T12:00:00Z");
+    let budget = daily("acme", Some(10));
+    for now in [noon, at("2031-01-01T00:00:00Z"), noon] {
+        purse.prune(now);
+        purse.reserve(
+            record_id(1),
+            std::slice::from_ref(&budget),
+            PicoUsd::new(8),
+            now,
+        );
+        purse.settle(record_id(1), PicoUsd::new(8));
+        assert_eq!(purse.balance(&budget.key).settled, PicoUsd::new(8), "{now}");
+    }
 }
 
 #[tokio::test]
