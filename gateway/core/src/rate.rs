@@ -33,6 +33,17 @@ pub struct RateLimit {
     pub burst: NonZeroU64,
 }
 
+impl RateLimit {
+    /// The most that one call takes from the bucket, whatever it asks for or uses: what a full
+    /// bucket holds and what flows into it in an hour. So one absurd bound locks nobody out for
+    /// longer than that.
+    #[must_use]
+    pub const fn most_taken(self) -> u64 {
+        let hour = self.per_minute.get().saturating_mul(60);
+        self.burst.get().saturating_add(hour)
+    }
+}
+
 /// What a bucket counts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Counted {
@@ -88,7 +99,8 @@ pub struct Limit {
     pub size: Size,
 }
 
-/// How much a bucket lets through. A bucket whose size has changed since starts full.
+/// How much a bucket lets through. When it changes, what was taken stays taken and flows back at
+/// the new rate, and calls under way stay counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Size {
     /// So much per minute.
@@ -104,7 +116,7 @@ pub struct Pass {
     pub id: RecordId,
     /// The tenant it belongs to.
     pub tenant: TenantId,
-    /// Tokens taken from each bucket of tokens.
+    /// Tokens asked for. A bucket gave no more of them than [`RateLimit::most_taken`].
     pub tokens: u64,
 }
 
@@ -127,14 +139,16 @@ pub enum Paced {
 /// Where rates are counted.
 #[async_trait]
 pub trait RateStore: Send + Sync {
-    /// Takes one call and `tokens` tokens from every limit or from none.
+    /// Takes one call and `tokens` tokens from every limit or from none. The limits are those of
+    /// one tenant, each named once. Idempotent by `id` until it is released.
     ///
     /// A call with more tokens than a bucket can ever hold is admitted by a full bucket, which then
-    /// owes them: later calls wait until the debt is paid.
+    /// owes them: later calls wait until the debt is paid. A call without tokens never waits for
+    /// tokens.
     async fn admit(&self, id: RecordId, limits: &[Limit], tokens: u64)
     -> Result<Paced, StoreError>;
 
     /// Ends a call: frees its place and replaces the tokens taken by those really used (`None`
-    /// leaves the estimate). Idempotent by the pass's id. Does not wait.
+    /// leaves the estimate), which may leave a debt. Idempotent by the pass's id. Does not wait.
     fn release(&self, pass: &Pass, tokens: Option<u64>);
 }

@@ -3,6 +3,8 @@
 //! It sees the traits only. Every case uses tenants of its own, so all of them can run against one
 //! store, and at the same time.
 
+mod paces;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,12 +12,14 @@ use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reser
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
-use tollgate_core::rate::{Counted, Limit, Paced, RateKey, RateLimit, RateStore, Size};
+use tollgate_core::rate::RateStore;
 use tollgate_core::record::{
     Ending, Intent, Outcome, Record, RecordLog, Stranger, Subject, UsageSource,
 };
 use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
-use tollgate_core::time::Timestamp;
+use tollgate_core::time::{Timestamp, Window};
+
+pub use paces::*;
 
 /// An implementation under test.
 #[async_trait]
@@ -198,6 +202,55 @@ pub async fn a_reservation_takes_from_all_budgets_or_from_none(stores: &dyn Stor
     assert!(exact.is_some(), "a cap can be reached exactly");
 }
 
+/// Of all caps without room the one with the least is named, wherever it stands: what fits into it
+/// fits into all, and asking for that much succeeds.
+pub async fn what_fits_the_cap_that_is_named_fits_all(stores: &dyn Stores) {
+    let store = stores.budgets();
+    let cap = |key: &str, limit| Budget {
+        key: name(&format!("tightest/{key}")),
+        limit: Some(PicoUsd::new(limit)),
+    };
+    let mut budgets = [
+        cap("tenant/month:2026-11", 90),
+        cap("tenant/day:2026-11-18", 50),
+        cap("agent=bot/day:2026-11-18", 20),
+        cap("model=gpt-5*/day:2026-11-18", 30),
+        cap("task=t/total", 20),
+    ];
+    for n in 0..5 {
+        let answer = store.reserve(record_id(41), &budgets, PicoUsd::new(100), now());
+        let Reserved::Exhausted { limit, balance, .. } = answer.await.expect("the store is up")
+        else {
+            panic!("100 are more than any cap");
+        };
+        let room = balance.room(limit);
+        assert_eq!(room, PicoUsd::new(20), "{n}");
+        budgets.rotate_left(1);
+    }
+    // Of several alike it is the first; a cap that has been passed has no room, but no less.
+    let agent = [cap("agent=bot/day:2026-11-18", 20)];
+    let spent = hold(&*store, record_id(42), &agent, 20)
+        .await
+        .expect("room");
+    store.settle(&spent, PicoUsd::new(33));
+    stores.flush().await;
+    let task = [cap("task=t/total", 20)];
+    assert!(hold(&*store, record_id(43), &task, 20).await.is_some());
+    for _ in 0..5 {
+        let answer = store.reserve(record_id(44), &budgets, PicoUsd::new(1), now());
+        let Reserved::Exhausted { key, .. } = answer.await.expect("the store is up") else {
+            panic!("two caps are full");
+        };
+        let mut full = budgets.iter().filter(|budget| {
+            let key = budget.key.to_string();
+            key.contains("agent=") || key.contains("task=")
+        });
+        assert_eq!(Some(&key), full.next().map(|budget| &budget.key));
+        budgets.rotate_left(1);
+    }
+    assert_eq!(balance(&*store, &budgets[0].key).await, (0, 0));
+}
+
 /// The cost replaces the hold, once, whatever it is and however often it is said.
 pub async fn a_hold_is_settled_once_in_the_counters_it_was_taken_from(stores: &dyn Stores) {
     let store = stores.budgets();
@@ -224,6 +277,49 @@ pub async fn a_hold_is_settled_once_in_the_counters_it_was_taken_from(stores: &d
         "spent is spent"
     );
     assert_eq!(hold(&*store, record_id(13), &budgets, 1).await, None);
+}
+
+/// A cost goes to the window in which the call began, whenever it ends, and a new window begins
+/// with nothing in it.
+pub async fn a_call_is_paid_in_the_window_it_began_in(stores: &dyn Stores) {
+    let store = stores.budgets();
+    let at = |time: &str| name::<Timestamp>(time);
+    let in_windows = |now: Timestamp| {
+        [Window::day(now), Window::month(now)].map(|window| Budget {
+            key: BudgetKey {
+                tenant: name("windows"),
+                scope: Scope::Tenant,
+                window,
+            },
+            limit: Some(PicoUsd::new(10)),
+        })
+    };
+    let reserve = async |n: u32, amount: i128, now: Timestamp| {
+        let budgets = in_windows(now);
+        let answer = store.reserve(record_id(n), &budgets, PicoUsd::new(amount), now);
+        match answer.await.expect("the store is up") {
+            Reserved::Held(hold) => Some(hold),
+            Reserved::Exhausted { .. } => None,
+        }
+    };
+    let before = at("2028-02-29T23:59:59.999999Z");
+    let after = at("2028-03-01T00:00:00Z");
+    let old = reserve(51, 8, before).await.expect("room");
+    let new = reserve(52, 9, after).await.expect("a new day and month");
+    store.settle(&old, PicoUsd::new(6));
+    store.settle(&new, PicoUsd::new(2));
+    stores.flush().await;
+    for (now, settled) in [(before, 6), (after, 2)] {
+        for budget in in_windows(now) {
+            let held = balance(&*store, &budget.key).await;
+            assert_eq!(held, (settled, 0), "{}", budget.key);
+        }
+    }
+    // A clock that steps back finds what it left, and nothing is given twice.
+    assert_eq!(reserve(53, 5, before).await, None);
+    assert!(reserve(54, 4, before).await.is_some());
+    assert_eq!(reserve(55, 9, after).await, None);
+    assert!(reserve(56, 8, after).await.is_some());
 }
 
 /// Zero blocks what costs something, no limit blocks nothing, and what is free always goes.
@@ -284,42 +380,6 @@ pub async fn tenants_pay_for_themselves(stores: &dyn Stores) {
     assert_eq!(hold(&*store, record_id(32), &poor, 1).await, None);
     assert!(hold(&*store, record_id(33), &rich, 1).await.is_some());
     assert_eq!(balance(&*store, &rich[0].key).await, (0, 1));
-}
-
-/// Bursts, waits, and buckets of their own.
-pub async fn rates_are_counted_per_tenant_and_agent(stores: &dyn Stores) {
-    let store = stores.rates();
-    let limit = |tenant: &str, scope: Scope| Limit {
-        key: RateKey {
-            tenant: name(tenant),
-            scope,
-            counted: Counted::Requests,
-        },
-        size: Size::Rate(RateLimit {
-            per_minute: 1.try_into().expect("not zero"),
-            burst: 5.try_into().expect("not zero"),
-        }),
-    };
-    let admit = async |n: u32, limit: Limit| {
-        let paced = store.admit(record_id(n), &[limit], 0).await;
-        paced.expect("the store is up")
-    };
-    for n in 0..5 {
-        let paced = admit(400 + n, limit("paced", Scope::Tenant)).await;
-        assert!(matches!(paced, Paced::Go(_)), "{paced:?}");
-    }
-    let paced = admit(405, limit("paced", Scope::Tenant)).await;
-    let Paced::Wait { retry_after, .. } = paced else {
-        panic!("the burst is used up");
-    };
-    assert!(retry_after.as_secs() < 61, "{retry_after:?}");
-    for (n, other) in (410..).zip([
-        limit("paced", Scope::Agent(name("bot"))),
-        limit("unpaced", Scope::Tenant),
-    ]) {
-        let paced = admit(n, other).await;
-        assert!(matches!(paced, Paced::Go(_)), "{paced:?}");
-    }
 }
 
 /// A token lives from its registration to its revocation, and only as what it was registered as.

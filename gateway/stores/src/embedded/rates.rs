@@ -2,25 +2,29 @@
 //!
 //! A call looks at all its buckets and takes from all or none under that lock, so that being
 //! refused by one limit never uses up another, and a busy tenant never makes another one wait.
-//! Rates are GCRA: no window, hence no double burst at a window's edge. Buckets start full after a
-//! restart. The number of buckets per tenant is bounded: full ones are dropped first, since a new
-//! one is the same. Worst case: a tenant that calls with more agents at once than the bound, each
-//! with a bucket that is not full, waits; no other tenant does.
+//! There are no windows, hence no double burst at a window's edge. Buckets that are full and that
+//! no call under way has taken from are dropped from time to time, since a new one is the same.
+//! Worst case: after a restart all buckets are full and no calls are under way, so that a tenant
+//! gets its burst once more.
+
+mod flow;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tollgate_core::budget::{Scope, StoreError};
+use tollgate_core::budget::StoreError;
 use tollgate_core::ids::{RecordId, TenantId};
-use tollgate_core::rate::{Counted, Limit, Paced, Pass, RateKey, RateLimit, RateStore, Size};
+use tollgate_core::rate::{Counted, Limit, Paced, Pass, RateKey, RateStore, Size};
 
-/// Buckets per tenant. A bucket takes about 200 bytes, so a tenant takes at most about 2 MB.
-const BUCKETS_PER_TENANT: usize = 10_000;
-/// How long a caller waits that finds no place for its bucket, or too many calls under way.
+use flow::Flow;
+
+/// How long a caller waits that finds too many calls under way. When one of them ends is unknown.
 const A_WHILE: Duration = Duration::from_secs(1);
-const MINUTE: u128 = 60_000_000_000;
+/// A tenant's buckets are looked through when there are so many, and again whenever they have
+/// doubled since.
+const MANY_BUCKETS: usize = 1_000;
 
 /// Source of the current time, so that tests can hold it still.
 pub(super) type Now = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -32,25 +36,30 @@ pub struct Rates {
     tenants: RwLock<HashMap<TenantId, Arc<Mutex<Buckets>>>>,
 }
 
-#[derive(Default)]
 struct Buckets {
-    by_key: HashMap<(Scope, Counted), Bucket>,
+    by_key: HashMap<RateKey, Bucket>,
     /// What each call under way has taken.
-    passes: HashMap<RecordId, Vec<(Scope, Counted)>>,
+    passes: HashMap<RecordId, Vec<Taken>>,
+    /// How many buckets there are when they are looked through next.
+    sweep_at: usize,
 }
 
 struct Bucket {
-    size: Size,
-    level: Level,
+    /// Calls that were admitted by it and are not over.
+    under_way: u32,
+    /// What a rate lets through; a limit on calls at once has none.
+    flow: Option<Flow>,
 }
 
-enum Level {
-    /// The time, in nanoseconds, at which the bucket is full again: GCRA's theoretical arrival
-    /// time. Not after now means full.
-    FullAt(u128),
-    /// Calls under way.
-    UnderWay(u32),
+struct Taken {
+    key: RateKey,
+    count: u64,
 }
+
+/// One call never spans tenants: each has a pace of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("the limits of one call belong to more than one tenant")]
+struct MixedTenants;
 
 impl Default for Rates {
     fn default() -> Self {
@@ -98,174 +107,158 @@ impl RateStore for Rates {
         tokens: u64,
     ) -> Result<Paced, StoreError> {
         let Some(first) = limits.first() else {
-            // Nobody asks for it again: there is nothing to give back.
             return Ok(Paced::Free);
         };
         let tenant = &first.key.tenant;
+        if limits.iter().any(|limit| limit.key.tenant != *tenant) {
+            return Err(StoreError {
+                operation: "admit",
+                store: "rate",
+                cause: Box::new(MixedTenants),
+            });
+        }
         let buckets = self.buckets(tenant);
         let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(buckets.admit(id, limits, tokens, self.nanos()))
+        let now = self.nanos();
+        Ok(match buckets.admit(id, limits, tokens, now) {
+            Ok(()) => Paced::Go(Pass {
+                id,
+                tenant: tenant.clone(),
+                tokens,
+            }),
+            Err((key, retry_after)) => Paced::Wait {
+                key: key.clone(),
+                retry_after,
+            },
+        })
     }
 
     fn release(&self, pass: &Pass, tokens: Option<u64>) {
         if let Some(buckets) = self.known(&pass.tenant) {
             let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            buckets.release(pass, tokens, self.nanos());
+            let now = self.nanos();
+            buckets.release(pass.id, tokens, now);
+        }
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::new(),
+            passes: HashMap::new(),
+            sweep_at: MANY_BUCKETS,
         }
     }
 }
 
 impl Buckets {
-    fn admit(&mut self, id: RecordId, limits: &[Limit], tokens: u64, now: u128) -> Paced {
-        let mut longest: Option<(Duration, &RateKey)> = None;
-        for limit in limits {
-            let wait = self.wait(limit, tokens, now);
-            if wait > longest.map_or(Duration::ZERO, |(wait, _)| wait) {
-                longest = Some((wait, &limit.key));
+    /// Takes from all, or from none and returns the limit with the longest wait.
+    fn admit<'l>(
+        &mut self,
+        id: RecordId,
+        limits: &'l [Limit],
+        tokens: u64,
+        now: u128,
+    ) -> Result<(), (&'l RateKey, Duration)> {
+        if self.passes.contains_key(&id) {
+            return Ok(());
+        }
+        let mut longest: Option<(&RateKey, Duration)> = None;
+        for Limit { key, size } in limits {
+            // A bucket that is not there is full, and a full one admits every call.
+            let bucket = self.by_key.get_mut(key);
+            let wait = bucket.map_or(Duration::ZERO, |bucket| {
+                bucket.wait(*size, count(key.counted, tokens), now)
+            });
+            if wait > longest.map_or(Duration::ZERO, |(_, wait)| wait) {
+                longest = Some((key, wait));
             }
         }
-        if let Some((retry_after, key)) = longest {
-            return Paced::Wait {
-                key: key.clone(),
-                retry_after,
-            };
+        if let Some(longest) = longest {
+            return Err(longest);
         }
+        self.sweep(now);
         let mut taken = Vec::with_capacity(limits.len());
         for Limit { key, size } in limits {
-            let place = (key.scope.clone(), key.counted);
-            let bucket = self
-                .by_key
-                .entry(place.clone())
-                .or_insert_with(|| Bucket::full(*size));
-            bucket.resize(*size);
-            bucket.take(cost(key.counted, tokens), now);
-            taken.push(place);
+            let count = count(key.counted, tokens);
+            let bucket = match self.by_key.get_mut(key) {
+                Some(bucket) => bucket,
+                None => self.by_key.entry(key.clone()).or_insert(Bucket::FULL),
+            };
+            taken.push(Taken {
+                key: key.clone(),
+                count: bucket.take(*size, count, now),
+            });
         }
-        let Some(first) = limits.first() else {
-            return Paced::Free;
-        };
         self.passes.insert(id, taken);
-        Paced::Go(Pass {
-            id,
-            tenant: first.key.tenant.clone(),
-            tokens,
-        })
+        Ok(())
     }
 
-    /// How long a call must wait for one limit; zero if it may go.
-    fn wait(&mut self, Limit { key, size }: &Limit, tokens: u64, now: u128) -> Duration {
-        let place = (key.scope.clone(), key.counted);
-        match self.by_key.get(&place) {
-            Some(bucket) => bucket.wait(*size, cost(key.counted, tokens), now),
-            None if self.by_key.len() < BUCKETS_PER_TENANT => Duration::ZERO,
-            None => {
-                self.by_key.retain(|_, bucket| !bucket.is_full(now));
-                if self.by_key.len() < BUCKETS_PER_TENANT {
-                    Duration::ZERO
-                } else {
-                    A_WHILE
-                }
+    fn release(&mut self, id: RecordId, tokens: Option<u64>, now: u128) {
+        for Taken { key, count } in self.passes.remove(&id).into_iter().flatten() {
+            if let Some(bucket) = self.by_key.get_mut(&key) {
+                let used = tokens.filter(|_| key.counted == Counted::Tokens);
+                bucket.give_back(count, used, now);
             }
         }
     }
 
-    fn release(&mut self, pass: &Pass, tokens: Option<u64>, now: u128) {
-        let Some(taken) = self.passes.remove(&pass.id) else {
-            return;
-        };
-        for place in taken {
-            let counted = place.1;
-            if let Some(bucket) = self.by_key.get_mut(&place) {
-                bucket.correct(counted, pass.tokens, tokens, now);
-            }
+    /// Drops the buckets that are as good as new, if there have come to be many.
+    fn sweep(&mut self, now: u128) {
+        if self.by_key.len() >= self.sweep_at {
+            self.by_key.retain(|_, bucket| !bucket.is_as_new(now));
+            self.sweep_at = MANY_BUCKETS.max(self.by_key.len().saturating_mul(2));
         }
     }
 }
 
 /// How much of a bucket one call takes.
-const fn cost(counted: Counted, tokens: u64) -> u64 {
+const fn count(counted: Counted, tokens: u64) -> u64 {
     match counted {
         Counted::Requests | Counted::Concurrent => 1,
         Counted::Tokens => tokens,
     }
 }
 
-/// The time in which `count` flow back.
-fn refill(rate: RateLimit, count: u64) -> u128 {
-    MINUTE.saturating_mul(u128::from(count)) / u128::from(rate.per_minute.get())
-}
-
-fn nanoseconds(nanos: u128) -> Duration {
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
 impl Bucket {
-    fn full(size: Size) -> Self {
-        let level = match size {
-            Size::Rate(_) => Level::FullAt(0),
-            Size::AtOnce(_) => Level::UnderWay(0),
-        };
-        Self { size, level }
-    }
+    const FULL: Self = Self {
+        under_way: 0,
+        flow: None,
+    };
 
-    /// A rate that has changed starts full; calls under way stay counted.
-    fn resize(&mut self, size: Size) {
-        if self.size != size {
-            self.size = size;
-            if let (Size::Rate(_), level) = (size, &mut self.level) {
-                *level = Level::FullAt(0);
-            }
-        }
-    }
-
-    fn wait(&self, size: Size, cost: u64, now: u128) -> Duration {
-        match (size, &self.level) {
-            (Size::AtOnce(most), Level::UnderWay(calls)) if *calls >= most.get() => A_WHILE,
-            (Size::Rate(rate), Level::FullAt(full_at)) if self.size == size => {
-                // More than a bucket can ever hold is let go by a full bucket.
-                let needed = cost.min(rate.burst.get());
-                let missing = refill(rate, needed)
-                    .saturating_add((*full_at).max(now))
-                    .saturating_sub(refill(rate, rate.burst.get()));
-                nanoseconds(missing.saturating_sub(now))
+    fn wait(&mut self, size: Size, count: u64, now: u128) -> Duration {
+        match (size, &mut self.flow) {
+            (Size::AtOnce(most), _) if self.under_way >= most.get() => A_WHILE,
+            (Size::Rate(rate), Some(flow)) => {
+                flow.advance(rate, now);
+                flow.wait(count)
             }
             _ => Duration::ZERO,
         }
     }
 
-    fn take(&mut self, cost: u64, now: u128) {
-        match (&self.size, &mut self.level) {
-            (Size::Rate(rate), Level::FullAt(full_at)) => {
-                *full_at = (*full_at).max(now).saturating_add(refill(*rate, cost));
+    fn take(&mut self, size: Size, count: u64, now: u128) -> u64 {
+        self.under_way = self.under_way.saturating_add(1);
+        match size {
+            Size::AtOnce(_) => count,
+            Size::Rate(rate) => {
+                let flow = self.flow.get_or_insert_with(|| Flow::full(rate, now));
+                flow.advance(rate, now);
+                flow.take(count)
             }
-            (Size::AtOnce(_), Level::UnderWay(calls)) => *calls = calls.saturating_add(1),
-            _ => {}
         }
     }
 
-    fn correct(&mut self, counted: Counted, taken: u64, used: Option<u64>, now: u128) {
-        match (&self.size, &mut self.level, used) {
-            (Size::AtOnce(_), Level::UnderWay(calls), _) => *calls = calls.saturating_sub(1),
-            (Size::Rate(rate), Level::FullAt(full_at), Some(used))
-                if counted == Counted::Tokens =>
-            {
-                *full_at = if used >= taken {
-                    (*full_at)
-                        .max(now)
-                        .saturating_add(refill(*rate, used - taken))
-                } else {
-                    full_at.saturating_sub(refill(*rate, taken - used))
-                };
-            }
-            _ => {}
+    fn give_back(&mut self, taken: u64, used: Option<u64>, now: u128) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if let (Some(flow), Some(used)) = (&mut self.flow, used) {
+            flow.correct(taken, used, now);
         }
     }
 
-    fn is_full(&self, now: u128) -> bool {
-        match self.level {
-            Level::FullAt(full_at) => full_at <= now,
-            Level::UnderWay(calls) => calls == 0,
-        }
+    fn is_as_new(&self, now: u128) -> bool {
+        self.under_way == 0 && self.flow.as_ref().is_none_or(|flow| flow.is_full(now))
     }
 }
 

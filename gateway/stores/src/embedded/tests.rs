@@ -72,11 +72,19 @@ macro_rules! contract {
 
 contract! {
     a_reservation_takes_from_all_budgets_or_from_none
+    what_fits_the_cap_that_is_named_fits_all
+    a_call_is_paid_in_the_window_it_began_in
     a_hold_is_settled_once_in_the_counters_it_was_taken_from
     zero_blocks_and_absent_does_not
     a_cap_holds_when_64_tasks_race_for_it
     tenants_pay_for_themselves
-    rates_are_counted_per_tenant_and_agent
+    rates_are_counted_per_tenant_and_scope
+    a_call_takes_from_all_limits_or_from_none
+    places_are_taken_and_freed_once_each
+    tokens_are_corrected_by_their_real_count
+    a_call_larger_than_its_bucket_goes_when_it_is_full
+    a_limit_that_changes_forgets_nothing
+    places_hold_when_64_tasks_race_for_them
     a_token_is_live_only_as_registered_and_until_revoked
     revocations_reach_what_they_name_and_nothing_else
     records_read_back_as_they_were_kept
