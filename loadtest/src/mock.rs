@@ -1,4 +1,5 @@
-//! A provider that answers as told: OpenAI, Anthropic and a generic tool on one port.
+//! A provider that answers as told, on one port: OpenAI and its relatives, Anthropic, Gemini and
+//! Vertex AI, Bedrock, Cohere, Ollama, and a generic tool.
 //!
 //! ```no_run
 //! # use tollgate_loadtest::mock::Mock;
@@ -17,8 +18,17 @@
 
 mod answer;
 mod anthropic;
+mod ask;
+mod bedrock;
 mod bench;
+mod cohere;
+mod form;
+mod frames;
+mod gemini;
+mod lies;
+mod ollama;
 mod openai;
+mod place;
 mod provider;
 mod seen;
 mod steer;
@@ -36,6 +46,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,9 +55,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 pub use bench::BenchAnswers;
-pub use seen::{Outcome, SeenRequest};
+pub use seen::{Billed, Outcome, SeenRequest};
 
-use answer::{Body, gate_open, respond};
+use answer::{Body, Written, gate_open, respond};
+use place::Place;
+use provider::Asked;
 use seen::{BodyFacts, Journal};
 use steer::Steering;
 
@@ -249,27 +262,31 @@ async fn exchange(
             ));
         }
     };
+    let place = Place::of(&head);
+    let mut asked = Asked {
+        serial,
+        head: &head,
+        place: &place,
+        facts: &BodyFacts::default(),
+        whole: &Bytes::new(),
+        body: &Value::Null,
+    };
     if steering.early {
-        let answer = provider::answer(
-            serial,
-            &head,
-            &BodyFacts::default(),
-            &Bytes::new(),
-            &steering,
-        );
+        let answer = provider::answer(&asked, &steering);
         return Ok(respond(answer, &steering, None, gate, Some(entry)));
     }
-    let inspected = provider::is_inspected(&head);
+    let inspected = place.is_inspected(&head.method);
     let limit = if inspected || steering.echo == steer::Echo::Body {
         usize::MAX
     } else {
         shared.config.keep_body_bytes
     };
     let (facts, whole) = read(body, limit, shared.config.keep_body_bytes).await?;
-    let answer = if inspected && let Err(word) = add_words(&mut steering, &whole) {
-        provider::misspelt(&word)
+    (asked.facts, asked.whole) = (&facts, &whole);
+    let answer = if inspected {
+        answer_inspected(asked, &mut steering)
     } else {
-        provider::answer(serial, &head, &facts, &whole, &steering)
+        provider::answer(&asked, &steering)
     };
     shared.journal.complete(&entry, facts);
     if steering.hangup {
@@ -287,13 +304,20 @@ async fn exchange(
     Ok(respond(answer, &steering, trailers, gate, Some(entry)))
 }
 
-fn add_words(steering: &mut Steering, body: &Bytes) -> Result<(), steer::UnknownWord> {
-    match serde_json::from_slice(body) {
-        Ok(body) => steering.add_body(&body),
-        Err(_) => {
-            steering.status = Some(StatusCode::BAD_REQUEST.as_u16());
-            Ok(())
-        }
+fn answer_inspected(asked: Asked<'_>, steering: &mut Steering) -> Written {
+    let Some(body) = provider::read(asked.head, asked.whole) else {
+        steering.status = Some(StatusCode::BAD_REQUEST.as_u16());
+        return provider::answer(&asked, steering);
+    };
+    match steering.add_body(&body) {
+        Ok(()) => provider::answer(
+            &Asked {
+                body: &body,
+                ..asked
+            },
+            steering,
+        ),
+        Err(word) => provider::misspelt(&word),
     }
 }
 
@@ -320,22 +344,4 @@ async fn read(mut body: Incoming, limit: usize, keep: usize) -> io::Result<(Body
     // A copy, so that keeping the start does not keep all of it alive.
     let kept = Bytes::copy_from_slice(whole.get(..keep).unwrap_or(&whole));
     Ok((BodyFacts { len, sha256, kept }, whole))
-}
-
-/// Cuts a text into `count` pieces of about the same length, at character borders.
-fn pieces(text: &str, count: Option<usize>) -> Vec<String> {
-    let letters: Vec<char> = text.chars().collect();
-    let count = count.unwrap_or(4);
-    (0..count)
-        .map(|i| {
-            let (from, to) = (i * letters.len() / count, (i + 1) * letters.len() / count);
-            let piece: String = letters.get(from..to).unwrap_or_default().iter().collect();
-            // A provider sends no empty piece.
-            if piece.is_empty() {
-                " ".to_owned()
-            } else {
-                piece
-            }
-        })
-        .collect()
 }

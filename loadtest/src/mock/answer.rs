@@ -13,40 +13,99 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
+use serde_json::Value;
 use tokio::sync::watch;
 
-use super::seen::{Entry, Outcome};
+use super::frames::{Event, Framing};
+use super::lies::{self, Lie};
+use super::seen::{Billed, Entry, Outcome};
 use super::steer::Steering;
 
 /// The body of every answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// What is to be said, before the steering's pace is applied.
+/// What is to be said, before the steering spoils it.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) content: Content,
+    /// What it costs.
+    pub(crate) billed: Option<Billed>,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// Bytes that nothing looks into.
+    Plain(Bytes),
+    /// JSON, whose usage may become a lie.
+    Json(Value),
+    /// Events, and what is said instead of one of them if that is wanted.
+    Stream {
+        framing: Framing,
+        events: Vec<Event>,
+        error: Event,
+    },
+}
+
+/// An answer as bytes, before the steering's pace is applied.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Whole,
+    pub(crate) billed: Option<Billed>,
 }
 
 /// A whole text, or events.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub(crate) enum Whole {
     Plain(Bytes),
     Events { events: Vec<Bytes>, error: Bytes },
 }
 
 impl Answer {
+    /// JSON that is already text, with a status.
     pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, "application/json", Content::Plain(body.into()))
     }
 
-    pub(crate) fn events(events: Vec<Bytes>, error: Bytes) -> Self {
-        Self::new(
-            StatusCode::OK,
-            "text/event-stream; charset=utf-8",
-            Content::Events { events, error },
-        )
+    /// JSON, and what it costs.
+    pub(crate) fn of(body: Value, billed: Billed) -> Self {
+        let answer = Self::new(StatusCode::OK, "application/json", Content::Json(body));
+        answer.costs(billed)
+    }
+
+    /// JSON that costs nothing.
+    pub(crate) fn free(body: Value) -> Self {
+        Self::new(StatusCode::OK, "application/json", Content::Json(body))
+    }
+
+    /// Bytes of another type.
+    pub(crate) fn bytes(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, content_type, Content::Plain(body.into()))
+    }
+
+    /// A stream, what may take the place of one of its events, and what it costs.
+    pub(crate) fn stream(
+        framing: Framing,
+        events: Vec<Event>,
+        error: Event,
+        billed: Billed,
+    ) -> Self {
+        let content = Content::Stream {
+            framing,
+            events,
+            error,
+        };
+        Self::new(StatusCode::OK, framing.content_type(), content).costs(billed)
+    }
+
+    /// The same answer at a price.
+    pub(crate) fn costs(mut self, billed: Billed) -> Self {
+        self.billed = Some(billed);
+        self
     }
 
     fn new(status: StatusCode, content_type: &'static str, content: Content) -> Self {
@@ -56,12 +115,45 @@ impl Answer {
             status,
             headers,
             content,
+            billed: None,
         }
     }
 
     pub(crate) fn header(&mut self, name: &'static str, value: impl AsRef<str>) {
         if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
             self.headers.append(HeaderName::from_static(name), value);
+        }
+    }
+
+    /// Writes it down, with the lie about its usage that is wanted.
+    pub(crate) fn write(self, lie: Option<Lie>) -> Written {
+        let bytes = match self.content {
+            Content::Plain(bytes) => Whole::Plain(bytes),
+            Content::Json(mut body) => {
+                if let Some(lie) = lie {
+                    lie.spoil(&mut body);
+                }
+                Whole::Plain(lies::text(&body).into())
+            }
+            Content::Stream {
+                framing,
+                mut events,
+                error,
+            } => {
+                if let Some(lie) = lie {
+                    lie.spoil_events(&mut events);
+                }
+                Whole::Events {
+                    events: framing.write(&events),
+                    error: framing.write_one(1, &error),
+                }
+            }
+        };
+        Written {
+            status: self.status,
+            headers: self.headers,
+            bytes,
+            billed: self.billed,
         }
     }
 }
@@ -101,19 +193,23 @@ pub(crate) async fn gate_open(gate: &mut watch::Receiver<bool>) {
 
 /// Builds the response as the steering wants it paced and spoiled.
 pub(crate) fn respond(
-    answer: Answer,
+    written: Written,
     steering: &Steering,
     trailers: Option<HeaderMap>,
     gate: watch::Receiver<bool>,
     entry: Option<Arc<Entry>>,
 ) -> Response<Body> {
-    let Answer {
+    let Written {
         status,
         mut headers,
-        content,
-    } = answer;
-    let body = match content {
-        Content::Plain(bytes) if !is_scripted(steering) && trailers.is_none() => {
+        bytes,
+        billed,
+    } = written;
+    if let (Some(entry), Some(billed)) = (&entry, billed) {
+        entry.bill(billed);
+    }
+    let body = match bytes {
+        Whole::Plain(bytes) if !is_scripted(steering) && trailers.is_none() => {
             if let Some(entry) = &entry {
                 entry.finish(Outcome::Sent);
             }
@@ -121,14 +217,14 @@ pub(crate) fn respond(
                 .map_err(|never| match never {})
                 .boxed_unsync()
         }
-        Content::Plain(bytes) => {
+        Whole::Plain(bytes) => {
             if steering.hangup_after.is_some() {
                 // The promised length makes the missing rest visible to the reader.
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
             }
             play(plain_steps(bytes, steering, trailers), gate, entry)
         }
-        Content::Events { events, error } => {
+        Whole::Events { events, error } => {
             play(event_steps(events, error, steering, trailers), gate, entry)
         }
     };

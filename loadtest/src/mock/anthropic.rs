@@ -2,37 +2,27 @@
 //!
 //! The shapes follow Anthropic's API reference closely enough for its own SDKs; the content is fixed.
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use super::openai::Ask;
-use super::pieces;
+use super::ask::Ask;
+use super::frames::{Event, Framing};
 
 /// `POST /v1/messages`.
 pub(crate) fn messages(ask: &Ask<'_>) -> Answer {
+    if ask.streams() {
+        return stream(ask);
+    }
+    let content = json!([{"type": "text", "text": ask.text}]);
+    let body = message(ask, content, json!("end_turn"), ask.tokens().1);
+    Answer::of(body, ask.counts().beside_cache())
+}
+
+/// The same as a stream, whatever the body asks for.
+pub(crate) fn stream(ask: &Ask<'_>) -> Answer {
     let (_, output) = ask.tokens();
-    if !ask.streams() {
-        let mut body = message(
-            ask,
-            json!([{"type": "text", "text": ask.text}]),
-            json!("end_turn"),
-            output,
-        );
-        if ask.steering.no_usage
-            && let Some(fields) = body.as_object_mut()
-        {
-            fields.remove("usage");
-        }
-        return Answer::json(StatusCode::OK, body.to_string());
-    }
-    let mut start = message(ask, json!([]), Value::Null, output.min(1));
-    if ask.steering.no_usage
-        && let Some(fields) = start.as_object_mut()
-    {
-        fields.remove("usage");
-    }
+    let start = message(ask, json!([]), Value::Null, output.min(1));
     let block = json!({"type": "text", "text": ""});
     let mut events = vec![
         event("message_start", json!({"message": start})),
@@ -42,7 +32,7 @@ pub(crate) fn messages(ask: &Ask<'_>) -> Answer {
         ),
         event("ping", json!({})),
     ];
-    for piece in pieces(&ask.text, ask.steering.chunks) {
+    for piece in ask.pieces() {
         let delta = json!({"type": "text_delta", "text": piece});
         events.push(event(
             "content_block_delta",
@@ -50,22 +40,23 @@ pub(crate) fn messages(ask: &Ask<'_>) -> Answer {
         ));
     }
     events.push(event("content_block_stop", json!({"index": 0})));
-    let mut end = json!({"delta": {"stop_reason": "end_turn", "stop_sequence": null}});
-    if !ask.steering.no_usage {
-        end["usage"] = json!({"output_tokens": output});
-    }
-    events.push(event("message_delta", end));
+    let stop = json!({"stop_reason": "end_turn", "stop_sequence": null});
+    events.push(event(
+        "message_delta",
+        json!({"delta": stop, "usage": {"output_tokens": output}}),
+    ));
     events.push(event("message_stop", json!({})));
     let error = json!({"error": {"type": "overloaded_error", "message": "mock error"}});
-    Answer::events(events, event("error", error))
+    Answer::stream(
+        Framing::NamedData,
+        events,
+        event("error", error),
+        ask.counts().beside_cache(),
+    )
 }
 
 fn message(ask: &Ask<'_>, content: Value, stop_reason: Value, output: u64) -> Value {
-    let model = ask
-        .body
-        .get("model")
-        .and_then(Value::as_str)
-        .unwrap_or("claude-sonnet-4-5");
+    let model = ask.model_or("claude-sonnet-4-5");
     let (input, _) = ask.tokens();
     json!({
         "id": format!("msg_mock{:012}", ask.serial),
@@ -90,10 +81,7 @@ fn message(ask: &Ask<'_>, content: Value, stop_reason: Value, output: u64) -> Va
 
 /// `POST /v1/messages/count_tokens`.
 pub(crate) fn count_tokens(ask: &Ask<'_>) -> Answer {
-    Answer::json(
-        StatusCode::OK,
-        json!({"input_tokens": ask.tokens().0}).to_string(),
-    )
+    Answer::free(json!({"input_tokens": ask.tokens().0}))
 }
 
 /// `GET /v1/models`, as Anthropic answers it.
@@ -103,7 +91,7 @@ pub(crate) fn models() -> Answer {
         "created_at": "2025-09-29T00:00:00Z",
     });
     let body = json!({"data": [model], "has_more": false, "first_id": "claude-sonnet-4-5", "last_id": "claude-sonnet-4-5"});
-    Answer::json(StatusCode::OK, body.to_string())
+    Answer::free(body)
 }
 
 /// An error of Anthropic's shape.
@@ -127,7 +115,7 @@ pub(crate) fn error(status: StatusCode, serial: u64) -> Answer {
     Answer::json(status, body.to_string())
 }
 
-fn event(name: &str, mut body: Value) -> Bytes {
+fn event(name: &'static str, mut body: Value) -> Event {
     body["type"] = json!(name);
-    Bytes::from(format!("event: {name}\ndata: {body}\n\n"))
+    Event::Named(name, body)
 }

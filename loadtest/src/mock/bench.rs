@@ -14,8 +14,9 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::answer::{Answer, Body, Content};
-use super::openai::{self, Ask};
+use super::answer::{Answer, Body, Whole};
+use super::ask::Ask;
+use super::openai;
 use super::steer::Steering;
 
 /// One plain and one streamed chat completion.
@@ -41,6 +42,8 @@ impl BenchAnswers {
             let text = "All is well. ".chars().cycle().take(text_bytes).collect();
             content(openai::chat(&Ask {
                 serial: 1,
+                model_in_path: None,
+                flavour: &openai::flavour::OPENAI,
                 body: &body,
                 steering: &steering,
                 text,
@@ -108,8 +111,8 @@ impl BenchAnswers {
 }
 
 fn content(answer: Answer) -> Vec<Bytes> {
-    match answer.content {
-        Content::Plain(bytes) => vec![bytes],
-        Content::Events { events, .. } => events,
+    match answer.write(None).bytes {
+        Whole::Plain(bytes) => vec![bytes],
+        Whole::Events { events, .. } => events,
     }
 }

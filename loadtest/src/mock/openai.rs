@@ -1,52 +1,24 @@
-//! Answers in OpenAI's shapes: chat completions, responses, embeddings, models, files.
+//! Answers in OpenAI's shapes: chat completions, completions, embeddings, models, files.
 //!
 //! The shapes follow OpenAI's API reference closely enough for its own SDKs; the content is fixed.
 //! Requests are not validated beyond what an answer needs.
 
-use bytes::Bytes;
+pub(crate) mod flavour;
+mod media;
+mod responses;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::CREATED;
 use super::answer::Answer;
-use super::seen::BodyFacts;
-use super::steer::Steering;
-use super::{CREATED, pieces};
+use super::ask::Ask;
+use super::frames::{Event, Framing};
+use super::seen::{Billed, BodyFacts};
+use flavour::{Flavour, Stated};
 
-/// What every answer needs to know.
-pub(crate) struct Ask<'a> {
-    pub(crate) serial: u64,
-    pub(crate) body: &'a Value,
-    pub(crate) steering: &'a Steering,
-    pub(crate) text: String,
-}
-
-impl Ask<'_> {
-    pub(crate) fn model(&self) -> &str {
-        self.body
-            .get("model")
-            .and_then(Value::as_str)
-            .unwrap_or("gpt-4o-mini")
-    }
-
-    pub(crate) fn streams(&self) -> bool {
-        self.body
-            .get("stream")
-            .and_then(Value::as_bool)
-            .unwrap_or(false)
-    }
-
-    /// Tokens in and out. Without a word about it, the mock never produces more than was asked for.
-    pub(crate) fn tokens(&self) -> (u64, u64) {
-        self.steering.usage.unwrap_or_else(|| {
-            let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-            let bound = bounds
-                .iter()
-                .filter_map(|name| self.body.get(name).and_then(Value::as_u64))
-                .max();
-            (10, bound.map_or(20, |bound| bound.min(20)))
-        })
-    }
-}
+pub(crate) use media::{images, speech, transcription};
+pub(crate) use responses::responses;
 
 /// `POST /v1/chat/completions`.
 pub(crate) fn chat(ask: &Ask<'_>) -> Answer {
@@ -83,20 +55,44 @@ fn chat_plain(ask: &Ask<'_>) -> Answer {
         "service_tier": "default",
         "system_fingerprint": "fp_mock",
     });
-    if !ask.steering.no_usage {
-        body["usage"] = chat_usage(ask);
+    if ask.flavour.filters {
+        body["prompt_filter_results"] = filters();
     }
-    Answer::json(StatusCode::OK, body.to_string())
+    body["usage"] = chat_usage(ask);
+    Answer::of(body, billed(ask))
+}
+
+fn filters() -> Value {
+    let verdict = json!({"hate": {"filtered": false, "severity": "safe"}});
+    json!([{"prompt_index": 0, "content_filter_results": verdict}])
+}
+
+/// What an answer of a flavour that counts reasoning beside the completion bills.
+fn billed(ask: &Ask<'_>) -> Billed {
+    if ask.flavour.reasoning_beside {
+        ask.counts().beside_reasoning()
+    } else {
+        ask.counts().inclusive()
+    }
+}
+
+fn option(ask: &Ask<'_>, name: &str) -> bool {
+    let options = ask.body.get("stream_options");
+    let value = options.and_then(|options| options.get(name));
+    value.and_then(Value::as_bool).unwrap_or(false)
+}
+
+/// Whether a stream ends with a chunk that holds nothing but usage.
+fn ends_with_usage(ask: &Ask<'_>) -> bool {
+    matches!(ask.flavour.stated, Stated::WhenAsked | Stated::InXGroq)
+        && option(ask, "include_usage")
 }
 
 fn chat_stream(ask: &Ask<'_>) -> Answer {
-    let asked = ask
-        .body
-        .pointer("/stream_options/include_usage")
-        .and_then(Value::as_bool)
-        .unwrap_or(false);
-    let usage_wanted = asked && !ask.steering.no_usage;
-    let chunk = |choices: Value, usage: Value| {
+    let Flavour { stated, .. } = *ask.flavour;
+    let asked = ends_with_usage(ask);
+    let continuous = asked && option(ask, "continuous_usage_stats");
+    let chunk = |choices: Value| {
         let mut body = json!({
             "id": format!("chatcmpl-mock{:012}", ask.serial),
             "object": "chat.completion.chunk",
@@ -106,165 +102,111 @@ fn chat_stream(ask: &Ask<'_>) -> Answer {
             "system_fingerprint": "fp_mock",
             "choices": choices,
         });
-        if usage_wanted {
-            body["usage"] = usage;
+        if continuous {
+            body["usage"] = chat_usage(ask);
+        } else if asked {
+            body["usage"] = Value::Null;
         }
-        data(&body)
+        body
     };
     let delta = |index: u64, delta: Value, finish: Value| {
         let choice =
             json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": finish});
-        chunk(json!([choice]), Value::Null)
+        chunk(json!([choice]))
     };
-    let mut events = Vec::new();
+    let role = json!({"role": "assistant", "content": "", "refusal": null});
+    let mut bodies = Vec::new();
     for index in 0..choices(ask) {
-        events.push(delta(
-            index,
-            json!({"role": "assistant", "content": "", "refusal": null}),
-            Value::Null,
-        ));
-        for piece in pieces(&ask.text, ask.steering.chunks) {
-            events.push(delta(index, json!({"content": piece}), Value::Null));
+        bodies.push(delta(index, role.clone(), Value::Null));
+        for piece in ask.pieces() {
+            bodies.push(delta(index, json!({"content": piece}), Value::Null));
         }
-        events.push(delta(index, json!({}), json!("stop")));
+        bodies.push(delta(index, json!({}), json!("stop")));
     }
-    if usage_wanted {
-        events.push(chunk(json!([]), chat_usage(ask)));
+    if stated == Stated::AfterFinish {
+        bodies.push(delta(0, role, Value::Null));
     }
-    events.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    Answer::events(events, data(&error_body(StatusCode::INTERNAL_SERVER_ERROR)))
+    match (stated, bodies.last_mut()) {
+        (Stated::AtFinish | Stated::AfterFinish, Some(last)) => last["usage"] = chat_usage(ask),
+        (Stated::InXGroq, Some(last)) => {
+            last["x_groq"] = json!({"id": "req_mock", "usage": chat_usage(ask)});
+        }
+        _ => {}
+    }
+    if asked {
+        let mut last = chunk(json!([]));
+        last["usage"] = chat_usage(ask);
+        bodies.push(last);
+    }
+    if ask.flavour.filters {
+        bodies.insert(0, json!({"id": "", "object": "", "created": 0, "model": "", "prompt_filter_results": filters(), "choices": []}));
+    }
+    let comments = usize::from(ask.flavour.comments) * 2;
+    let mut events = vec![Event::Verbatim(": OPENROUTER PROCESSING\n\n"); comments];
+    events.extend(bodies.into_iter().map(|body| Event::Named("", body)));
+    ended(ask, events)
+}
+
+/// A stream of data that ends as OpenAI's do.
+fn ended(ask: &Ask<'_>, mut events: Vec<Event>) -> Answer {
+    events.push(Event::Verbatim("data: [DONE]\n\n"));
+    let error = Event::Named("", error_body(StatusCode::INTERNAL_SERVER_ERROR));
+    Answer::stream(Framing::Data, events, error, billed(ask))
 }
 
 fn chat_usage(ask: &Ask<'_>) -> Value {
-    let (input, output) = ask.tokens();
-    json!({
-        "prompt_tokens": input,
-        "completion_tokens": output,
-        "total_tokens": input + output,
-        "prompt_tokens_details": {"cached_tokens": ask.steering.cached, "audio_tokens": 0},
+    let counts = ask.counts();
+    let mut total = counts.input + counts.output;
+    if ask.flavour.reasoning_beside {
+        total += counts.reasoning;
+    }
+    let mut usage = json!({
+        "prompt_tokens": counts.input,
+        "completion_tokens": counts.output,
+        "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": counts.cached, "audio_tokens": 0},
         "completion_tokens_details": {
-            "reasoning_tokens": ask.steering.reasoning, "audio_tokens": 0,
+            "reasoning_tokens": counts.reasoning, "audio_tokens": 0,
             "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
         },
-    })
-}
-
-/// `POST /v1/responses`.
-pub(crate) fn responses(ask: &Ask<'_>) -> Answer {
-    if !ask.streams() {
-        return Answer::json(StatusCode::OK, response_body(ask, "completed").to_string());
-    }
-    let mut events = Events::default();
-    let item_id = format!("msg_mock{:012}", ask.serial);
-    let place = |mut event: Value| {
-        event["item_id"] = json!(item_id);
-        event["output_index"] = json!(0);
-        event["content_index"] = json!(0);
-        event
-    };
-    events.push(
-        "response.created",
-        json!({"response": response_body(ask, "in_progress")}),
-    );
-    events.push(
-        "response.in_progress",
-        json!({"response": response_body(ask, "in_progress")}),
-    );
-    let item = |status: &str, content: Value| json!({"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content});
-    events.push(
-        "response.output_item.added",
-        json!({"output_index": 0, "item": item("in_progress", json!([]))}),
-    );
-    events.push(
-        "response.content_part.added",
-        place(json!({"part": text_part("")})),
-    );
-    for piece in pieces(&ask.text, ask.steering.chunks) {
-        events.push(
-            "response.output_text.delta",
-            place(json!({"delta": piece, "logprobs": []})),
-        );
-    }
-    events.push(
-        "response.output_text.done",
-        place(json!({"text": ask.text, "logprobs": []})),
-    );
-    events.push(
-        "response.content_part.done",
-        place(json!({"part": text_part(&ask.text)})),
-    );
-    let done = item("completed", json!([text_part(&ask.text)]));
-    events.push(
-        "response.output_item.done",
-        json!({"output_index": 0, "item": done}),
-    );
-    events.push(
-        "response.completed",
-        json!({"response": response_body(ask, "completed")}),
-    );
-    let error = json!({"code": "server_error", "message": "mock error", "param": null});
-    events.push("error", error);
-    let error = events.0.pop().unwrap_or_default();
-    Answer::events(events.0, error)
-}
-
-/// Named events that count themselves.
-#[derive(Default)]
-struct Events(Vec<Bytes>);
-
-impl Events {
-    fn push(&mut self, name: &str, mut event: Value) {
-        event["type"] = json!(name);
-        event["sequence_number"] = json!(self.0.len());
-        self.0
-            .push(Bytes::from(format!("event: {name}\ndata: {event}\n\n")));
-    }
-}
-
-fn text_part(text: &str) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
-}
-
-fn response_body(ask: &Ask<'_>, status: &str) -> Value {
-    let done = status == "completed";
-    let message = json!({
-        "id": format!("msg_mock{:012}", ask.serial), "type": "message", "status": status,
-        "role": "assistant", "content": [text_part(&ask.text)],
     });
+    if counts.cache_write > 0 {
+        usage["prompt_tokens_details"]["cache_write_tokens"] = json!(counts.cache_write);
+    }
+    ask.flavour.add(&mut usage, &counts);
+    usage
+}
+
+/// `POST /v1/completions`.
+pub(crate) fn completions(ask: &Ask<'_>) -> Answer {
     let (input, output) = ask.tokens();
-    let usage = json!({
-        "input_tokens": input,
-        "input_tokens_details": {"cached_tokens": ask.steering.cached},
-        "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": ask.steering.reasoning},
-        "total_tokens": input + output,
-    });
-    json!({
-        "id": format!("resp_mock{:012}", ask.serial),
-        "object": "response",
-        "created_at": CREATED,
-        "status": status,
-        "background": false,
-        "error": null,
-        "incomplete_details": null,
-        "instructions": null,
-        "max_output_tokens": ask.body.get("max_output_tokens"),
-        "metadata": ask.body.get("metadata").cloned().unwrap_or_else(|| json!({})),
-        "model": ask.model(),
-        "output": if done { json!([message]) } else { json!([]) },
-        "parallel_tool_calls": true,
-        "previous_response_id": null,
-        "reasoning": {"effort": null, "summary": null},
-        "service_tier": "default",
-        "store": true,
-        "temperature": 1.0,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-        "truncation": "disabled",
-        "usage": if done && !ask.steering.no_usage { usage } else { Value::Null },
-    })
+    let usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
+    let body = |choices: Value, usage: Value| {
+        json!({
+            "id": format!("cmpl-mock{:012}", ask.serial),
+            "object": "text_completion",
+            "created": CREATED,
+            "model": ask.model(),
+            "choices": choices,
+            "usage": usage,
+        })
+    };
+    let choice = |index: u64, text: &str, finish: Value| json!({"text": text, "index": index, "logprobs": null, "finish_reason": finish});
+    if !ask.streams() {
+        let all = (0..choices(ask)).map(|index| choice(index, &ask.text, json!("stop")));
+        return Answer::of(body(all.collect(), usage), billed(ask));
+    }
+    let mut events: Vec<Event> = ask
+        .pieces()
+        .iter()
+        .map(|piece| body(json!([choice(0, piece, Value::Null)]), Value::Null))
+        .chain([body(json!([choice(0, "", json!("stop"))]), Value::Null)])
+        .map(|body| Event::Named("", body))
+        .collect();
+    if ends_with_usage(ask) {
+        events.push(Event::Named("", body(json!([]), usage)));
+    }
+    ended(ask, events)
 }
 
 /// `POST /v1/embeddings`: three numbers per input, as floats or, when asked, in base64.
@@ -284,18 +226,40 @@ pub(crate) fn embeddings(ask: &Ask<'_>) -> Answer {
         .map(|i| json!({"object": "embedding", "index": i, "embedding": vector}))
         .collect();
     let mut body = json!({"object": "list", "data": data, "model": ask.model()});
-    if !ask.steering.no_usage {
-        let (input, _) = ask.tokens();
-        body["usage"] = json!({"prompt_tokens": input, "total_tokens": input});
-    }
-    Answer::json(StatusCode::OK, body.to_string())
+    let (input, _) = ask.tokens();
+    body["usage"] = json!({"prompt_tokens": input, "total_tokens": input});
+    Answer::of(body, ask.counts().input_only())
+}
+
+/// `POST /v1/ocr`, which is Mistral's: seven pages, whatever is sent.
+pub(crate) fn ocr(ask: &Ask<'_>) -> Answer {
+    let pages: Vec<_> = (0..7)
+        .map(|index| json!({"index": index, "markdown": ask.text}))
+        .collect();
+    let billed = Billed {
+        pages: 7,
+        ..Billed::default()
+    };
+    let usage = json!({"pages_processed": 7, "doc_size_bytes": 10_000});
+    let body =
+        json!({"pages": pages, "model": ask.model_or("mistral-ocr-latest"), "usage_info": usage});
+    Answer::of(body, billed)
+}
+
+/// `POST /v1/moderations`, which are free.
+pub(crate) fn moderations(ask: &Ask<'_>) -> Answer {
+    let result = json!({"flagged": false, "categories": {}, "category_scores": {}});
+    let id = format!("modr-mock{:012}", ask.serial);
+    Answer::free(
+        json!({"id": id, "model": ask.model_or("omni-moderation-latest"), "results": [result]}),
+    )
 }
 
 /// `GET /v1/models`.
 pub(crate) fn models() -> Answer {
     let model = |id| json!({"id": id, "object": "model", "created": CREATED, "owned_by": "mock"});
     let body = json!({"object": "list", "data": [model("gpt-4o-mini"), model("gpt-4o"), model("text-embedding-3-small")]});
-    Answer::json(StatusCode::OK, body.to_string())
+    Answer::free(body)
 }
 
 /// `POST /v1/files`: size and hash of the whole body as received, multipart framing included.
@@ -310,7 +274,7 @@ pub(crate) fn files(serial: u64, body: &BodyFacts) -> Answer {
         "status": "processed",
         "sha256": body.sha256,
     });
-    Answer::json(StatusCode::OK, answer.to_string())
+    Answer::free(answer)
 }
 
 /// An error of OpenAI's shape.
@@ -326,8 +290,4 @@ fn error_body(status: StatusCode) -> Value {
         _ => ("invalid_request_error", Value::Null),
     };
     json!({"error": {"message": format!("mock error {}", status.as_u16()), "type": kind, "param": null, "code": code}})
-}
-
-fn data(event: &Value) -> Bytes {
-    Bytes::from(format!("data: {event}\n\n"))
 }

@@ -1,4 +1,4 @@
-//! Decides the answer to one request: which dialect, which endpoint, which spoiling.
+//! Decides the answer to one request: which endpoint of which dialect, which spoiling.
 //!
 //! A path that belongs to no provider is a generic tool and is answered with what arrived.
 
@@ -12,79 +12,110 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Content};
-use super::anthropic;
-use super::openai::{self, Ask};
+use super::answer::{Answer, Whole, Written};
+use super::ask::Ask;
+use super::openai::flavour::OPENAI;
+use super::place::{Api, Place};
 use super::seen::BodyFacts;
 use super::steer::{Echo, Steering, UnknownWord};
+use super::{anthropic, bedrock, cohere, form, gemini, ollama, openai};
 
-/// Bodies of these endpoints are read as JSON; all others are only hashed.
-pub(crate) fn is_inspected(head: &Parts) -> bool {
-    head.method == Method::POST
-        && matches!(
-            head.uri.path(),
-            "/v1/chat/completions"
-                | "/v1/responses"
-                | "/v1/embeddings"
-                | "/v1/messages"
-                | "/v1/messages/count_tokens"
-        )
+/// One request, read.
+pub(crate) struct Asked<'a> {
+    pub(crate) serial: u64,
+    pub(crate) head: &'a Parts,
+    pub(crate) place: &'a Place,
+    pub(crate) facts: &'a BodyFacts,
+    /// The body's bytes.
+    pub(crate) whole: &'a Bytes,
+    /// The body as JSON, a form's fields included.
+    pub(crate) body: &'a Value,
 }
 
-/// The answer to a request whose body, if inspected, is `whole`.
-pub(crate) fn answer(
-    serial: u64,
-    head: &Parts,
-    facts: &BodyFacts,
-    whole: &Bytes,
-    steering: &Steering,
-) -> Answer {
-    let body = serde_json::from_slice::<Value>(whole).unwrap_or(Value::Null);
+/// The answer to a request.
+pub(crate) fn answer(asked: &Asked<'_>, steering: &Steering) -> Written {
     let mut answer = match (steering.status.map(StatusCode::from_u16), steering.redirect) {
-        (Some(Ok(status)), _) => error(serial, head, status),
-        (Some(Err(_)), _) => error(serial, head, StatusCode::INTERNAL_SERVER_ERROR),
+        (Some(Ok(status)), _) => error(asked, status),
+        (Some(Err(_)), _) => error(asked, StatusCode::INTERNAL_SERVER_ERROR),
         (None, Some(code)) => redirect(code),
-        (None, None) if steering.echo == Echo::Body => Answer::json(StatusCode::OK, whole.clone()),
-        (None, None) => endpoint(serial, head, facts, &body, steering),
+        (None, None) if steering.echo == Echo::Body => {
+            Answer::json(StatusCode::OK, asked.whole.clone())
+        }
+        (None, None) => endpoint(asked, steering),
     };
-    decorate(&mut answer, serial, head, steering);
+    decorate(&mut answer, asked, steering);
+    let mut written = answer.write(steering.lie);
     if steering.gzip {
-        compress(&mut answer);
+        compress(&mut written);
     }
-    answer
+    written
+}
+
+/// The body of a request as JSON; `None` where it is neither JSON nor a form.
+pub(crate) fn read(head: &Parts, whole: &[u8]) -> Option<Value> {
+    let content_type = head.headers.get("content-type");
+    content_type
+        .and_then(|value| form::fields(value.to_str().ok()?, whole))
+        .or_else(|| serde_json::from_slice(whole).ok())
 }
 
 /// The answer to a misspelt steering word.
-pub(crate) fn misspelt(word: &UnknownWord) -> Answer {
+pub(crate) fn misspelt(word: &UnknownWord) -> Written {
     let message = format!("the mock knows no word {}", word.0);
     let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": "mock_word"});
-    Answer::json(StatusCode::BAD_REQUEST, json!({"error": error}).to_string())
+    Answer::json(StatusCode::BAD_REQUEST, json!({"error": error}).to_string()).write(None)
 }
 
-fn endpoint(
-    serial: u64,
-    head: &Parts,
-    facts: &BodyFacts,
-    body: &Value,
-    steering: &Steering,
-) -> Answer {
+fn endpoint(asked: &Asked<'_>, steering: &Steering) -> Answer {
+    let Asked { head, place, .. } = asked;
+    let flavour = match (steering.flavour, place.api) {
+        (Some(flavour), _) | (None, Api::OpenAi(flavour)) => flavour,
+        _ => &OPENAI,
+    };
     let ask = Ask {
-        serial,
-        body,
+        serial: asked.serial,
+        model_in_path: place.model.as_deref(),
+        flavour,
+        body: asked.body,
         steering,
         text: text(head, steering),
     };
-    match (&head.method, head.uri.path()) {
-        (&Method::POST, "/v1/chat/completions") => openai::chat(&ask),
-        (&Method::POST, "/v1/responses") => openai::responses(&ask),
-        (&Method::POST, "/v1/embeddings") => openai::embeddings(&ask),
-        (&Method::POST, "/v1/files") => openai::files(serial, facts),
-        (&Method::POST, "/v1/messages") => anthropic::messages(&ask),
-        (&Method::POST, "/v1/messages/count_tokens") => anthropic::count_tokens(&ask),
-        (&Method::GET, "/v1/models") if is_anthropic(head) => anthropic::models(),
-        (&Method::GET, "/v1/models") => openai::models(),
-        (_, path) if path.starts_with("/v1/") => error(serial, head, StatusCode::NOT_FOUND),
-        _ => tool(head, facts),
+    match (place.api, place.rest.as_str()) {
+        (Api::Bedrock, verb) => bedrock::call(&ask, verb),
+        (Api::Google, "/models") => gemini::models(),
+        (Api::Google, verb) => gemini::call(&ask, verb, head.uri.query().unwrap_or_default()),
+        (Api::Tool, _) => tool(head, asked.facts),
+        (Api::OpenAi(_), path) if head.method == Method::POST => openai_call(asked, &ask, path),
+        (Api::OpenAi(_), "/models") => openai::models(),
+        (Api::Anthropic, "/messages" | "rawPredict") => anthropic::messages(&ask),
+        (Api::Anthropic, "streamRawPredict") => anthropic::stream(&ask),
+        (Api::Anthropic, "/messages/count_tokens") => anthropic::count_tokens(&ask),
+        (Api::Anthropic, "/models") => anthropic::models(),
+        (Api::Cohere, "chat") => cohere::chat(&ask),
+        (Api::Cohere, "embed") => cohere::embed(&ask),
+        (Api::Cohere, "rerank") => cohere::rerank(&ask),
+        (Api::Ollama, "chat") => ollama::chat(&ask, false),
+        (Api::Ollama, "generate") => ollama::chat(&ask, true),
+        (Api::Ollama, "embed") => ollama::embed(&ask),
+        (Api::Ollama, "tags") => ollama::tags(),
+        _ => error(asked, StatusCode::NOT_FOUND),
+    }
+}
+
+fn openai_call(asked: &Asked<'_>, ask: &Ask<'_>, path: &str) -> Answer {
+    match path {
+        "/chat/completions" => openai::chat(ask),
+        "/completions" => openai::completions(ask),
+        "/responses" => openai::responses(ask),
+        "/embeddings" => openai::embeddings(ask),
+        "/images/generations" => openai::images(ask, false),
+        "/images/edits" => openai::images(ask, true),
+        "/audio/transcriptions" | "/audio/translations" => openai::transcription(ask),
+        "/audio/speech" => openai::speech(ask),
+        "/ocr" => openai::ocr(ask),
+        "/moderations" => openai::moderations(ask),
+        "/files" => openai::files(ask.serial, asked.facts),
+        _ => error(asked, StatusCode::NOT_FOUND),
     }
 }
 
@@ -108,15 +139,14 @@ fn tool(head: &Parts, facts: &BodyFacts) -> Answer {
     Answer::json(StatusCode::OK, body.to_string())
 }
 
-fn is_anthropic(head: &Parts) -> bool {
-    head.headers.contains_key("anthropic-version") || head.uri.path().starts_with("/v1/messages")
-}
-
-fn error(serial: u64, head: &Parts, status: StatusCode) -> Answer {
-    if is_anthropic(head) {
-        anthropic::error(status, serial)
-    } else {
-        openai::error(status)
+fn error(asked: &Asked<'_>, status: StatusCode) -> Answer {
+    match asked.place.api {
+        Api::OpenAi(_) | Api::Tool => openai::error(status),
+        Api::Anthropic => anthropic::error(status, asked.serial),
+        Api::Google => gemini::error(status),
+        Api::Bedrock => bedrock::error(status),
+        Api::Cohere => cohere::error(status),
+        Api::Ollama => ollama::error(status),
     }
 }
 
@@ -129,13 +159,13 @@ fn redirect(code: u16) -> Answer {
     answer
 }
 
-fn decorate(answer: &mut Answer, serial: u64, head: &Parts, steering: &Steering) {
-    let name = if is_anthropic(head) {
-        "request-id"
-    } else {
-        "x-request-id"
+fn decorate(answer: &mut Answer, asked: &Asked<'_>, steering: &Steering) {
+    let name = match asked.place.api {
+        Api::Anthropic => "request-id",
+        Api::Bedrock => "x-amzn-requestid",
+        _ => "x-request-id",
     };
-    answer.header(name, format!("req_mock{serial:012}"));
+    answer.header(name, format!("req_mock{:012}", asked.serial));
     if let Some(seconds) = steering.retry_after {
         answer.header("retry-after", seconds.to_string());
     }
@@ -151,7 +181,7 @@ fn decorate(answer: &mut Answer, serial: u64, head: &Parts, steering: &Steering)
         answer.header("link", "<https://redirected.invalid/>; rel=preload");
     }
     if steering.echo_headers {
-        for (name, value) in &head.headers {
+        for (name, value) in &asked.head.headers {
             if let Ok(name) = HeaderName::try_from(format!("x-echo-{name}")) {
                 answer.headers.append(name, value.clone());
             }
@@ -214,16 +244,19 @@ fn credentials(head: &Parts) -> String {
 }
 
 /// Each event becomes a gzip member of its own: a stream that can be read as it comes.
-fn compress(answer: &mut Answer) {
-    match &mut answer.content {
-        Content::Plain(bytes) => *bytes = gzip(bytes),
-        Content::Events { events, error } => {
+fn compress(written: &mut Written) {
+    match &mut written.bytes {
+        Whole::Plain(bytes) => *bytes = gzip(bytes),
+        Whole::Events { events, error } => {
             for event in events.iter_mut().chain([error]) {
                 *event = gzip(event);
             }
         }
     }
-    answer.header("content-encoding", "gzip");
+    let name = http::header::CONTENT_ENCODING;
+    written
+        .headers
+        .insert(name, HeaderValue::from_static("gzip"));
 }
 
 fn gzip(bytes: &[u8]) -> Bytes {

@@ -4,7 +4,7 @@
 //! the number of requests; hashes and lengths are exact for any size.
 
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -21,6 +21,32 @@ pub enum Outcome {
     Sent,
     /// The connection went away before that, or the mock broke it off as told.
     Broken,
+}
+
+/// What a provider bills for one answer, whether or not the answer says so.
+///
+/// Input contains what was read from and written to a cache, output contains reasoning: what the
+/// same counts mean in a gateway's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Billed {
+    /// Tokens in.
+    pub input: u64,
+    /// Those of them that were read from a cache.
+    pub cached: u64,
+    /// Those of them that were written to a cache.
+    pub cache_write: u64,
+    /// Tokens out.
+    pub output: u64,
+    /// Those of them that are reasoning.
+    pub reasoning: u64,
+    /// Characters spoken.
+    pub characters: u64,
+    /// Milliseconds of audio heard.
+    pub audio_ms: u64,
+    /// Searches, as rerank counts them.
+    pub searches: u64,
+    /// Pages read.
+    pub pages: u64,
 }
 
 /// One request as it arrived.
@@ -48,8 +74,10 @@ pub struct SeenRequest {
     pub body_sha256: String,
     /// The body's start, up to the configured limit.
     pub body: Bytes,
-    /// How far the answer got.
+    /// How far the answer got. What is not [`Outcome::Sent`] may not have stated its usage.
     pub outcome: Outcome,
+    /// What the answer costs; `None` for what is free and for errors.
+    pub billed: Option<Billed>,
 }
 
 impl SeenRequest {
@@ -100,10 +128,17 @@ pub(crate) struct BodyFacts {
 pub(crate) struct Entry {
     seen: SeenRequest,
     body: Mutex<Option<BodyFacts>>,
+    billed: OnceLock<Billed>,
     outcome: AtomicU8,
 }
 
 impl Entry {
+    /// Notes what the answer costs.
+    pub(crate) fn bill(&self, billed: Billed) {
+        // One request, one answer: there is no second bill.
+        let _ = self.billed.set(billed);
+    }
+
     pub(crate) fn finish(&self, outcome: Outcome) {
         let code = match outcome {
             Outcome::Open => 0,
@@ -124,6 +159,7 @@ impl Entry {
             seen.body_sha256.clone_from(&body.sha256);
             seen.body = body.kept.clone();
         }
+        seen.billed = self.billed.get().copied();
         seen.outcome = match self.outcome.load(Ordering::Acquire) {
             0 => Outcome::Open,
             1 => Outcome::Sent,
@@ -167,10 +203,12 @@ impl Journal {
             body_sha256: String::new(),
             body: Bytes::new(),
             outcome: Outcome::Open,
+            billed: None,
         };
         let entry = Arc::new(Entry {
             seen,
             body: Mutex::default(),
+            billed: OnceLock::new(),
             outcome: AtomicU8::new(0),
         });
         lock(&self.entries).push(Arc::clone(&entry));

@@ -3,10 +3,12 @@
 //! Each request steers its own answer, so tests run in parallel against one mock. Words stand in
 //! - the query: `?mock=status-429,retry-after-2`;
 //! - the header `x-mock`;
-//! - the body's `user` (OpenAI), `metadata.mock` (OpenAI) or `metadata.user_id` (Anthropic), where
-//!   every word carries the prefix `mock-` and other text is ignored: `"user": "mock-chunks-54 mock-usage-100-20"`.
+//! - the body's `user` (OpenAI), `metadata.mock` (OpenAI), `metadata.user_id` (Anthropic),
+//!   `labels.mock` (Gemini) or `requestMetadata.mock` (Bedrock), where every word carries the
+//!   prefix `mock-` and other text is ignored: `"user": "mock-chunks-54 mock-usage-100-20"`.
 //!
-//! Words are separated by blanks or commas; the prefix `mock-` is optional in query and header.
+//! Words are separated by blanks or commas; the prefix `mock-` is optional in query and header, and
+//! `=` may stand for `-`: `usage=negative`.
 //! A misspelt word is answered with 400 and its text, so that no test passes by accident.
 //!
 //! | word | effect |
@@ -15,8 +17,11 @@
 //! | `status-CODE` | an error in the dialect's shape |
 //! | `retry-after-S` | adds `retry-after` |
 //! | `usage-IN-OUT` | tokens reported; else 10 in, 20 out, but never more out than asked for |
-//! | `cached-N`, `cache-write-N`, `reasoning-N` | details of the usage; for Anthropic the cache counts come on top of IN |
+//! | `cached-N`, `cache-write-N`, `reasoning-N` | details of the usage; on top of IN and OUT where the dialect counts so |
 //! | `no-usage` | no usage anywhere |
+//! | `usage-negative`, `usage-huge`, `usage-nan`, `usage-text`, `usage-fraction`, `usage-null` | each count below zero, 2⁶³, `NaN`, text, with a half, or nothing but `null` |
+//! | `usage-misplaced` | usage only in a stream's second event |
+//! | `as-NAME` | the dialect of one of OpenAI's relatives, where the path does not tell: `mistral`, `xai`, `together`, `azure`, ... |
 //! | `text-BYTES` | length of the answer's text |
 //! | `chunks-N` | content events of a stream; else 4 |
 //! | `chunk-delay-MS` | a pause before every event |
@@ -43,6 +48,9 @@ use std::time::Duration;
 
 use http::request::Parts;
 use serde_json::Value;
+
+use super::lies::Lie;
+use super::openai::flavour::{self, Flavour};
 
 /// What text the answer carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,7 +81,8 @@ pub(crate) struct Steering {
     pub(crate) cached: u64,
     pub(crate) cache_write: u64,
     pub(crate) reasoning: u64,
-    pub(crate) no_usage: bool,
+    pub(crate) lie: Option<Lie>,
+    pub(crate) flavour: Option<&'static Flavour>,
     pub(crate) text_bytes: Option<usize>,
     pub(crate) chunks: Option<usize>,
     pub(crate) chunk_delay: Duration,
@@ -125,6 +134,8 @@ impl Steering {
             body.get("user"),
             metadata.and_then(|m| m.get("mock")),
             metadata.and_then(|m| m.get("user_id")),
+            body.pointer("/labels/mock"),
+            body.pointer("/requestMetadata/mock"),
         ];
         for text in places.into_iter().flatten().filter_map(Value::as_str) {
             self.read(text, true)?;
@@ -134,21 +145,26 @@ impl Steering {
 
     fn read(&mut self, text: &str, prefix_needed: bool) -> Result<(), UnknownWord> {
         for word in text.split([' ', ',']).filter(|word| !word.is_empty()) {
-            match word.strip_prefix("mock-") {
-                Some(rest) => self
-                    .word(rest)
-                    .ok_or_else(|| UnknownWord(word.to_owned()))?,
-                None if prefix_needed => {}
-                None => self
-                    .word(word)
-                    .ok_or_else(|| UnknownWord(word.to_owned()))?,
+            let plain = word.strip_prefix("mock-");
+            if plain.is_none() && prefix_needed {
+                continue;
             }
+            self.word(&plain.unwrap_or(word).replace('=', "-"))
+                .ok_or_else(|| UnknownWord(word.to_owned()))?;
         }
         Ok(())
     }
 
     fn word(&mut self, word: &str) -> Option<()> {
         if self.flag(word) {
+            return Some(());
+        }
+        if let Some(lie) = Lie::named(word) {
+            self.lie = Some(lie);
+            return Some(());
+        }
+        if let Some(name) = word.strip_prefix("as-") {
+            self.flavour = Some(flavour::named(name)?);
             return Some(());
         }
         if let Some((input, output)) = word
@@ -182,7 +198,6 @@ impl Steering {
 
     fn flag(&mut self, word: &str) -> bool {
         match word {
-            "no-usage" => self.no_usage = true,
             "hold" => self.hold = true,
             "stall" => self.stall = true,
             "hangup" => self.hangup = true,
