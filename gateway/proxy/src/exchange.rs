@@ -50,26 +50,27 @@ impl Handler for Gateway {
         let mut body = Some(body);
         let id = RecordId::new(uuid::Uuid::now_v7());
         let mut draft = Draft::open(id, now, &head, peer.client);
+        let dialect = dialect(&live, head.uri.path());
         let rejected = match admit(&self, &live, &head, &mut body, &mut draft, now).await {
             Ok(admitted) => match forward(&self, admitted, body.take(), id).await {
                 Ok(response) => return response,
                 Err(rejected) => {
-                    self.metrics.rejected(Verdict::of(&rejected).code);
+                    self.metrics.rejected(Verdict::of(&rejected, dialect).code);
                     if let Rejected::Failed(failure) = &rejected {
                         log_failure(id, failure);
                     }
-                    return respond(dialect(&live, head.uri.path()), &rejected, id, now);
+                    return respond(dialect, &rejected, id, now);
                 }
             },
             Err(rejected) => rejected,
         };
-        keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected));
+        keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected, dialect));
         // Strangers get their answer and no more: the places to linger in are few, and tenants'
         // hang-ups need them.
         if let Some(unread) = body.filter(|_| draft.has_caller()) {
             linger(&self.tracker, &head.headers, unread);
         }
-        respond(dialect(&live, head.uri.path()), &rejected, id, now)
+        respond(dialect, &rejected, id, now)
     }
 
     fn refused(&self, fault: HeadFault, request_id: &str, peer: ConnInfo) {
@@ -106,12 +107,16 @@ async fn forward(
         mut settlement,
         carries_secret,
     } = admitted;
+    let fail = |settlement, outcome, rejected, sent| {
+        fail(settlement, outcome, rejected, provider.dialect, sent)
+    };
     let (body, usage_was_asked_for, memory) = match payload {
         Payload::Judged(collected) => {
             let (bytes, share) = collected.into_parts();
             let spliced = settlement
                 .tariff()
                 .ask()
+                .filter(|_| provider.asks_for_usage)
                 .and_then(|ask| ask_for_usage(&bytes, ask));
             let asked_for = spliced.is_some();
             let bytes = spliced.map_or(bytes, Bytes::from);
@@ -201,8 +206,14 @@ fn relay(
 }
 
 /// Ends a call that has been written down but gets no answer from its upstream.
-fn fail(settlement: Settlement, outcome: Outcome, rejected: Rejected, sent: bool) -> Rejected {
-    settlement.fail(outcome, &Verdict::of(&rejected), sent);
+fn fail(
+    settlement: Settlement,
+    outcome: Outcome,
+    rejected: Rejected,
+    dialect: Dialect,
+    sent: bool,
+) -> Rejected {
+    settlement.fail(outcome, &Verdict::of(&rejected, dialect), sent);
     rejected
 }
 

@@ -1,4 +1,14 @@
 //! Refusal or failure -> HTTP, in the dialect of the route. The only file that knows status codes.
+//!
+//! Statuses are the same in every dialect but Bedrock's, whose clients go by the error's name and
+//! retry by status: the AWS SDKs repeat every 429 and 5xx, so that a spend cap is their quota's
+//! 400, and what was paid for already is answered with a status that is not repeated.
+//!
+//! Worst case: a client that reads neither status nor hints asks again, and is refused again.
+
+mod envelope;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -19,11 +29,17 @@ use crate::collect::CollectError;
 use crate::pool::{Stage, UpstreamError};
 
 use crate::record::REQUEST_ID;
+use envelope::{Answer, Kind};
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-tollgate-error");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Read by the OpenAI and Anthropic SDKs before their own rules on what to retry.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// By which the AWS SDKs tell errors apart, before the body and the status.
+const AWS_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// The facts of the body as JSON, for clients that do not show it.
+const FACTS: HeaderName = HeaderName::from_static("x-tollgate-facts");
 
 /// The one message for everything that can be wrong with a token.
 const NO_TOKEN: &str = "the task token is missing, not valid, expired or revoked";
@@ -144,17 +160,31 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    pub(crate) const fn of(rejected: &Rejected) -> Self {
-        match rejected {
-            Rejected::Refused(refusal) => Self {
-                status: refusal_status(refusal),
-                code: refusal.code(),
-            },
-            Rejected::Failed(failure) => Self {
-                status: failure.status(),
-                code: failure.code(),
-            },
+    pub(crate) const fn of(rejected: &Rejected, dialect: Dialect) -> Self {
+        let (status, code) = match rejected {
+            Rejected::Refused(refusal) => (refusal_status(refusal), refusal.code()),
+            Rejected::Failed(failure) => (failure.status(), failure.code()),
+        };
+        let status = match (dialect, aws_status(rejected)) {
+            (Dialect::Bedrock, Some(status)) => status,
+            _ => status,
+        };
+        Self { status, code }
+    }
+}
+
+/// The status for clients of AWS, where it is not everybody's.
+const fn aws_status(rejected: &Rejected) -> Option<StatusCode> {
+    match rejected {
+        Rejected::Refused(Refusal::Unauthenticated(_)) => Some(StatusCode::FORBIDDEN),
+        Rejected::Refused(Refusal::CapReached { .. } | Refusal::ExceedsHeadroom { .. }) => {
+            Some(StatusCode::BAD_REQUEST)
         }
+        Rejected::Failed(Failure::Upstream(UpstreamError::Timeout {
+            stage: Stage::FirstByte,
+        })) => Some(StatusCode::REQUEST_TIMEOUT),
+        Rejected::Failed(Failure::AnswerWithheld) => Some(StatusCode::FAILED_DEPENDENCY),
+        _ => None,
     }
 }
 
@@ -181,15 +211,20 @@ pub(crate) fn respond(
     id: RecordId,
     now: Timestamp,
 ) -> Response<AnswerBody> {
-    let verdict = Verdict::of(rejected);
-    let (message, details) = match rejected {
-        // Which of the rules a token breaks would help nobody but someone who forges them.
-        Rejected::Refused(Refusal::Unauthenticated(_)) => (NO_TOKEN.to_owned(), None),
-        Rejected::Refused(refusal) => (refusal.to_string(), details(refusal)),
-        Rejected::Failed(failure) => (failure.to_string(), None),
+    let verdict = Verdict::of(rejected, dialect);
+    let kind = kind(rejected);
+    let facts = facts(rejected);
+    let answer = Answer {
+        status: verdict.status,
+        code: verdict.code,
+        message: &message(rejected),
+        kind,
+        facts: facts.as_ref(),
+        retry_after: pause(rejected, now),
+        id,
     };
-    let body = envelope(dialect, &verdict, kind(rejected), &message, details, id);
-    let mut response = Response::new(AnswerBody::full(Bytes::from(body.to_string())));
+    let body = answer.body(dialect).to_string();
+    let mut response = Response::new(AnswerBody::full(Bytes::from(body)));
     *response.status_mut() = verdict.status;
     let headers = response.headers_mut();
     let content_type = match dialect {
@@ -204,8 +239,47 @@ pub(crate) fn respond(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(ERROR_CODE, HeaderValue::from_static(verdict.code));
     headers.insert(REQUEST_ID, id_value(id));
+    if dialect == Dialect::Bedrock {
+        headers.insert(AWS_ERROR_TYPE, HeaderValue::from_static(kind.bedrock));
+        headers.insert(AWS_REQUEST_ID, id_value(id));
+        // Clients of AWS show headers and the fields they know of the body, and nothing else.
+        if let Some(text) = facts.and_then(|facts| Value::from(facts).to_string().try_into().ok()) {
+            headers.insert(FACTS, text);
+        }
+    }
     hint(headers, rejected, now);
     response
+}
+
+/// What a person, or a model, is told.
+fn message(rejected: &Rejected) -> String {
+    match rejected {
+        // Which of the rules a token breaks would help nobody but someone who forges them.
+        Rejected::Refused(Refusal::Unauthenticated(_)) => NO_TOKEN.to_owned(),
+        Rejected::Refused(
+            refusal @ Refusal::ExceedsHeadroom {
+                fitting_output_tokens: Some(fitting),
+                ..
+            },
+        ) => format!("{refusal}; with at most {fitting} output tokens it would fit"),
+        Rejected::Refused(refusal) => refusal.to_string(),
+        Rejected::Failed(failure) => failure.to_string(),
+    }
+}
+
+/// After how long the same call may be tried again, where that is known.
+fn pause(rejected: &Rejected, now: Timestamp) -> Option<Duration> {
+    match rejected {
+        Rejected::Refused(Refusal::RateLimited { retry_after, .. }) => {
+            Some((*retry_after).max(Duration::from_millis(1)))
+        }
+        Rejected::Refused(
+            Refusal::CapReached { resets_at, .. } | Refusal::ExceedsHeadroom { resets_at, .. },
+        ) => resets_at.map(|resets_at| resets_at.since(now)),
+        Rejected::Failed(Failure::Ledger(_) | Failure::Registry(_)) => Some(Duration::from_secs(2)),
+        Rejected::Failed(Failure::Overloaded) => Some(Duration::from_secs(1)),
+        Rejected::Refused(_) | Rejected::Failed(_) => None,
+    }
 }
 
 /// The id as a header value.
@@ -215,36 +289,23 @@ pub(crate) fn id_value(id: RecordId) -> HeaderValue {
 
 /// What a client should do next, in headers its SDK understands.
 fn hint(headers: &mut http::HeaderMap, rejected: &Rejected, now: Timestamp) {
-    let final_answer = HeaderValue::from_static("false");
+    if let Some(pause) = pause(rejected, now) {
+        headers.insert(RETRY_AFTER, number(pause.as_millis().div_ceil(1000)));
+        if matches!(rejected, Rejected::Refused(Refusal::RateLimited { .. })) {
+            headers.insert(RETRY_AFTER_MS, number(pause.as_millis()));
+        }
+    }
     match rejected {
-        Rejected::Refused(Refusal::RateLimited { retry_after, .. }) => {
-            let millis = retry_after.as_millis().max(1);
-            headers.insert(RETRY_AFTER, number(millis.div_ceil(1000)));
-            headers.insert(RETRY_AFTER_MS, number(millis));
-        }
-        Rejected::Refused(
-            Refusal::CapReached { resets_at, .. } | Refusal::ExceedsHeadroom { resets_at, .. },
-        ) => {
-            headers.insert(SHOULD_RETRY, final_answer);
-            if let Some(resets_at) = resets_at {
-                let seconds = resets_at.since(now).as_millis().div_ceil(1000);
-                headers.insert(RETRY_AFTER, number(seconds));
-            }
-        }
         Rejected::Refused(Refusal::Unauthenticated(_)) => {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        Rejected::Failed(Failure::Ledger(_) | Failure::Registry(_)) => {
-            headers.insert(RETRY_AFTER, number(2));
-        }
-        Rejected::Failed(Failure::Overloaded) => {
-            headers.insert(RETRY_AFTER, number(1));
-        }
-        // A withheld answer was billed; the next one would be, too.
-        Rejected::Failed(
+        // A cap does not open by asking again, and a withheld answer was billed: the next one
+        // would be, too.
+        Rejected::Refused(Refusal::CapReached { .. } | Refusal::ExceedsHeadroom { .. })
+        | Rejected::Failed(
             Failure::Credential(_) | Failure::CredentialInvalid | Failure::AnswerWithheld,
         ) => {
-            headers.insert(SHOULD_RETRY, final_answer);
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         Rejected::Refused(_) | Rejected::Failed(_) => {}
     }
@@ -254,38 +315,87 @@ fn number(value: u128) -> HeaderValue {
     HeaderValue::from(u64::try_from(value).unwrap_or(u64::MAX))
 }
 
-/// The error types of the OpenAI and the Anthropic envelope.
-fn kind(rejected: &Rejected) -> (&'static str, &'static str) {
+/// What the rejection is called in each envelope.
+const fn kind(rejected: &Rejected) -> Kind {
+    const fn of(openai: &'static str, anthropic: &'static str, bedrock: &'static str) -> Kind {
+        Kind {
+            openai,
+            anthropic,
+            bedrock,
+        }
+    }
+    const INVALID: &str = "invalid_request_error";
     match rejected {
         Rejected::Refused(refusal) => match refusal {
-            Refusal::Unauthenticated(_) => ("invalid_request_error", "authentication_error"),
+            Refusal::Unauthenticated(_) => of(
+                INVALID,
+                "authentication_error",
+                "UnrecognizedClientException",
+            ),
             Refusal::RateLimited { key, .. } => match key.counted {
-                Counted::Tokens => ("tokens", "rate_limit_error"),
-                Counted::Requests | Counted::Concurrent => ("requests", "rate_limit_error"),
+                Counted::Tokens => of("tokens", "rate_limit_error", "ThrottlingException"),
+                Counted::Requests | Counted::Concurrent => {
+                    of("requests", "rate_limit_error", "ThrottlingException")
+                }
             },
-            Refusal::CapReached { .. } | Refusal::ExceedsHeadroom { .. } => {
-                ("insufficient_quota", "rate_limit_error")
-            }
-            Refusal::BodyTooLarge { .. } => ("invalid_request_error", "request_too_large"),
+            Refusal::CapReached { .. } | Refusal::ExceedsHeadroom { .. } => of(
+                "insufficient_quota",
+                "rate_limit_error",
+                "ServiceQuotaExceededException",
+            ),
+            Refusal::BodyTooLarge { .. } => of(INVALID, "request_too_large", "ValidationException"),
             Refusal::BadHandle { .. } | Refusal::Malformed { .. } => {
-                ("invalid_request_error", "invalid_request_error")
+                of(INVALID, INVALID, "ValidationException")
             }
-            _ => ("invalid_request_error", "permission_error"),
+            Refusal::NotAllowed { .. }
+            | Refusal::ModelDenied(_)
+            | Refusal::CredentialDenied { .. }
+            | Refusal::HandleRepeated
+            | Refusal::NotPriced { .. } => of(INVALID, "permission_error", "AccessDeniedException"),
         },
-        Rejected::Failed(Failure::Upstream(UpstreamError::Upload(UploadFault::TooLarge))) => {
-            ("invalid_request_error", "request_too_large")
-        }
-        Rejected::Failed(failure) if failure.is_the_clients() => {
-            ("invalid_request_error", "invalid_request_error")
-        }
-        Rejected::Failed(_) => ("server_error", "api_error"),
+        Rejected::Failed(failure) => match failure {
+            Failure::Upstream(UpstreamError::Upload(UploadFault::TooLarge)) => {
+                of(INVALID, "request_too_large", "ValidationException")
+            }
+            Failure::BodyTimeout
+            | Failure::Upstream(UpstreamError::Upload(UploadFault::Stalled)) => {
+                of(INVALID, INVALID, "RequestTimeoutException")
+            }
+            Failure::ClientGone
+            | Failure::Upstream(UpstreamError::Upload(UploadFault::ClientGone)) => {
+                of(INVALID, INVALID, "ValidationException")
+            }
+            Failure::Upstream(UpstreamError::Timeout {
+                stage: Stage::FirstByte,
+            }) => of("server_error", "api_error", "ModelTimeoutException"),
+            Failure::AnswerWithheld => of("server_error", "api_error", "ModelErrorException"),
+            Failure::Credential(VaultError::Malformed { .. }) | Failure::CredentialInvalid => {
+                of("server_error", "api_error", "InternalServerException")
+            }
+            Failure::Ledger(_)
+            | Failure::Registry(_)
+            | Failure::Credential(_)
+            | Failure::Overloaded
+            | Failure::Upstream(_) => {
+                of("server_error", "api_error", "ServiceUnavailableException")
+            }
+        },
     }
 }
 
-/// Facts a program can act on, beside the message: which cap, how full, until when, what fits.
-fn details(refusal: &Refusal) -> Option<Map<String, Value>> {
+/// Facts a program can act on, beside the message: which cap or limit, how full, until when, what
+/// fits.
+fn facts(rejected: &Rejected) -> Option<Map<String, Value>> {
+    let Rejected::Refused(refusal) = rejected else {
+        return None;
+    };
     let mut facts = Map::new();
     match refusal {
+        Refusal::RateLimited { key, retry_after } => {
+            let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+            facts.insert("limit".to_owned(), json!(key.to_string()));
+            facts.insert("retry_after_ms".to_owned(), json!(millis.max(1)));
+        }
         Refusal::CapReached {
             key,
             limit,
@@ -326,52 +436,6 @@ fn cap_facts(
     facts.insert("spent_usd".to_owned(), json!(balance.settled));
     facts.insert("reserved_usd".to_owned(), json!(balance.reserved));
     facts.insert("resets_at".to_owned(), json!(resets_at));
-}
-
-fn envelope(
-    dialect: Dialect,
-    verdict: &Verdict,
-    (openai, anthropic): (&str, &str),
-    message: &str,
-    details: Option<Map<String, Value>>,
-    id: RecordId,
-) -> Value {
-    match dialect {
-        Dialect::OpenAi
-        | Dialect::Gemini
-        | Dialect::Bedrock
-        | Dialect::Cohere
-        | Dialect::Ollama => {
-            let mut error = json!({
-                "message": message, "type": openai, "param": null, "code": verdict.code,
-            });
-            if let Some(facts) = details {
-                error["tollgate"] = facts.into();
-            }
-            json!({ "error": error })
-        }
-        Dialect::Anthropic => {
-            let mut error = json!({ "type": anthropic, "message": message, "code": verdict.code });
-            if let Some(facts) = details {
-                error["tollgate"] = facts.into();
-            }
-            json!({ "type": "error", "error": error, "request_id": id })
-        }
-        Dialect::Http => {
-            let mut problem = json!({
-                "type": "about:blank",
-                "title": verdict.status.canonical_reason(),
-                "status": verdict.status.as_u16(),
-                "detail": message,
-                "code": verdict.code,
-                "request_id": id,
-            });
-            if let Some(facts) = details {
-                problem["tollgate"] = facts.into();
-            }
-            problem
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use tollgate_core::identity::{Mint, new_private_key};
 use super::*;
 use crate::fakes::{Asked, Fakes, draft, gateway, head, noon, snapshot};
 use crate::record::keep_rejected;
+use tollgate_core::policy::Dialect;
+
 use crate::respond::Verdict;
 
 const ACME: &str = "[tenant]\nid = \"acme\"\n";
@@ -48,7 +50,12 @@ impl World {
         match authenticate(&self.gw, &live, &head, &mut draft, noon().plus(later)) {
             Ok(identified) => Ok(identified.caller),
             Err(rejected) => {
-                keep_rejected(&self.gw, &draft, &rejected, &Verdict::of(&rejected));
+                keep_rejected(
+                    &self.gw,
+                    &draft,
+                    &rejected,
+                    &Verdict::of(&rejected, Dialect::OpenAi),
+                );
                 Err(match rejected {
                     Rejected::Refused(refusal) => refusal.reason(),
                     Rejected::Failed(failure) => failure.code(),
