@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tollgate_core::policy::Mistake;
+use tollgate_core::policy::{Mistake, Upstream};
 
 /// Where the policies are, if nothing says otherwise.
 const DEFAULT_POLICIES: &str = "./policies";
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) deadlines: DeadlineSettings,
     /// Switches that give up a protection.
     pub(crate) insecure: InsecureSettings,
+    /// Where notices of cap shares are sent, if anywhere.
+    pub(crate) webhook: Option<WebhookSettings>,
 }
 
 /// PEM files of a certificate chain and its key.
@@ -141,11 +143,24 @@ pub(crate) struct DeadlineSettings {
     pub(crate) upstream_idle: Duration,
 }
 
+/// Where notices of cap shares are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WebhookSettings {
+    /// The receiver.
+    pub(crate) url: String,
+    /// The same, taken apart.
+    pub(crate) upstream: Upstream,
+    /// The file of the signing secret.
+    pub(crate) secret_file: PathBuf,
+}
+
 /// Switches that give up a protection; all are off unless set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct InsecureSettings {
     /// Lets the admin listener, which speaks plain HTTP, be reached from other machines.
     pub(crate) admin_beyond_loopback: bool,
+    /// Lets notices go to an `http://` URL.
+    pub(crate) plain_http_webhook: bool,
 }
 
 /// The environment, as far as settings read it.

@@ -67,6 +67,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         let gateway = Arc::clone(gateway);
         move |reloaded| reloads.apply(&gateway, reloaded)
     })?;
+    let webhook = wiring::webhook(settings)?;
     let calls = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tollgate-calls")
         .enable_all()
@@ -75,6 +76,12 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         let mut leave = Leave::on_signals(leashed)?;
         let (stop, listening, accepting) = listen(settings, gateway).await?;
         data.announce(admin.address)?;
+        let notices = Arc::clone(&embedded.notices);
+        tokio::spawn(tollgate_proxy::notices::watch(
+            Arc::clone(gateway),
+            notices,
+            webhook,
+        ));
         ready.serving();
         let line = json!({ "listening": listening, "admin": admin.address });
         output::data(&format!("{line}\n"))?;

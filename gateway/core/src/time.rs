@@ -36,6 +36,13 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// This time moved back.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        Self::from_micros(self.as_micros().saturating_sub(micros))
+    }
+
     /// This time moved forward.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {

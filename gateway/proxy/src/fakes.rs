@@ -31,6 +31,7 @@ use crate::engine::EngineConfig;
 use crate::gateway::{CallLimits, Gateway, Stores};
 use crate::live::{Live, Snapshot};
 use crate::metrics::Metrics;
+use crate::notices::CapMarks;
 use crate::pool::Upstreams;
 use crate::record::Draft;
 use crate::tracker::Tracker;
@@ -314,6 +315,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         },
         engine,
         memory: MemoryBudget::new(1 << 24),
+        caps: CapMarks::default(),
         metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         tracker: Tracker::new(8),
         clock: noon,

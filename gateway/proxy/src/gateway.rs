@@ -13,6 +13,7 @@ use crate::collect::MemoryBudget;
 use crate::engine::EngineConfig;
 use crate::live::Live;
 use crate::metrics::Metrics;
+use crate::notices::CapMarks;
 use crate::pool::Upstreams;
 use crate::tracker::Tracker;
 
@@ -62,6 +63,8 @@ pub struct Gateway {
     pub memory: MemoryBudget,
     /// Counters.
     pub metrics: Metrics,
+    /// Whose caps are to be looked at for notices.
+    pub caps: CapMarks,
     /// Calls and drains in flight.
     pub tracker: Tracker,
     /// The time.

@@ -28,6 +28,7 @@ mod settle;
 mod record;
 mod respond;
 pub mod metrics;
+pub mod notices;
 
 pub mod collect;
 pub mod dial;

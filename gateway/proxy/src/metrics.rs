@@ -12,6 +12,8 @@ pub struct Metrics {
     first_byte: Histogram,
     spend_nano_usd: IntCounter,
     in_flight: IntGauge,
+    notices: IntCounterVec,
+    webhooks: IntCounterVec,
 }
 
 impl Metrics {
@@ -58,6 +60,25 @@ impl Metrics {
             "tollgate_calls_in_flight",
             "Calls and drains under way when the metrics were read.",
         )?;
+        let notices = IntCounterVec::new(
+            Opts::new(
+                "tollgate_cap_notices_total",
+                "Shares of spend caps that were passed, by share in percent.",
+            ),
+            &["percent"],
+        )?;
+        let webhooks = IntCounterVec::new(
+            Opts::new(
+                "tollgate_webhook_deliveries_total",
+                "Attempts to send a notice, by result: taken or failed.",
+            ),
+            &["result"],
+        )?;
+        for result in ["taken", "failed"] {
+            webhooks.with_label_values(&[result]).reset();
+        }
+        registry.register(Box::new(notices.clone()))?;
+        registry.register(Box::new(webhooks.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(rejections.clone()))?;
@@ -71,12 +92,24 @@ impl Metrics {
             first_byte,
             spend_nano_usd,
             in_flight,
+            notices,
+            webhooks,
         })
     }
 
     /// Takes over what is under way now; called before the metrics are read.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn noticed(&self, percent: u8) {
+        let percent = percent.to_string();
+        self.notices.with_label_values(&[percent.as_str()]).inc();
+    }
+
+    pub(crate) fn webhook(&self, taken: bool) {
+        let result = if taken { "taken" } else { "failed" };
+        self.webhooks.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn rejected(&self, code: &str) {

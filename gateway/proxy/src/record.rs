@@ -164,6 +164,9 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
         Rejected::Failed(failure) => (Outcome::Failed, failure.code(), None),
     };
     gw.metrics.rejected(verdict.code);
+    if let Rejected::Refused(refusal) = rejected {
+        gw.caps.refused(refusal);
+    }
     if let Rejected::Failed(failure) = rejected {
         log_failure(draft.id, failure);
     }

@@ -258,6 +258,9 @@ impl Settlement {
         // Closed first: were a store to panic, dropping this must not do it all again.
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
+        if ending.cost > PicoUsd::ZERO {
+            self.gw.caps.spent(&self.hold);
+        }
         let tokens = ending
             .usage
             .map(|usage| usage.input_tokens.saturating_add(usage.output_tokens));

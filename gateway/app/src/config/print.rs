@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Fsync, Layout, Settings};
+use super::{Fsync, InsecureSettings, Layout, Settings};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -27,8 +27,22 @@ impl fmt::Display for Settings {
         self.print_tokens_and_records(f)?;
         self.print_limits(f)?;
         self.print_deadlines(f)?;
-        let beyond = self.insecure.admin_beyond_loopback;
-        writeln!(f, "\n[insecure]\nadmin_beyond_loopback = {beyond}")
+        if let Some(webhook) = &self.webhook {
+            writeln!(f, "\n[notifications]\nwebhook = {}", escaped(&webhook.url))?;
+            writeln!(f, "secret_file = {}", quoted(&webhook.secret_file))?;
+            if let Some(file) = &webhook.upstream.ca_file {
+                writeln!(f, "ca_file = {}", quoted(file))?;
+            }
+        }
+        let InsecureSettings {
+            admin_beyond_loopback,
+            plain_http_webhook,
+        } = self.insecure;
+        writeln!(
+            f,
+            "\n[insecure]\nadmin_beyond_loopback = {admin_beyond_loopback}"
+        )?;
+        writeln!(f, "plain_http_webhook = {plain_http_webhook}")
     }
 }
 

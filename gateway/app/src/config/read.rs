@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tollgate_core::policy::Mistake;
+use tollgate_core::policy::parse::upstream;
 use tollgate_core::policy::reader::{self, Read, Section, Source};
 use toml::de::DeValue;
 
 use super::{
     DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings, RecordSettings,
-    Settings, TlsFiles, TokenSettings, Vars, policies_dir,
+    Settings, TlsFiles, TokenSettings, Vars, WebhookSettings, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -83,6 +84,11 @@ fn read(
             format!("the admin listener speaks plain HTTP and {admin_listen} can be reached from other machines; listen on 127.0.0.1, or set `admin_beyond_loopback = true` in [insecure]"),
         );
     }
+    let webhook = root
+        .table("notifications", |section| {
+            read_webhook(section, &policies_dir, insecure)
+        })
+        .flatten();
     let tokens = with_defaults(root, "tokens", read_tokens);
     let records = with_defaults(root, "records", read_records);
     let limits = with_defaults(root, "limits", read_limits);
@@ -101,6 +107,7 @@ fn read(
         limits,
         deadlines,
         insecure,
+        webhook,
     }
 }
 
@@ -122,7 +129,35 @@ fn read_insecure(section: &Section<'_>) -> InsecureSettings {
     let switch = |key| section.optional(key, reader::boolean).unwrap_or(false);
     InsecureSettings {
         admin_beyond_loopback: switch("admin_beyond_loopback"),
+        plain_http_webhook: switch("plain_http_webhook"),
     }
+}
+
+fn read_webhook(
+    section: &Section<'_>,
+    policies_dir: &Path,
+    insecure: InsecureSettings,
+) -> Option<WebhookSettings> {
+    let url = section.required("webhook", reader::text);
+    let secret_file = section.required("secret_file", path);
+    let ca_file = section.optional("ca_file", path);
+    let (url, secret_file) = (url?, secret_file?);
+    let at = section.at("webhook");
+    let mut upstream = upstream(&url)
+        .map_err(|wrong| section.mistake(at, format!("`webhook` is no URL to send to: {wrong}")))
+        .ok()?;
+    if !upstream.tls && !insecure.plain_http_webhook {
+        section.mistake(
+            at,
+            "`webhook` must begin with https://, or set `plain_http_webhook = true` in [insecure]",
+        );
+    }
+    upstream.ca_file = ca_file.map(|file| policies_dir.join(file));
+    Some(WebhookSettings {
+        url,
+        upstream,
+        secret_file: policies_dir.join(secret_file),
+    })
 }
 
 fn read_tokens(section: &Section<'_>) -> TokenSettings {

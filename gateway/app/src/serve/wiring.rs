@@ -15,6 +15,7 @@ use tollgate_proxy::gateway::{CallLimits, Gateway, Stores};
 use tollgate_proxy::listener::{ListenerConfig, Listening, TlsFiles, check, listen};
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
+use tollgate_proxy::notices::{CapMarks, Webhook};
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
@@ -111,6 +112,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         },
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics: Metrics::new(&registry)?,
+        caps: CapMarks::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,
         clock: clock::now,
@@ -122,6 +124,24 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         data,
         registry,
     })
+}
+
+/// Where notices of cap shares go, if anywhere.
+///
+/// # Errors
+/// If the secret cannot be read or used.
+pub(super) fn webhook(settings: &Settings) -> anyhow::Result<Option<Webhook>> {
+    let Some(webhook) = &settings.webhook else {
+        return Ok(None);
+    };
+    let file = webhook.secret_file.display();
+    let secret = std::fs::read_to_string(&webhook.secret_file)
+        .map(zeroize::Zeroizing::new)
+        .with_context(|| format!("{file} cannot be read"))?;
+    let webhook = Webhook::new(webhook.upstream.clone(), &secret);
+    Ok(Some(
+        webhook.with_context(|| format!("{file} cannot be used"))?,
+    ))
 }
 
 /// The gateway's own issuer of task tokens.

@@ -22,6 +22,7 @@ mod harness;
 mod isolation;
 mod lifecycle;
 mod money;
+mod notices;
 mod refusals;
 mod relay;
 mod sdk;

@@ -8,6 +8,8 @@ mod place;
 mod provider;
 mod tenant;
 
+pub use place::upstream;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) providers: BTreeMap<String, ProviderPlan>,
     /// Tenants by id.
     pub(crate) tenants: BTreeMap<String, TenantPlan>,
+    /// Other files beside `gateway.toml`.
+    pub(crate) files: BTreeMap<String, String>,
 }
 
 /// One provider file.
@@ -64,6 +66,7 @@ impl Plan {
             gateway: String::new(),
             providers: providers.map(|(name, plan)| (name.to_owned(), plan)).into(),
             tenants: tenants.into(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -86,6 +89,9 @@ impl Plan {
             self.gateway
         );
         site.write_policy("gateway.toml", &gateway);
+        for (path, text) in &self.files {
+            site.write_policy(path, text);
+        }
         for (name, provider) in &self.providers {
             site.write_policy(&format!("providers/{name}.toml"), &provider.text(name));
         }

@@ -9,8 +9,22 @@ use tollgate_testkit::wait::until;
 use super::process::Site;
 
 impl Site {
-    /// Every record of a tenant (`_gateway` for strangers), in the order of its chain.
+    /// Every record of a call of a tenant (`_gateway` for strangers), in the order of its chain.
     pub(crate) fn records(&self, tenant: &str) -> Vec<Value> {
+        let mut records = self.lines(tenant);
+        records.retain(|record| record["tollgate.event"].is_null());
+        records
+    }
+
+    /// Every notice to a tenant, in the order of its chain.
+    pub(crate) fn notices(&self, tenant: &str) -> Vec<Value> {
+        let mut notices = self.lines(tenant);
+        notices.retain(|record| !record["tollgate.event"].is_null());
+        notices
+    }
+
+    /// Everything in the partition of a tenant, in the order of its chain.
+    pub(crate) fn lines(&self, tenant: &str) -> Vec<Value> {
         let mut records = Vec::new();
         read_under(&self.data().join("audit").join(tenant), &mut records);
         records.sort_by_key(|record| record["tollgate.seq"].as_u64());

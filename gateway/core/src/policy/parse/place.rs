@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue, Method, Uri};
 
-use crate::policy::Place;
 use crate::policy::reader::{self, Read, Section};
+use crate::policy::{Place, Upstream};
 use crate::route;
 use toml::de::DeValue;
 
@@ -44,6 +44,23 @@ pub(super) fn origin(value: &DeValue<'_>) -> Read<Origin> {
             None => reader::shown(&text),
         };
         format!("is \"{shown}\", but must be a URL such as https://api.example.com: {wrong}")
+    })
+}
+
+/// An upstream at a URL: scheme, host, port and path, nothing else.
+///
+/// # Errors
+/// Why the text is no such URL.
+pub fn upstream(text: &str) -> Result<Upstream, &'static str> {
+    let origin = parse_origin(text)?;
+    Ok(Upstream {
+        tls: origin.tls,
+        host: origin.host,
+        port: origin.port,
+        base_path: origin.base_path,
+        ca_file: None,
+        http2: origin.tls,
+        insecure_plain_http: false,
     })
 }
 
