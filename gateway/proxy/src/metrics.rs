@@ -22,27 +22,11 @@ impl Metrics {
     /// # Errors
     /// If a metric of the same name is registered already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let calls = IntCounterVec::new(
-            Opts::new(
-                "tollgate_calls_total",
-                "Calls that reached an upstream, by outcome.",
-            ),
-            &["outcome"],
-        )?;
-        let rejections = IntCounterVec::new(
-            Opts::new(
-                "tollgate_rejections_total",
-                "Answers the gateway itself gave, by code.",
-            ),
-            &["code"],
-        )?;
-        let usage = IntCounterVec::new(
-            Opts::new(
-                "tollgate_usage_total",
-                "Settled calls by where their usage came from.",
-            ),
-            &["source"],
-        )?;
+        let by = |label: &str, name: &str, help: &str| {
+            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
         let first_byte = Histogram::with_opts(
             HistogramOpts::new(
                 "tollgate_upstream_first_byte_seconds",
@@ -60,39 +44,41 @@ impl Metrics {
             "tollgate_calls_in_flight",
             "Calls and drains under way when the metrics were read.",
         )?;
-        let notices = IntCounterVec::new(
-            Opts::new(
-                "tollgate_cap_notices_total",
-                "Shares of spend caps that were passed, by share in percent.",
-            ),
-            &["percent"],
-        )?;
-        let webhooks = IntCounterVec::new(
-            Opts::new(
-                "tollgate_webhook_deliveries_total",
-                "Attempts to send a notice, by result: taken or failed.",
-            ),
-            &["result"],
+        registry.register(Box::new(in_flight.clone()))?;
+        registry.register(Box::new(first_byte.clone()))?;
+        registry.register(Box::new(spend_nano_usd.clone()))?;
+        let webhooks = by(
+            "result",
+            "tollgate_webhook_deliveries_total",
+            "Attempts to send a notice, by result: taken or failed.",
         )?;
         for result in ["taken", "failed"] {
             webhooks.with_label_values(&[result]).reset();
         }
-        registry.register(Box::new(notices.clone()))?;
-        registry.register(Box::new(webhooks.clone()))?;
-        registry.register(Box::new(in_flight.clone()))?;
-        registry.register(Box::new(calls.clone()))?;
-        registry.register(Box::new(rejections.clone()))?;
-        registry.register(Box::new(usage.clone()))?;
-        registry.register(Box::new(first_byte.clone()))?;
-        registry.register(Box::new(spend_nano_usd.clone()))?;
         Ok(Self {
-            calls,
-            rejections,
-            usage,
+            calls: by(
+                "outcome",
+                "tollgate_calls_total",
+                "Calls that reached an upstream, by outcome.",
+            )?,
+            rejections: by(
+                "code",
+                "tollgate_rejections_total",
+                "Answers the gateway itself gave, by code.",
+            )?,
+            usage: by(
+                "source",
+                "tollgate_usage_total",
+                "Settled calls by where their usage came from.",
+            )?,
+            notices: by(
+                "percent",
+                "tollgate_cap_notices_total",
+                "Shares of spend caps that were passed, by share in percent.",
+            )?,
             first_byte,
             spend_nano_usd,
             in_flight,
-            notices,
             webhooks,
         })
     }
