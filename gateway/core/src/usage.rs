@@ -8,10 +8,13 @@
 //! [`Metered::Unknown`] unless a later event states it.
 
 mod anthropic;
+mod cohere;
 mod aws_events;
 mod framing;
 mod json_array;
 mod lines;
+mod ocr;
+mod ollama;
 mod openai;
 mod plain;
 mod sse;
@@ -268,6 +271,8 @@ pub struct Meter {
 enum Reader {
     Stream(Cutter, Box<dyn Tally>),
     Document(plain::Body, Box<dyn Tally>),
+    /// Text whose bytes are counted.
+    Text(u64),
     /// Nothing to read.
     None,
 }
@@ -279,8 +284,10 @@ impl Meter {
     /// `withhold_usage_chunk` is whether [`crate::call::ask_for_usage`] changed the request.
     #[must_use]
     pub fn new(operation: Operation, framing: Framing, withhold_usage_chunk: bool) -> Self {
-        let reader = match (tally::of(operation), Cutter::new(operation, framing)) {
+        let tally = tally::of(operation, framing);
+        let reader = match (tally, Cutter::new(operation, framing)) {
             (None, _) => Reader::None,
+            _ if framing == Framing::Text => Reader::Text(0),
             (Some(tally), Some(cutter)) => Reader::Stream(cutter, tally),
             (Some(tally), None) => {
                 let body = plain::Body::new(MAX_BODY_BYTES, !tally.reads_lists());
@@ -313,6 +320,11 @@ impl Meter {
             Reader::None => Relay::Unchanged,
             Reader::Document(body, _) => {
                 body.feed(bytes);
+                Relay::Unchanged
+            }
+            Reader::Text(seen) => {
+                let more = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                *seen = seen.saturating_add(more);
                 Relay::Unchanged
             }
             Reader::Stream(cutter, tally) if !*withhold => {
@@ -372,6 +384,10 @@ impl Meter {
                 }
                 reading
             }
+            Reader::Text(seen) => Reading {
+                output_bytes: seen,
+                ..Reading::nothing()
+            },
             Reader::Document(body, mut tally) => {
                 tally.unread(body.seen_bytes());
                 if let Some(kept) = body.kept() {

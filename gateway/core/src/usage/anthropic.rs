@@ -12,7 +12,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text::{Count, TextBytes, text_or_none};
+use super::text::{Count, Text, TextBytes, part, text_or_none};
 use super::{Metered, Reading, Usage, tally};
 use crate::call::Terms;
 
@@ -80,15 +80,16 @@ struct Iteration {
     counts: Counts,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Event<'a> {
-    #[serde(default, rename = "type", deserialize_with = "text_or_none")]
-    kind: Option<String>,
-    #[serde(default)]
-    message: Option<Message>,
-    #[serde(default)]
-    usage: Option<Stated>,
-    #[serde(default, borrow)]
+    #[serde(rename = "type", borrow)]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
     delta: Option<&'a RawValue>,
 }
 
@@ -108,8 +109,12 @@ struct Stop {
 
 impl tally::Tally for Tally {
     fn event(&mut self, data: &[u8]) -> bool {
-        if let Ok(event) = serde_json::from_slice::<Event<'_>>(data) {
-            self.take_event(event);
+        if data.is_empty() {
+            return false;
+        }
+        match serde_json::from_slice::<Event<'_>>(data) {
+            Ok(event) => self.take_event(&event),
+            Err(_) => self.unread(data.len()),
         }
         false
     }
@@ -153,25 +158,20 @@ impl tally::Tally for Tally {
 }
 
 impl Tally {
-    fn take_event(&mut self, event: Event<'_>) {
+    fn take_event(&mut self, event: &Event<'_>) {
         match event.kind.as_deref() {
             Some("content_block_delta") => {
-                let text = event
-                    .delta
-                    .and_then(|delta| serde_json::from_str::<TextBytes>(delta.get()).ok());
-                let bytes = text.unwrap_or_default().0;
+                let TextBytes(bytes) = part(event.delta).unwrap_or_default();
                 self.output_bytes = self.output_bytes.saturating_add(bytes);
             }
             Some("message_start") => {
-                if let Some(message) = event.message {
+                if let Some(message) = part(event.message) {
                     self.take(message);
                 }
             }
             Some("message_delta") => {
-                let stop = event
-                    .delta
-                    .and_then(|delta| serde_json::from_str::<Stop>(delta.get()).ok());
-                if let Some(usage) = event.usage {
+                let stop: Option<Stop> = part(event.delta);
+                if let Some(usage) = part::<Stated>(event.usage) {
                     self.over |= usage.counts.output_tokens.0.is_some()
                         && stop.is_some_and(|stop| stop.stop_reason.is_some());
                     self.stated.update(usage);

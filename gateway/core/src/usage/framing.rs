@@ -29,6 +29,8 @@ pub enum Framing {
     Lines,
     /// Amazon's binary event stream.
     AwsEvents,
+    /// Plain text that states nothing and is never read: transcripts, subtitles.
+    Text,
 }
 
 impl Framing {
@@ -47,6 +49,8 @@ impl Framing {
             _ if is("text/event-stream") => Self::Events,
             _ if is("application/vnd.amazon.eventstream") => Self::AwsEvents,
             _ if is("application/x-ndjson") => Self::Lines,
+            // What was said on a recording could else pass for the provider's word.
+            Operation::Transcriptions if is_text(content_type) => Self::Text,
             Operation::OllamaChat if stream_asked => Self::Lines,
             Operation::Converse | Operation::InvokeModel
                 if content_type.is_none() && stream_asked =>
@@ -57,6 +61,12 @@ impl Framing {
             _ => Self::Document,
         }
     }
+}
+
+fn is_text(content_type: Option<&[u8]>) -> bool {
+    content_type
+        .and_then(|given| given.trim_ascii_start().get(..5))
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"text/"))
 }
 
 /// A stretch of a stream.
@@ -105,7 +115,7 @@ impl Cutter {
             Framing::Document if operation == Operation::GenerateContent => {
                 Some(Self::Elements(Elements::new(max_bytes)))
             }
-            Framing::Document => None,
+            Framing::Document | Framing::Text => None,
             Framing::Events => Some(Self::Events(Events::new(max_bytes))),
             Framing::Lines => Some(Self::Lines(Lines::new(max_bytes))),
             Framing::AwsEvents => Some(Self::AwsEvents(Frames::default())),

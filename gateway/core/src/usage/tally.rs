@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::{Reading, anthropic, openai};
+use super::{Framing, Reading, anthropic, cohere, ocr, ollama, openai};
 use crate::policy::Operation;
 
 /// What one answer has said so far, in one dialect.
@@ -27,11 +27,21 @@ pub(super) trait Tally: Debug + Send + Sync {
 }
 
 /// The reader of an operation's answers; `None` where they state no usage.
-pub(super) fn of(operation: Operation) -> Option<Box<dyn Tally>> {
+pub(super) fn of(operation: Operation, framing: Framing) -> Option<Box<dyn Tally>> {
     Some(match operation {
-        Operation::ChatCompletions | Operation::Responses | Operation::Embeddings => {
-            Box::new(openai::Tally::new(operation))
+        Operation::ChatCompletions | Operation::Completions | Operation::Embeddings => {
+            Box::new(openai::Chat::new(operation))
         }
+        Operation::Responses => Box::new(openai::Responses::default()),
+        Operation::ImageGenerations | Operation::ImageEdits | Operation::Transcriptions => {
+            Box::new(openai::Media::new(operation))
+        }
+        Operation::Speech if framing == Framing::Events => Box::new(openai::Media::new(operation)),
+        Operation::CohereChat | Operation::CohereEmbed | Operation::Rerank => {
+            Box::new(cohere::Cohere::new(operation))
+        }
+        Operation::Ocr => Box::new(ocr::Ocr::default()),
+        Operation::OllamaChat | Operation::OllamaEmbed => Box::new(ollama::Ollama::new(operation)),
         Operation::Messages => Box::new(anthropic::Tally::default()),
         _ => return None,
     })

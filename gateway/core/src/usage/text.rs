@@ -3,12 +3,47 @@
 //! A provider's odd value must not cost us the rest of its usage: what is not understood is taken
 //! as absent, and no reader here ever fails on well-formed JSON.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
-/// A count; absent if it is missing, null, negative, fractional or no number.
+/// The largest integer that JSON writers and readers agree on: 2^53 - 1 (RFC 8259, section 6).
+/// What is larger is no count, nor is any sum of counts then too large for a `u64`.
+const MAX_COUNT: u64 = 9_007_199_254_740_991;
+
+/// Visits that make nothing of values of these kinds.
+macro_rules! nothing_from {
+    ($($kind:ident)*) => { $(nothing_from!(@$kind);)* };
+    (@bool) => {
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> { Ok(Self::Value::default()) }
+    };
+    (@numbers) => {
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> { Ok(Self::Value::default()) }
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> { Ok(Self::Value::default()) }
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> { Ok(Self::Value::default()) }
+    };
+    (@text) => {
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> { Ok(Self::Value::default()) }
+    };
+    (@null) => {
+        fn visit_unit<E>(self) -> Result<Self::Value, E> { Ok(Self::Value::default()) }
+    };
+    (@list) => {
+        fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+            IgnoredAny.visit_seq(seq).map(|_| Self::Value::default())
+        }
+    };
+    (@object) => {
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            IgnoredAny.visit_map(map).map(|_| Self::Value::default())
+        }
+    };
+}
+
+/// A count; absent if it is missing, null, negative, fractional, too large or no number.
 /// Whole numbers written as floats (`10.0`) count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Count(pub(super) Option<u64>);
@@ -41,60 +76,44 @@ impl<'de> Visitor<'de> for CountVisitor {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Count, E> {
-        Ok(Count(Some(value)))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Count, E> {
-        // Through text, since a cast would turn nonsense into a number.
-        Ok(Count(format!("{value}").parse().ok()))
+        Ok(Count((value <= MAX_COUNT).then_some(value)))
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Count, E> {
         Ok(Count(None))
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
-        Ok(Count(None))
+    fn visit_f64<E>(self, value: f64) -> Result<Count, E> {
+        // Through text, since a cast would turn nonsense into a number.
+        let whole = format!("{value}").parse().ok();
+        Ok(Count(whole.filter(|&count| count <= MAX_COUNT)))
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Count, E> {
-        Ok(Count(None))
+    nothing_from!(bool text null list object);
+}
+
+/// Text, borrowed where it can be; absent if the value is anything else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Text<'a>(pub(super) Option<Cow<'a, str>>);
+
+impl Text<'_> {
+    /// The text, if there is one.
+    pub(super) fn as_deref(&self) -> Option<&str> {
+        self.0.as_deref()
     }
 
-    fn visit_unit<E>(self) -> Result<Count, E> {
-        Ok(Count(None))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Count, A::Error> {
-        IgnoredAny.visit_seq(seq).map(|_| Count(None))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Count, A::Error> {
-        IgnoredAny.visit_map(map).map(|_| Count(None))
+    /// Puts the text into `place`, if there is one that is not empty.
+    pub(super) fn put_into(&self, place: &mut Option<String>) {
+        if let Some(text) = self.as_deref()
+            && !text.is_empty()
+            && place.as_deref() != Some(text)
+        {
+            *place = Some(text.to_owned());
+        }
     }
 }
 
-/// How many bytes of generated text a value holds: the lengths of its strings at any depth,
-/// leaving out those that name things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct TextBytes(pub(super) u64);
-
-/// Keys whose strings are not generated text.
-const LABELS: [&str; 11] = [
-    "role",
-    "type",
-    "id",
-    "item_id",
-    "call_id",
-    "status",
-    "finish_reason",
-    "signature",
-    "encrypted_content",
-    "annotations",
-    "logprobs",
-];
-
-impl<'de> Deserialize<'de> for TextBytes {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TextVisitor)
     }
@@ -103,6 +122,49 @@ impl<'de> Deserialize<'de> for TextBytes {
 struct TextVisitor;
 
 impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text(Some(Cow::Borrowed(value))))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Text<'de>, E> {
+        Ok(Text(Some(Cow::Owned(value.to_owned()))))
+    }
+
+    nothing_from!(bool numbers null list object);
+}
+
+/// Text, or absent if the value is anything else.
+pub(super) fn text_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    Ok(Text::deserialize(deserializer)?.0.map(Cow::into_owned))
+}
+
+/// Reads a part of an answer; nothing if it is missing, null or of another shape.
+pub(super) fn part<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+/// How many bytes of generated text a value holds: the lengths of its strings at any depth,
+/// leaving out those that name things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct TextBytes(pub(super) u64);
+
+impl<'de> Deserialize<'de> for TextBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextBytesVisitor)
+    }
+}
+
+struct TextBytesVisitor;
+
+impl<'de> Visitor<'de> for TextBytesVisitor {
     type Value = TextBytes;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,26 +173,6 @@ impl<'de> Visitor<'de> for TextVisitor {
 
     fn visit_str<E>(self, value: &str) -> Result<TextBytes, E> {
         Ok(TextBytes(u64::try_from(value.len()).unwrap_or(u64::MAX)))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_unit<E>(self) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<TextBytes, A::Error> {
@@ -143,46 +185,189 @@ impl<'de> Visitor<'de> for TextVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextBytes, A::Error> {
         let mut sum = 0_u64;
-        while let Some(key) = map.next_key::<Label>()? {
-            if key.0 {
-                map.next_value::<IgnoredAny>()?;
-            } else {
+        while let Some(key) = map.next_key::<Key>()? {
+            if key == Key::Content {
                 sum = sum.saturating_add(map.next_value::<TextBytes>()?.0);
+            } else {
+                map.next_value::<IgnoredAny>()?;
             }
         }
         Ok(TextBytes(sum))
     }
+
+    nothing_from!(bool numbers null);
 }
 
-/// Whether a key is one of [`LABELS`], without keeping it.
-struct Label(bool);
+/// What a key of an object announces, without keeping the key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    /// Why a choice is finished.
+    FinishReason,
+    /// Strings that are not generated text.
+    Label,
+    Content,
+}
 
-impl<'de> Deserialize<'de> for Label {
+impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KeyVisitor;
         impl Visitor<'_> for KeyVisitor {
-            type Value = Label;
+            type Value = Key;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key")
             }
 
-            fn visit_str<E>(self, key: &str) -> Result<Label, E> {
-                Ok(Label(LABELS.contains(&key)))
+            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+                Ok(match key {
+                    "finish_reason" => Key::FinishReason,
+                    "role" | "type" | "id" | "item_id" | "call_id" | "status" | "signature"
+                    | "encrypted_content" | "annotations" | "logprobs" => Key::Label,
+                    _ => Key::Content,
+                })
             }
         }
         deserializer.deserialize_str(KeyVisitor)
     }
 }
 
-/// Text, or absent if the value is anything else.
-pub(super) fn text_or_none<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<String>, D::Error> {
-    Ok(match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::String(text) => Some(text),
-        _ => None,
-    })
+/// The choices of a chunk, of which nothing is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Choices {
+    /// Whether there is a list, and it is empty.
+    pub(super) empty: bool,
+    /// Whether one of them is said to be finished.
+    pub(super) finished: bool,
+    /// How many bytes of generated text they hold.
+    pub(super) text: TextBytes,
+}
+
+impl<'de> Deserialize<'de> for Choices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ChoicesVisitor)
+    }
+}
+
+struct ChoicesVisitor;
+
+impl<'de> Visitor<'de> for ChoicesVisitor {
+    type Value = Choices;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Choices, A::Error> {
+        let mut all = Choices {
+            empty: true,
+            ..Choices::default()
+        };
+        while let Some(Choice { finished, text }) = seq.next_element()? {
+            all.empty = false;
+            all.finished |= finished;
+            all.text.0 = all.text.0.saturating_add(text.0);
+        }
+        Ok(all)
+    }
+
+    nothing_from!(bool numbers text null object);
+}
+
+#[derive(Default)]
+struct Choice {
+    finished: bool,
+    text: TextBytes,
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ChoiceVisitor)
+    }
+}
+
+struct ChoiceVisitor;
+
+impl<'de> Visitor<'de> for ChoiceVisitor {
+    type Value = Choice;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Choice, A::Error> {
+        let mut choice = Choice::default();
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::FinishReason => {
+                    choice.finished |= map.next_value::<Option<IgnoredAny>>()?.is_some();
+                }
+                Key::Label => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Key::Content => {
+                    let TextBytes(bytes) = map.next_value()?;
+                    choice.text.0 = choice.text.0.saturating_add(bytes);
+                }
+            }
+        }
+        Ok(choice)
+    }
+
+    nothing_from!(bool numbers text null list);
+}
+
+/// The most significant digits of a number that are read; `u128` holds any number of so many.
+const MAX_DIGITS: usize = 38;
+
+/// A decimal number, such as `4.1400000000000003e-05`, scaled by ten to the `places` and rounded to
+/// the nearest integer, without a float on the way. Absent if it is negative, too large or no
+/// number.
+pub(super) fn scaled(number: &str, places: i32) -> Option<u64> {
+    let (digits, exponent) = match number.split_once(['e', 'E']) {
+        Some((digits, exponent)) => (digits, exponent.parse().ok()?),
+        None => (number, 0_i32),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mut value = 0_u128;
+    let mut power = exponent.checked_add(places)?;
+    let (mut any, mut significant) = (false, 0_usize);
+    for (digit, after_point) in whole
+        .bytes()
+        .map(|digit| (digit, false))
+        .chain(fraction.bytes().map(|digit| (digit, true)))
+    {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        any = true;
+        if significant >= MAX_DIGITS {
+            power = if after_point {
+                power
+            } else {
+                power.checked_add(1)?
+            };
+            continue;
+        }
+        let digit = u128::from(digit.wrapping_sub(b'0'));
+        value = value.checked_mul(10)?.checked_add(digit)?;
+        significant = significant.saturating_add(usize::from(value > 0));
+        power = power.checked_sub(i32::from(after_point))?;
+    }
+    if !any {
+        return None;
+    }
+    let factor = 10_u128.checked_pow(power.unsigned_abs());
+    let rounded = match factor {
+        _ if value == 0 => 0,
+        Some(factor) if power >= 0 => value.checked_mul(factor)?,
+        Some(factor) => {
+            let half = factor.checked_div(2)?;
+            value.checked_add(half)?.checked_div(factor)?
+        }
+        None if power >= 0 => return None,
+        None => 0,
+    };
+    u64::try_from(rounded).ok()
 }
 
 #[cfg(test)]
@@ -202,6 +387,12 @@ mod tests {
             ("[1]", None),
             ("{\"a\":1}", None),
             ("1e400", None),
+            ("9007199254740991", Some(9_007_199_254_740_991)),
+            ("9007199254740992", None),
+            ("1e16", None),
+            ("9223372036854775808", None),
+            ("18446744073709551616", None),
+            ("-9223372036854775809", None),
         ] {
             let count = serde_json::from_str::<Count>(text).unwrap_or_default();
             assert_eq!(count.0, expected, "{text}");
@@ -214,5 +405,73 @@ mod tests {
             "function":{"name":"f","arguments":"{}"}}],"n":1,"x":null}"#;
         let bytes: TextBytes = serde_json::from_str(delta).expect("JSON");
         assert_eq!(bytes, TextBytes(3 + 1 + 2));
+    }
+
+    #[test]
+    fn choices_say_whether_they_are_finished() {
+        for (text, empty, finished, bytes) in [
+            ("[]", true, false, 0),
+            (
+                r#"[{"delta":{"content":"ab"},"finish_reason":null}]"#,
+                false,
+                false,
+                2,
+            ),
+            (
+                r#"[{"text":"a"},{"text":"b","finish_reason":"stop"}]"#,
+                false,
+                true,
+                2,
+            ),
+            (r#"[null,7,"x",[1]]"#, false, false, 0),
+            ("7", false, false, 0),
+        ] {
+            let expected = Choices {
+                empty,
+                finished,
+                text: TextBytes(bytes),
+            };
+            assert_eq!(serde_json::from_str::<Choices>(text).ok(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn amounts_are_read_from_their_digits() {
+        for (number, places, expected) in [
+            ("4.1400000000000003e-05", 12, Some(41_400_000)),
+            ("0.0160614", 12, Some(16_061_400_000)),
+            ("0.000102", 12, Some(102_000_000)),
+            ("0", 12, Some(0)),
+            ("0.0", 12, Some(0)),
+            ("1E+2", 3, Some(100_000)),
+            ("3.2", 3, Some(3_200)),
+            ("29", 3, Some(29_000)),
+            ("1e-400", 12, Some(0)),
+            ("0.4999", 0, Some(0)),
+            ("0.5", 0, Some(1)),
+            (
+                "0.00000000000000000000000000000000000000000000000001e50",
+                0,
+                Some(1),
+            ),
+            (
+                "1000000000000000000000000000000000000000000000000000e-51",
+                0,
+                Some(1),
+            ),
+            ("-1", 12, None),
+            ("-0.5", 12, None),
+            ("1e20", 0, None),
+            ("1e400", 0, None),
+            ("1e99999999999", 0, None),
+            ("18446744073709551616", 0, None),
+            ("NaN", 12, None),
+            ("\"1\"", 12, None),
+            ("", 12, None),
+            (".", 12, None),
+            ("e5", 12, None),
+        ] {
+            assert_eq!(scaled(number, places), expected, "{number}");
+        }
     }
 }
