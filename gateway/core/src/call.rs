@@ -1,27 +1,43 @@
 //! What a model call asks for, as far as its price and its bounds depend on it.
 //!
-//! Reads the few fields that decide cost and leaves the rest alone. It does not know any price,
-//! and it does not judge whether the provider will accept the request: what the provider would
-//! refuse costs nothing. Where a field could be read in two ways, the request is refused; where a
-//! request could cost more than its bytes tell, [`Input`] says so.
+//! Reads the few fields that decide cost and leaves the rest alone; each dialect has a reader of
+//! its own below. It does not know any price, and it does not judge whether the provider will
+//! accept the request: what the provider would refuse costs nothing. Where a field could be read
+//! in two ways, the request is refused; where a request could cost more than its bytes tell,
+//! [`Input`] says so.
 //!
 //! Worst case: words such as `"image_url"` are looked for as bytes, so a harmless body may be
-//! taken for one with images and reserve more than it needs. It never reserves less.
+//! taken for one with images and reserve more than it needs. It never reserves less. What only
+//! request headers say (Bedrock's service tier, Vertex AI's request type) is not seen here.
 
+mod anthropic;
+pub mod batch;
+mod bedrock;
+mod cohere;
+mod form;
+mod gemini;
+mod media;
+mod mistral;
+mod ollama;
+mod openai;
+mod read;
+mod splice;
 mod tools;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::ModelName;
-use crate::json::{Fields, JsonFault, contains_field, contains_word, disguises_ascii};
+use crate::json::Fields;
 use crate::policy::Operation;
 use crate::refusal::Refusal;
 use crate::usage::Usage;
 
+pub use splice::{ask_for_usage, with_output_bound};
 pub use tools::UNSTATED_TOOL_CALLS;
 
-/// The largest integer that every JSON reader takes alike (2⁵³).
-const MAX_INTEGER: u64 = 1 << 53;
+/// Bytes of text per token, for estimates (never for bounds): o200k on English text and code is
+/// 8 % above it.
+const BYTES_PER_TOKEN: u64 = 4;
 
 /// Terms of service that change the price. Asked for in the request, stated in the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -125,7 +141,7 @@ pub struct Ask {
     pub stream: bool,
     /// The client's own bound on output tokens per choice: the largest it gives.
     pub max_output_tokens: Option<u64>,
-    /// How many answers are generated: `n` or `best_of`, at least 1.
+    /// How many answers are generated: `n` or `best_of`, for every prompt; at least 1.
     pub choices: u64,
     /// Whether a stream is asked to end with usage.
     pub usage_asked: bool,
@@ -135,7 +151,8 @@ pub struct Ask {
     pub cache_write: CacheWrite,
     /// What bounds the input.
     pub input: Input,
-    /// Whether tools are defined, for which providers add text of their own to the prompt.
+    /// Whether tools are defined or anything else is asked for, for which providers add text of
+    /// their own to the prompt.
     pub tools: bool,
     /// Whether predicted output is given, whose rejected tokens are billed as output.
     pub prediction: bool,
@@ -144,221 +161,124 @@ pub struct Ask {
     pub most: Usage,
     /// Whether the answer comes later, by another call, so that this one's answer has no usage.
     pub deferred: bool,
-    /// The length of the request body.
+    /// How many bytes go in: the length of the request body, and more where the provider reads
+    /// some of it several times.
     pub body_bytes: u64,
 }
 
 impl Ask {
     /// Reads a request.
     ///
+    /// Batches are not one call; [`batch`] reads them.
+    ///
     /// # Errors
-    /// [`Refusal::Malformed`] with `invalid_json`, `duplicate_field`, `missing_model` or
-    /// `invalid_field`.
+    /// [`Refusal::Malformed`] with `invalid_json`, `invalid_form`, `duplicate_field`,
+    /// `missing_model` or `invalid_field`.
     pub fn parse(operation: Operation, request: &Request<'_>) -> Result<Self, Refusal> {
-        let body = request.body;
-        let fields = Fields::scan(body).map_err(refuse_json)?;
+        match operation {
+            Operation::Transcriptions => return media::read_transcription(request),
+            Operation::ImageEdits if !is_json(request) => return media::read_image_edits(request),
+            _ => {}
+        }
+        let fields = Fields::scan(request.body).map_err(read::refuse_json)?;
+        let (ask, fields) = (&mut Self::of(operation, request, &fields)?, &fields);
+        match operation {
+            Operation::ChatCompletions => openai::read_chat(ask, fields, request.body),
+            Operation::Completions => openai::read_completion(ask, fields),
+            Operation::Responses => openai::read_response(ask, fields, request.body),
+            Operation::Embeddings => openai::read_embedding(ask, fields, request.body),
+            Operation::ImageGenerations | Operation::ImageEdits => media::read_image(ask, fields),
+            Operation::Speech => media::read_speech(ask, fields),
+            Operation::Messages => anthropic::read(ask, fields, request),
+            Operation::GenerateContent => gemini::read(ask, fields, request),
+            Operation::EmbedContent => gemini::read_embedding(ask, request.body),
+            Operation::Converse => bedrock::read_converse(ask, fields, request),
+            Operation::InvokeModel => bedrock::read_invocation(ask, fields, request),
+            Operation::CohereChat => cohere::read_chat(ask, fields, request.body),
+            Operation::CohereEmbed => cohere::read_embedding(ask, fields, request.body),
+            Operation::Rerank => cohere::read_rerank(ask, fields, request.body),
+            Operation::Ocr => mistral::read_ocr(ask, fields),
+            Operation::OllamaChat => ollama::read_chat(ask, fields, request.body),
+            Operation::OllamaEmbed => ollama::read_embedding(ask, fields),
+            Operation::Transcriptions
+            | Operation::BatchInput
+            | Operation::Batch
+            | Operation::MessageBatch
+            | Operation::ResponseStatus
+            | Operation::BatchStatus
+            | Operation::BatchOutput
+            | Operation::MessageBatchResults
+            | Operation::Free
+            | Operation::Tool => Err(read::invalid("this is not one call of one model")),
+        }?;
+        Ok(ask.clone())
+    }
+
+    /// A call of which only the operation, the model and the size are known.
+    fn of(
+        operation: Operation,
+        request: &Request<'_>,
+        fields: &Fields<'_>,
+    ) -> Result<Self, Refusal> {
+        if !matches!(
+            operation,
+            Operation::GenerateContent
+                | Operation::EmbedContent
+                | Operation::Converse
+                | Operation::InvokeModel
+        ) {
+            read::refuse_other_spellings(fields)?;
+        }
         let model = match request.model_in_path {
             Some(model) => model.clone(),
-            None => model(&fields)?,
+            None => read::model(fields)?,
         };
-        let stream = flag(&fields, "stream", "stream must be a boolean")?;
-        let usage_asked = match fields.given("stream_options") {
-            Some(options) => flag(
-                &Fields::scan_text(options).map_err(refuse_options)?,
-                "include_usage",
-                "stream_options.include_usage must be a boolean",
-            )?,
-            None => false,
-        };
-        let mut ask = Self {
+        Ok(Self::bare(operation, model, request.body))
+    }
+
+    fn bare(operation: Operation, model: ModelName, body: &[u8]) -> Self {
+        Self {
             operation,
             model,
-            stream,
-            max_output_tokens: max_output_tokens(operation, &fields)?,
-            choices: choices(operation, &fields)?,
-            usage_asked,
-            terms: terms(&fields)?,
+            stream: false,
+            max_output_tokens: None,
+            choices: 1,
+            usage_asked: false,
+            terms: Terms::default(),
             cache_write: CacheWrite::Unasked,
             input: Input::Bounded,
             tools: false,
-            prediction: fields.given("prediction").is_some(),
+            prediction: false,
             most: Usage::default(),
-            deferred: flag(&fields, "background", "background must be a boolean")?,
-            body_bytes: u64::try_from(body.len()).unwrap_or(u64::MAX),
-        };
-        if matches!(
-            operation,
-            Operation::ChatCompletions | Operation::Responses | Operation::Messages
-        ) {
-            ask.read_input(&fields, body);
-            tools::read(&mut ask, &fields)?;
-        }
-        Ok(ask)
-    }
-
-    /// Finds what makes the input dearer or larger than its bytes.
-    fn read_input(&mut self, fields: &Fields<'_>, body: &[u8]) {
-        let disguised = disguises_ascii(body);
-        let mentions = |word: &str| disguised || contains_word(body, word);
-        let holds_type = |kind: &&str| disguised || contains_field(body, "type", kind);
-        let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
-        let referenced = match self.operation {
-            Operation::Responses => {
-                given(&["previous_response_id", "conversation", "prompt"])
-                    || ["input_image", "input_file", "item_reference"]
-                        .iter()
-                        .any(|kind| mentions(kind))
-            }
-            Operation::Messages => {
-                given(&["container"])
-                    || ["image", "document", "container_upload"]
-                        .iter()
-                        .any(holds_type)
-            }
-            // Compatible servers take parts without a type, by the name of their one field.
-            _ => {
-                holds_type(&"file")
-                    || ["image_url", "video_url", "audio_url"]
-                        .iter()
-                        .any(|part| mentions(part))
-            }
-        };
-        if referenced {
-            self.input = Input::Referenced;
-        }
-        if given(&["mcp_servers", "context_management"]) {
-            self.input = Input::Looping;
-        }
-        if self.operation == Operation::Messages && mentions("cache_control") {
-            self.cache_write = if mentions("1h") {
-                CacheWrite::OneHour
-            } else {
-                CacheWrite::FiveMinutes
-            };
+            deferred: false,
+            body_bytes: read::length(body.len()),
         }
     }
-}
 
-/// The body with `stream_options.include_usage` set, where a streamed chat completion does not
-/// ask for usage itself; `None` where the body goes as it is. Every other byte stays.
-///
-/// The chunk this adds to the answer is taken out again by `usage::Meter`.
-#[must_use]
-pub fn ask_for_usage(body: &[u8], ask: &Ask) -> Option<Vec<u8>> {
-    if ask.operation != Operation::ChatCompletions || !ask.stream || ask.usage_asked {
-        return None;
+    /// The tokens this call is expected to use, for limits of tokens per minute: its bytes by four
+    /// and the output it asks for, or `default_output` where it gives no bound. An estimate, not a
+    /// bound.
+    #[must_use]
+    pub fn expected_tokens(&self, default_output: u64) -> u64 {
+        let output = self
+            .max_output_tokens
+            .unwrap_or(default_output)
+            .saturating_mul(self.choices);
+        self.body_bytes
+            .div_ceil(BYTES_PER_TOKEN)
+            .saturating_add(output)
     }
-    let fields = Fields::scan(body).ok()?;
-    let options = match fields.given("stream_options") {
-        Some(options) => {
-            let options = Fields::scan_text(options).ok()?;
-            String::from_utf8(options.splice("include_usage", "true")).ok()?
-        }
-        None => r#"{"include_usage":true}"#.to_owned(),
-    };
-    Some(fields.splice("stream_options", &options))
-}
 
-fn refuse_json(fault: JsonFault) -> Refusal {
-    let (code, detail) = match fault {
-        JsonFault::NotAnObject => ("invalid_json", "the request body is not a JSON object"),
-        JsonFault::DuplicateField => (
-            "duplicate_field",
-            "a field of the request body occurs twice",
-        ),
-        JsonFault::TooManyFields => ("invalid_field", "the request body has too many fields"),
-    };
-    Refusal::Malformed { code, detail }
-}
-
-fn refuse_options(fault: JsonFault) -> Refusal {
-    match fault {
-        JsonFault::DuplicateField => Refusal::Malformed {
-            code: "duplicate_field",
-            detail: "a field of stream_options occurs twice",
-        },
-        JsonFault::NotAnObject | JsonFault::TooManyFields => {
-            invalid("stream_options must be an object")
-        }
+    /// Makes the input no better bounded than `input`.
+    fn widen(&mut self, input: Input) {
+        self.input = self.input.max(input);
     }
 }
 
-fn invalid(detail: &'static str) -> Refusal {
-    Refusal::Malformed {
-        code: "invalid_field",
-        detail,
-    }
-}
-
-fn model(fields: &Fields<'_>) -> Result<ModelName, Refusal> {
-    let raw = fields.given("model").ok_or(Refusal::Malformed {
-        code: "missing_model",
-        detail: "the request body names no model",
-    })?;
-    serde_json::from_str(raw)
-        .map_err(|_bad: serde_json::Error| invalid("model must be a string of 1 to 256 characters"))
-}
-
-fn flag(fields: &Fields<'_>, name: &str, detail: &'static str) -> Result<bool, Refusal> {
-    match fields.given(name) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(invalid(detail)),
-    }
-}
-
-/// A count written as a plain integer. Signs, fractions and exponents are refused, since
-/// providers differ in what they make of them. Zero counts as absent: not every provider takes it
-/// for a bound.
-fn count(fields: &Fields<'_>, name: &str, detail: &'static str) -> Result<Option<u64>, Refusal> {
-    match fields.given(name).map(str::parse::<u64>) {
-        None | Some(Ok(0)) => Ok(None),
-        Some(Ok(number)) if number <= MAX_INTEGER => Ok(Some(number)),
-        Some(_) => Err(invalid(detail)),
-    }
-}
-
-fn max_output_tokens(operation: Operation, fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
-    let detail = "the bound on output tokens must be an integer from 0 to 2^53";
-    let names: &[&str] = match operation {
-        Operation::ChatCompletions => &["max_completion_tokens", "max_tokens"],
-        Operation::Responses => &["max_output_tokens"],
-        Operation::Messages => &["max_tokens"],
-        _ => return Ok(Some(0)),
-    };
-    let mut largest = None;
-    for name in names {
-        largest = largest.max(count(fields, name, detail)?);
-    }
-    Ok(largest)
-}
-
-fn choices(operation: Operation, fields: &Fields<'_>) -> Result<u64, Refusal> {
-    if operation != Operation::ChatCompletions {
-        return Ok(1);
-    }
-    let n = count(fields, "n", "n must be an integer from 0 to 2^53")?;
-    let best_of = count(
-        fields,
-        "best_of",
-        "best_of must be an integer from 0 to 2^53",
-    )?;
-    Ok(n.max(best_of).unwrap_or(1))
-}
-
-fn terms(fields: &Fields<'_>) -> Result<Terms, Refusal> {
-    let text = |name: &str, detail| {
-        fields
-            .given(name)
-            .map(serde_json::from_str::<String>)
-            .transpose()
-            .map_err(|_bad: serde_json::Error| invalid(detail))
-    };
-    Ok(Terms {
-        service_tier: text("service_tier", "service_tier must be a string")?,
-        speed: text("speed", "speed must be a string")?,
-        inference_geo: text("inference_geo", "inference_geo must be a string")?,
-        processing: None,
+fn is_json(request: &Request<'_>) -> bool {
+    request.content_type.is_none_or(|given| {
+        let essence = given.split(';').next().unwrap_or(given);
+        essence.trim().eq_ignore_ascii_case("application/json")
     })
 }
 

@@ -10,7 +10,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
 
+use memchr::memmem::Finder;
 use serde::de::{DeserializeSeed as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -96,36 +98,92 @@ impl<'a> Fields<'a> {
     #[must_use]
     pub fn span(&self, name: &str) -> Option<Range<usize>> {
         let value = self.raw(name)?;
-        // Both pointers are into `text`, so the difference is an offset.
-        let start = value
-            .as_ptr()
-            .addr()
-            .checked_sub(self.text.as_ptr().addr())?;
+        let start = offset(value, self.text)?;
         Some(start..start.checked_add(value.len())?)
+    }
+
+    /// Where a field that is not there yet goes, and what is written there.
+    fn new_field(&self, name: &str, value: &str) -> (Range<usize>, String) {
+        let after_brace = self
+            .text
+            .find('{')
+            .map_or(self.text.len(), |brace| brace.saturating_add(1));
+        let comma = if self.fields.is_empty() { "" } else { "," };
+        (
+            after_brace..after_brace,
+            format!("{}:{value}{comma}", quoted(name)),
+        )
     }
 
     /// The object with `name` set to the JSON text `value`; every other byte stays as it is.
     /// A new field goes first.
     #[must_use]
     pub fn splice(&self, name: &str, value: &str) -> Vec<u8> {
-        if let Some(span) = self.span(name) {
-            return splice_at(self.text, span, value);
-        }
-        let after_brace = self
-            .text
-            .find('{')
-            .map_or(self.text.len(), |brace| brace.saturating_add(1));
-        let comma = if self.fields.is_empty() { "" } else { "," };
-        let field = format!("{}:{value}{comma}", quoted(name));
-        splice_at(self.text, after_brace..after_brace, &field)
+        let mut edits = Edits::of(self);
+        edits.set(self, name, value);
+        edits.apply()
+    }
+
+    /// The names of the fields, decoded, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(name, _)| name.as_ref())
     }
 }
 
-/// `text` with the bytes of `span` replaced.
-fn splice_at(text: &str, span: Range<usize>, with: &str) -> Vec<u8> {
-    let head = text.get(..span.start).unwrap_or_default();
-    let tail = text.get(span.end..).unwrap_or_default();
-    [head, with, tail].concat().into_bytes()
+/// Changes to fields of one JSON text and of the objects in it, made all at once.
+#[derive(Debug)]
+pub struct Edits<'a> {
+    text: &'a str,
+    edits: Vec<(Range<usize>, String)>,
+}
+
+impl<'a> Edits<'a> {
+    /// No changes yet to the text of `whole`.
+    #[must_use]
+    pub fn of(whole: &Fields<'a>) -> Self {
+        Self {
+            text: whole.text,
+            edits: Vec::new(),
+        }
+    }
+
+    /// Sets `name` to the JSON text `value` in `object`, which is the whole text or the value of a
+    /// field somewhere in it. A new field goes first. No field may be set twice.
+    pub fn set(&mut self, object: &Fields<'_>, name: &str, value: &str) {
+        let Some(base) = offset(object.text, self.text) else {
+            return;
+        };
+        let (within, with) = match object.span(name) {
+            Some(span) => (span, value.to_owned()),
+            None => object.new_field(name, value),
+        };
+        let start = within.start.saturating_add(base);
+        let end = within.end.saturating_add(base);
+        self.edits.push((start..end, with));
+    }
+
+    /// The changed text. Every byte that no change names stays as it is.
+    #[must_use]
+    pub fn apply(mut self) -> Vec<u8> {
+        self.edits.sort_by_key(|(span, _)| span.start);
+        let mut out = Vec::with_capacity(self.text.len().saturating_add(64));
+        let mut copied = 0;
+        for (span, with) in &self.edits {
+            let kept = self.text.get(copied..span.start).unwrap_or_default();
+            out.extend_from_slice(kept.as_bytes());
+            out.extend_from_slice(with.as_bytes());
+            copied = span.end;
+        }
+        let rest = self.text.get(copied..).unwrap_or_default();
+        out.extend_from_slice(rest.as_bytes());
+        out
+    }
+}
+
+/// Where in `whole` its slice `part` begins; `None` if it is no slice of it.
+fn offset(part: &str, whole: &str) -> Option<usize> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    (start.checked_add(part.len())? <= whole.len()).then_some(start)
 }
 
 /// A JSON string.
@@ -166,34 +224,67 @@ impl<'de> Visitor<'de> for Collect {
     }
 }
 
-/// Whether the JSON text `body` contains the string `word`, spelled plainly, as a whole key or
-/// value at any depth. Text that quotes the word (`\"word\"`) does not count.
+/// A string that is looked for in JSON text as bytes, as a whole key or value at any depth.
 ///
-/// A word of ASCII letters, digits and `_` can be missed only where [`disguises_ascii`] holds.
-#[must_use]
-pub fn contains_word(body: &[u8], word: &str) -> bool {
-    let needle = format!("\"{word}\"");
-    memchr::memmem::find(body, needle.as_bytes()).is_some()
+/// Text that quotes the word (`\"word\"`) does not count. A word of ASCII letters, digits and `_`
+/// can be missed only where [`disguises_ascii`] holds. The search is prepared once.
+#[derive(Debug)]
+pub struct Word {
+    quoted: &'static str,
+    finder: OnceLock<Finder<'static>>,
 }
 
-/// Whether the JSON text `body` contains the field `name` with the string `value` at any depth,
-/// both spelled plainly (see [`disguises_ascii`]).
-#[must_use]
-pub fn contains_field(body: &[u8], name: &str, value: &str) -> bool {
-    let name = format!("\"{name}\"");
-    let value = format!("\"{value}\"");
-    memchr::memmem::find_iter(body, value.as_bytes()).any(|at| {
-        body.get(..at)
-            .map(<[u8]>::trim_ascii_end)
-            .and_then(|before| before.strip_suffix(b":"))
-            .is_some_and(|before| before.trim_ascii_end().ends_with(name.as_bytes()))
-    })
+impl Word {
+    /// The word that `quoted` is, given with its quotation marks. Most are made by `words!`.
+    #[must_use]
+    pub const fn new(quoted: &'static str) -> Self {
+        Self {
+            quoted,
+            finder: OnceLock::new(),
+        }
+    }
+
+    fn finder(&self) -> &Finder<'static> {
+        self.finder.get_or_init(|| Finder::new(self.quoted))
+    }
+
+    /// Whether `body` contains it.
+    #[must_use]
+    pub fn occurs(&self, body: &[u8]) -> bool {
+        self.finder().find(body).is_some()
+    }
+
+    /// Where in `body` it stands.
+    pub fn positions(&self, body: &[u8]) -> impl Iterator<Item = usize> {
+        self.finder().find_iter(body)
+    }
+
+    /// Whether `body` contains it as the value of a field named `type`.
+    #[must_use]
+    pub fn is_a_type(&self, body: &[u8]) -> bool {
+        self.positions(body).any(|at| {
+            body.get(..at)
+                .map(<[u8]>::trim_ascii_end)
+                .and_then(|before| before.strip_suffix(b":"))
+                .is_some_and(|before| before.trim_ascii_end().ends_with(b"\"type\""))
+        })
+    }
 }
+
+/// A list of [`Word`]s: `words!["image_url", "file"]`.
+macro_rules! words {
+    [$($word:literal),+ $(,)?] => {
+        [$($crate::json::Word::new(concat!("\"", $word, "\""))),+]
+    };
+}
+pub(crate) use words;
 
 /// Whether `body` spells an ASCII letter, digit or `_` as a `\u00XX` escape. No JSON library does.
 #[must_use]
 pub fn disguises_ascii(body: &[u8]) -> bool {
-    memchr::memmem::find_iter(body, br"\u00").any(|at| {
+    static ESCAPE: OnceLock<Finder<'static>> = OnceLock::new();
+    let escape = ESCAPE.get_or_init(|| Finder::new(br"\u00"));
+    escape.find_iter(body).any(|at| {
         let digits = at.saturating_add(4)..at.saturating_add(6);
         body.get(digits)
             .and_then(|digits| std::str::from_utf8(digits).ok())
@@ -269,24 +360,14 @@ mod tests {
 
     #[test]
     fn words_are_found_where_they_stand_and_not_where_they_are_quoted() {
-        assert!(contains_word(br#"{"a":{"image_url":1}}"#, "image_url"));
-        assert!(!contains_word(br#"{"a":"\"image_url\""}"#, "image_url"));
-        assert!(!contains_word(br#"{"a":"image_url"}"#, "image"));
-        assert!(contains_field(
-            b"{\"type\"\t:\r\n\"image\"}",
-            "type",
-            "image"
-        ));
-        assert!(!contains_field(
-            br#"{"image":{"type":"string"}}"#,
-            "type",
-            "image"
-        ));
-        assert!(!contains_field(
-            br#"{"a":"\"type\":\"image\""}"#,
-            "type",
-            "image"
-        ));
+        static WORDS: [Word; 2] = words!["image_url", "image"];
+        let [image_url, image] = &WORDS;
+        assert!(image_url.occurs(br#"{"a":{"image_url":1}}"#));
+        assert!(!image_url.occurs(br#"{"a":"\"image_url\""}"#));
+        assert!(!image.occurs(br#"{"a":"image_url"}"#));
+        assert!(image.is_a_type(b"{\"type\"\t:\r\n\"image\"}"));
+        assert!(!image.is_a_type(br#"{"image":{"type":"string"}}"#));
+        assert!(!image.is_a_type(br#"{"a":"\"type\":\"image\""}"#));
         assert!(disguises_ascii(br#"{"a":{"\u0069mage_url":1}}"#));
         assert!(disguises_ascii(br#"{"a":"\u005F"}"#));
         assert!(!disguises_ascii(

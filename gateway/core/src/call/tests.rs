@@ -157,7 +157,7 @@ fn input_that_bytes_do_not_bound_is_recognised() {
             Input::Referenced,
         ),
         (responses, r#""conversation":"c""#, Input::Referenced),
-        (responses, r#""prompt":{"id":"p"}"#, Input::Referenced),
+        (responses, r#""prompt":{"id":"p"}"#, Input::Looping),
         (responses, r#""tools":[{"type":"mcp"}]"#, Input::Looping),
         (
             messages,

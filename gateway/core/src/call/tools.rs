@@ -1,13 +1,18 @@
 //! Tools in a request that the provider runs itself, and what they may add to the bill.
 //!
 //! Tools the client runs cost nothing but their tokens. A tool type this file does not know is
-//! taken for one the provider runs: dearer at worst, never too cheap.
+//! taken for one the provider runs and charges like a search: dearer at worst, never too cheap.
+//!
+//! Worst case: OpenAI's `code_interpreter` is charged by the container, which no count stands for;
+//! searches stand for it in the bound, and large containers cost more than they do.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{Ask, Input, count, invalid};
+use super::openai::add_searches;
+use super::read::{count, elements, invalid, object, plain_count};
+use super::{Ask, Input};
 use crate::json::Fields;
 use crate::policy::Operation;
 use crate::refusal::Refusal;
@@ -15,22 +20,22 @@ use crate::refusal::Refusal;
 /// Calls of a provider's own tool assumed where the request sets no limit. Neither OpenAI nor
 /// Anthropic states one; both stop their internal loops after some ten rounds.
 pub const UNSTATED_TOOL_CALLS: u64 = 10;
+/// Sources that xAI's live search returns, each of which is billed, where the request sets no
+/// limit.
+const UNSTATED_SOURCES: u64 = 20;
+/// Results of OpenRouter's web plugin, each of which is billed, where the request sets no limit.
+const UNSTATED_RESULTS: u64 = 5;
 
 #[derive(Deserialize)]
 struct Tool<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Option<Cow<'a, str>>,
-    #[serde(default)]
-    max_uses: Option<serde_json::Number>,
+    #[serde(borrow, default)]
+    max_uses: Option<&'a serde_json::value::RawValue>,
 }
 
 /// Adds to `ask` what the request's tools allow.
 pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
-    ask.tools = fields.given("functions").is_some();
-    if ask.operation == Operation::ChatCompletions && fields.given("web_search_options").is_some() {
-        ask.input = Input::Looping;
-        ask.most.web_searches = 1;
-    }
     let Some(raw) = fields.given("tools") else {
         return Ok(());
     };
@@ -38,44 +43,131 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
     let tools: Vec<Tool<'_>> = serde_json::from_str(raw).map_err(|_bad: serde_json::Error| {
         invalid("tools must be a list of objects without repeated fields")
     })?;
-    let stated = match ask.operation {
-        Operation::Responses => count(
-            fields,
-            "max_tool_calls",
-            "max_tool_calls must be an integer from 0 to 2^53",
-        )?,
-        _ => None,
-    };
+    let stated = stated_calls(ask, fields)?;
     for tool in &tools {
         let kind = tool.kind.as_deref().unwrap_or_default();
         if runs_at_client(ask.operation, kind) {
             continue;
         }
-        ask.input = Input::Looping;
-        let uses = tool.max_uses.as_ref().and_then(serde_json::Number::as_u64);
+        ask.widen(Input::Looping);
+        let uses = match tool.max_uses.map(serde_json::value::RawValue::get) {
+            None | Some("null") => None,
+            Some(uses) => plain_count(uses)
+                .ok_or_else(|| invalid("max_uses must be an integer from 0 to 2^53"))?,
+        };
         let calls = stated.or(uses).unwrap_or(UNSTATED_TOOL_CALLS);
-        if kind.starts_with("web_search") {
-            ask.most.web_searches = ask.most.web_searches.saturating_add(calls);
-        } else if kind == "file_search" {
+        if kind == "file_search" {
             ask.most.file_searches = ask.most.file_searches.saturating_add(calls);
+        } else if !costs_only_tokens(kind) {
+            add_searches(&mut ask.most, calls);
         }
     }
     Ok(())
 }
 
+/// Lets the provider search, where tools may be in use that the request does not show.
+pub(super) fn may_search(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+    let calls = stated_calls(ask, fields)?.unwrap_or(UNSTATED_TOOL_CALLS);
+    ask.widen(Input::Looping);
+    add_searches(&mut ask.most, calls);
+    ask.most.file_searches = ask.most.file_searches.saturating_add(calls);
+    Ok(())
+}
+
+/// Adds searches that are asked for by other fields than `tools`.
+pub(super) fn read_searches(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+    let mut searches = 0_u64;
+    let mut loops = false;
+    if fields.given("web_search_options").is_some() {
+        loops = true;
+        searches = 1;
+    }
+    let xai = object(
+        fields,
+        "search_parameters",
+        "search_parameters must be an object",
+    )?;
+    if let Some(xai) = xai {
+        loops = true;
+        let detail = "max_search_results must be an integer from 0 to 2^53";
+        let sources = count(&xai, "max_search_results", detail)?.unwrap_or(UNSTATED_SOURCES);
+        searches = searches.saturating_add(sources);
+    }
+    if fields
+        .given("enable_search")
+        .is_some_and(|on| on != "false")
+    {
+        loops = true;
+        searches = searches.saturating_add(UNSTATED_TOOL_CALLS);
+    }
+    if ask.model.as_str().ends_with(":online") {
+        loops = true;
+        searches = searches.saturating_add(UNSTATED_RESULTS);
+    }
+    if let Some(plugins) = fields.given("plugins") {
+        loops = true;
+        searches = searches.saturating_add(results_of_plugins(plugins)?);
+    }
+    if loops {
+        ask.widen(Input::Looping);
+    }
+    add_searches(&mut ask.most, searches);
+    Ok(())
+}
+
+/// The results that OpenRouter's plugins may add. One that is not known is counted like a search.
+fn results_of_plugins(raw: &str) -> Result<u64, Refusal> {
+    let shape = "plugins must be a list of objects";
+    let mut results = 0_u64;
+    for plugin in elements(raw).ok_or_else(|| invalid(shape))? {
+        let plugin = Fields::scan_text(plugin.get()).map_err(|_fault| invalid(shape))?;
+        let detail = "max_results must be an integer from 0 to 2^53";
+        let given = count(&plugin, "max_results", detail)?.unwrap_or(UNSTATED_RESULTS);
+        results = results.saturating_add(given);
+    }
+    Ok(results)
+}
+
+fn stated_calls(ask: &Ask, fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
+    match ask.operation {
+        Operation::Responses => count(
+            fields,
+            "max_tool_calls",
+            "max_tool_calls must be an integer from 0 to 2^53",
+        ),
+        _ => Ok(None),
+    }
+}
+
 /// Whether the client itself runs a tool of this type.
 fn runs_at_client(operation: Operation, kind: &str) -> bool {
     match operation {
-        Operation::Messages => {
-            kind.is_empty()
-                || kind == "custom"
+        Operation::Messages | Operation::InvokeModel => {
+            matches!(kind, "" | "custom" | "function")
                 || ["bash_", "text_editor_", "computer_", "memory_"]
                     .iter()
                     .any(|prefix| kind.starts_with(prefix))
+        }
+        Operation::CohereChat | Operation::OllamaChat => {
+            matches!(kind, "" | "function" | "custom")
         }
         _ => matches!(
             kind,
             "function" | "custom" | "local_shell" | "shell" | "apply_patch" | "namespace"
         ),
     }
+}
+
+/// Whether a tool that the provider runs is billed by its tokens alone.
+fn costs_only_tokens(kind: &str) -> bool {
+    [
+        "advisor",
+        "code_execution",
+        "computer",
+        "mcp",
+        "tool_search",
+        "web_fetch",
+    ]
+    .iter()
+    .any(|prefix| kind.starts_with(prefix))
 }

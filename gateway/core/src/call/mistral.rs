@@ -1,0 +1,35 @@
+//! Mistral's own operation: reading documents. Its chat is in OpenAI's dialect.
+//!
+//! It does not see the document, which is usually an address.
+
+use super::read::{elements, length};
+use super::{Ask, Input};
+use crate::json::Fields;
+use crate::refusal::Refusal;
+
+/// The most pages that one document may have, as Mistral's documentation of OCR states it.
+const MAX_PAGES: u64 = 1_000;
+/// What a page with annotations costs in plain pages: $3 per thousand on top of $1.
+const ANNOTATED: u64 = 4;
+
+/// Reads a request to read a document.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "readers of all operations have one shape"
+)]
+pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+    ask.max_output_tokens = Some(0);
+    ask.widen(Input::Referenced);
+    let listed = fields
+        .given("pages")
+        .and_then(elements)
+        .map(|pages| length(pages.len()))
+        .filter(|&pages| pages > 0);
+    let pages = listed.map_or(MAX_PAGES, |pages| pages.min(MAX_PAGES));
+    let annotated = ["document_annotation_format", "bbox_annotation_format"]
+        .iter()
+        .any(|name| fields.given(name).is_some());
+    let factor = if annotated { ANNOTATED } else { 1 };
+    ask.most.pages = pages.saturating_mul(factor);
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! OpenAI's dialect, as it and everything compatible with it speaks it: chat, completions,
+//! responses and embeddings.
+//!
+//! It does not know which server is behind a call. A field by which only some servers raise the
+//! output raises the bound; it never lowers it.
+
+use super::read::{count, elements, flag, invalid, length, object, output_bound, text};
+use super::{Ask, CacheWrite, Input, Terms, anthropic, tools};
+use crate::json::{Fields, Word, disguises_ascii, words};
+use crate::refusal::Refusal;
+use crate::usage::Usage;
+
+/// Fields by which only some servers bound output: llama.cpp's `n_predict` wins over `max_tokens`.
+pub(super) const RAISING: [&str; 3] = ["max_output_tokens", "max_new_tokens", "n_predict"];
+/// The same for completions.
+pub(super) const RAISING_COMPLETIONS: [&str; 4] = [
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "n_predict",
+];
+/// The same for responses.
+pub(super) const RAISING_RESPONSES: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+/// The fields of chat completions; where both are given, the deprecated one may be ignored.
+pub(super) const CHAT_BOUNDS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+/// The field of responses.
+pub(super) const RESPONSE_BOUNDS: [&str; 1] = ["max_output_tokens"];
+/// The field of completions.
+pub(super) const COMPLETION_BOUNDS: [&str; 1] = ["max_tokens"];
+
+/// Reads a chat completion.
+pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Result<(), Refusal> {
+    read_stream(ask, fields)?;
+    ask.max_output_tokens = with_thinking(output_bound(fields, &CHAT_BOUNDS, &RAISING)?, fields)?;
+    ask.choices = choices(fields)?;
+    ask.terms = terms(fields)?;
+    ask.prediction = fields.given("prediction").is_some();
+    // xAI makes such an answer later and hands it out at another path.
+    ask.deferred = flag(fields, "deferred", "deferred must be a boolean")?;
+    // Mistral puts a prompt of its own before the others.
+    ask.tools = fields.given("safe_prompt").is_some() || fields.given("functions").is_some();
+    if refers_to_the_unseen(fields, body) {
+        ask.widen(Input::Referenced);
+    }
+    if ["mcp_servers", "context_management", "compound_custom"]
+        .iter()
+        .any(|name| fields.given(name).is_some())
+    {
+        ask.widen(Input::Looping);
+    }
+    if mentions_an_hour(body) {
+        ask.cache_write = CacheWrite::OneHour;
+    }
+    one_model(ask, fields)?;
+    tools::read(ask, fields)?;
+    tools::read_searches(ask, fields)
+}
+
+/// Reads a completion. Each prompt of a list is answered by itself.
+pub(super) fn read_completion(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+    read_stream(ask, fields)?;
+    ask.max_output_tokens = output_bound(fields, &COMPLETION_BOUNDS, &RAISING_COMPLETIONS)?;
+    let prompts = prompts(fields.given("prompt"))?
+        .saturating_add(prompts(fields.given("prompt_embeds"))?)
+        .max(1);
+    ask.choices = choices(fields)?.saturating_mul(prompts);
+    ask.terms = terms(fields)?;
+    one_model(ask, fields)
+}
+
+/// Reads a response.
+pub(super) fn read_response(
+    ask: &mut Ask,
+    fields: &Fields<'_>,
+    body: &[u8],
+) -> Result<(), Refusal> {
+    static ELSEWHERE: [Word; 3] = words!["input_image", "input_file", "item_reference"];
+    ask.stream = stream(fields)?;
+    ask.max_output_tokens = output_bound(fields, &RESPONSE_BOUNDS, &RAISING_RESPONSES)?;
+    ask.terms = terms(fields)?;
+    ask.deferred = flag(fields, "background", "background must be a boolean")?;
+    let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
+    if given(&["previous_response_id", "conversation"])
+        || disguises_ascii(body)
+        || ELSEWHERE.iter().any(|word| word.occurs(body))
+    {
+        ask.widen(Input::Referenced);
+    }
+    if given(&["mcp_servers", "context_management"]) {
+        ask.widen(Input::Looping);
+    }
+    if given(&["prompt"]) {
+        // A stored prompt may bring tools along.
+        ask.tools = true;
+        tools::may_search(ask, fields)?;
+    }
+    one_model(ask, fields)?;
+    tools::read(ask, fields)?;
+    tools::read_searches(ask, fields)
+}
+
+/// Reads an embedding. Nothing is generated.
+pub(super) fn read_embedding(
+    ask: &mut Ask,
+    fields: &Fields<'_>,
+    body: &[u8],
+) -> Result<(), Refusal> {
+    ask.max_output_tokens = Some(0);
+    ask.terms = terms(fields)?;
+    let of_objects = fields
+        .given("input")
+        .filter(|input| input.starts_with('[') && input.contains('{'))
+        .and_then(elements)
+        .is_some_and(|inputs| inputs.iter().any(|input| input.get().starts_with('{')));
+    // Texts are strings or token ids; an object may point to an image.
+    if of_objects || (fields.given("messages").is_some() && refers_to_the_unseen(fields, body)) {
+        ask.widen(Input::Referenced);
+    }
+    one_model(ask, fields)
+}
+
+fn stream(fields: &Fields<'_>) -> Result<bool, Refusal> {
+    flag(fields, "stream", "stream must be a boolean")
+}
+
+fn read_stream(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+    ask.stream = stream(fields)?;
+    let options = object(fields, "stream_options", "stream_options must be an object")?;
+    if let Some(options) = options {
+        ask.usage_asked = flag(
+            &options,
+            "include_usage",
+            "stream_options.include_usage must be a boolean",
+        )?;
+    }
+    Ok(())
+}
+
+/// Terms of service, which all dialects in lower case name alike.
+pub(super) fn terms(fields: &Fields<'_>) -> Result<Terms, Refusal> {
+    Ok(Terms {
+        service_tier: text(fields, "service_tier", "service_tier must be a string")?,
+        speed: text(fields, "speed", "speed must be a string")?,
+        inference_geo: text(fields, "inference_geo", "inference_geo must be a string")?,
+        processing: None,
+    })
+}
+
+fn choices(fields: &Fields<'_>) -> Result<u64, Refusal> {
+    let n = count(fields, "n", "n must be an integer from 0 to 2^53")?;
+    let best_of = count(
+        fields,
+        "best_of",
+        "best_of must be an integer from 0 to 2^53",
+    )?;
+    Ok(n.max(best_of).unwrap_or(1))
+}
+
+/// How many prompts there are: token ids in a list are one, everything else in a list is each one.
+fn prompts(prompt: Option<&str>) -> Result<u64, Refusal> {
+    let Some(prompt) = prompt else {
+        return Ok(0);
+    };
+    if !prompt.starts_with('[') {
+        return Ok(1);
+    }
+    let prompts = elements(prompt).ok_or_else(|| invalid("prompt must be a string or a list"))?;
+    let is_token = |text: &str| {
+        text.bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_digit())
+    };
+    if prompts.iter().all(|prompt| is_token(prompt.get())) {
+        return Ok(1);
+    }
+    Ok(length(prompts.len()))
+}
+
+/// The bound raised by what some servers let a model think beyond it. Alibaba's counts thinking
+/// apart, up to `thinking_budget` or else the model's limit; OpenRouter's `reasoning` and the
+/// `thinking` of several are within the bound unless they are larger.
+fn with_thinking(bound: Option<u64>, fields: &Fields<'_>) -> Result<Option<u64>, Refusal> {
+    let budget = count(
+        fields,
+        "thinking_budget",
+        "thinking_budget must be an integer from 0 to 2^53",
+    )?;
+    let unlimited = flag(
+        fields,
+        "enable_thinking",
+        "enable_thinking must be a boolean",
+    )?;
+    if unlimited && budget.is_none() {
+        return Ok(None);
+    }
+    let bound = bound.map(|bound| bound.saturating_add(budget.unwrap_or(0)));
+    let bound = anthropic::with_budget(bound, fields, "thinking", "budget_tokens")?;
+    anthropic::with_budget(bound, fields, "reasoning", "max_tokens")
+}
+
+/// Whether the input holds what the gateway cannot see, or what is not billed by its bytes.
+/// Compatible servers take parts without a type, by the name of their one field.
+fn refers_to_the_unseen(fields: &Fields<'_>, body: &[u8]) -> bool {
+    static FILE: [Word; 1] = words!["file"];
+    static AUDIO: [Word; 1] = words!["audio"];
+    static CACHED: [Word; 1] = words!["cached_content"];
+    disguises_ascii(body)
+        || FILE.iter().any(|word| word.is_a_type(body))
+        || ends_in_url(body)
+        // An answer's audio may be given back by its id.
+        || fields.given("messages").is_some_and(|messages| {
+            AUDIO.iter().any(|word| word.occurs(messages.as_bytes()))
+        })
+        || fields.given("extra_body").is_some_and(|extra| {
+            CACHED.iter().any(|word| word.occurs(extra.as_bytes()))
+        })
+}
+
+/// Whether one of the parts that are given by their address occurs, found in one pass.
+fn ends_in_url(body: &[u8]) -> bool {
+    static URL: Word = Word::new("_url\"");
+    const STEMS: [&[u8]; 5] = [b"\"image", b"\"video", b"\"audio", b"\"document", b"\"file"];
+    URL.positions(body).any(|at| {
+        body.get(..at)
+            .is_some_and(|before| STEMS.iter().any(|stem| before.ends_with(stem)))
+    })
+}
+
+/// Whether a cache may be asked to live an hour: OpenRouter passes Anthropic's markers on.
+fn mentions_an_hour(body: &[u8]) -> bool {
+    static HOUR: [Word; 1] = words!["1h"];
+    HOUR.iter().any(|word| word.occurs(body))
+}
+
+/// Refuses what lets the provider answer with another model than the one that is judged.
+fn one_model(ask: &Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+    if fields.given("preset").is_some() || ask.model.as_str().contains("@preset/") {
+        return Err(invalid("a preset may choose another model; name one model"));
+    }
+    let Some(models) = fields.given("models") else {
+        return Ok(());
+    };
+    let models: Vec<String> = serde_json::from_str(models)
+        .map_err(|_bad: serde_json::Error| invalid("models must be a list of strings"))?;
+    if models.iter().any(|model| model != ask.model.as_str()) {
+        return Err(invalid(
+            "models may name only the model itself; name one model",
+        ));
+    }
+    Ok(())
+}
+
+/// Adds searches of the web to what may be billed.
+pub(super) fn add_searches(most: &mut Usage, searches: u64) {
+    most.web_searches = most.web_searches.saturating_add(searches);
+}

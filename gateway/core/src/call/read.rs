@@ -1,0 +1,212 @@
+//! Reads single fields of a request: what each may look like, and how it is refused.
+//!
+//! It does not know what a field means.
+
+use crate::ids::ModelName;
+use crate::json::{Fields, JsonFault};
+use crate::refusal::Refusal;
+
+/// The largest integer that every JSON reader takes alike (2⁵³).
+const MAX_INTEGER: u64 = 1 << 53;
+
+pub(super) const BOUND_DETAIL: &str =
+    "the bound on output tokens must be an integer from 0 to 2^53";
+
+pub(super) fn refuse_json(fault: JsonFault) -> Refusal {
+    let (code, detail) = match fault {
+        JsonFault::NotAnObject => ("invalid_json", "the request body is not a JSON object"),
+        JsonFault::DuplicateField => (
+            "duplicate_field",
+            "a field of the request body occurs twice",
+        ),
+        JsonFault::TooManyFields => ("invalid_field", "the request body has too many fields"),
+    };
+    Refusal::Malformed { code, detail }
+}
+
+pub(super) fn invalid(detail: &'static str) -> Refusal {
+    Refusal::Malformed {
+        code: "invalid_field",
+        detail,
+    }
+}
+
+/// The fields of an object that is a field's value; `None` where there is none.
+pub(super) fn object<'a>(
+    fields: &Fields<'a>,
+    name: &str,
+    detail: &'static str,
+) -> Result<Option<Fields<'a>>, Refusal> {
+    let Some(raw) = fields.given(name) else {
+        return Ok(None);
+    };
+    match Fields::scan_text(raw) {
+        Ok(fields) => Ok(Some(fields)),
+        Err(JsonFault::DuplicateField) => Err(Refusal::Malformed {
+            code: "duplicate_field",
+            detail: "a field within a field of the request body occurs twice",
+        }),
+        Err(JsonFault::NotAnObject | JsonFault::TooManyFields) => Err(invalid(detail)),
+    }
+}
+
+pub(super) fn model(fields: &Fields<'_>) -> Result<ModelName, Refusal> {
+    let raw = fields.given("model").ok_or(MISSING_MODEL)?;
+    serde_json::from_str(raw)
+        .map_err(|_bad: serde_json::Error| invalid("model must be a string of 1 to 256 characters"))
+}
+
+/// The refusal of a request without a model.
+pub(super) const MISSING_MODEL: Refusal = Refusal::Malformed {
+    code: "missing_model",
+    detail: "the request body names no model",
+};
+
+pub(super) fn flag(fields: &Fields<'_>, name: &str, detail: &'static str) -> Result<bool, Refusal> {
+    Ok(maybe_flag(fields, name, detail)?.unwrap_or(false))
+}
+
+/// A flag whose absence has a meaning of its own.
+pub(super) fn maybe_flag(
+    fields: &Fields<'_>,
+    name: &str,
+    detail: &'static str,
+) -> Result<Option<bool>, Refusal> {
+    match fields.given(name) {
+        None => Ok(None),
+        Some("false") => Ok(Some(false)),
+        Some("true") => Ok(Some(true)),
+        Some(_) => Err(invalid(detail)),
+    }
+}
+
+/// A count written as a plain integer. Signs, fractions and exponents are refused, since
+/// providers differ in what they make of them. Zero counts as absent: not every provider takes it
+/// for a bound.
+pub(super) fn count(
+    fields: &Fields<'_>,
+    name: &str,
+    detail: &'static str,
+) -> Result<Option<u64>, Refusal> {
+    match fields.given(name) {
+        None => Ok(None),
+        Some(text) => plain_count(text).ok_or_else(|| invalid(detail)),
+    }
+}
+
+/// [`count`] for one number; `None` if it is not one, `Some(None)` if it is zero.
+#[expect(
+    clippy::option_option,
+    reason = "zero is neither a count nor a mistake"
+)]
+pub(super) fn plain_count(text: &str) -> Option<Option<u64>> {
+    match text.parse::<u64>() {
+        Ok(0) => Some(None),
+        Ok(number) if number <= MAX_INTEGER && !text.starts_with('+') => Some(Some(number)),
+        _ => None,
+    }
+}
+
+/// The largest of several bounds on output.
+pub(super) fn largest(fields: &Fields<'_>, names: &[&str]) -> Result<Option<u64>, Refusal> {
+    let mut largest = None;
+    for name in names {
+        largest = largest.max(count(fields, name, BOUND_DETAIL)?);
+    }
+    Ok(largest)
+}
+
+/// A bound on output by fields that every server of the dialect knows, raised by fields that only
+/// some know: a server that ignores one of these would otherwise be taken to be bound by it.
+pub(super) fn output_bound(
+    fields: &Fields<'_>,
+    known: &[&str],
+    raising: &[&str],
+) -> Result<Option<u64>, Refusal> {
+    let raised = largest(fields, raising)?;
+    Ok(largest(fields, known)?.map(|bound| bound.max(raised.unwrap_or(0))))
+}
+
+pub(super) fn text(
+    fields: &Fields<'_>,
+    name: &str,
+    detail: &'static str,
+) -> Result<Option<String>, Refusal> {
+    fields
+        .given(name)
+        .map(serde_json::from_str::<String>)
+        .transpose()
+        .map_err(|_bad: serde_json::Error| invalid(detail))
+}
+
+/// The elements of a list; `None` if it is not one.
+pub(super) fn elements(raw: &str) -> Option<Vec<&serde_json::value::RawValue>> {
+    serde_json::from_str(raw).ok()
+}
+
+/// The number of bytes, or of anything else in memory.
+pub(super) fn length(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// Names that decide what a call costs, in the dialects that write them in lower case.
+const JUDGED: [&str; 40] = [
+    "background",
+    "best_of",
+    "context_management",
+    "connectors",
+    "conversation",
+    "conversation_id",
+    "deferred",
+    "document",
+    "documents",
+    "enable_thinking",
+    "functions",
+    "inference_geo",
+    "input",
+    "max_completion_tokens",
+    "max_new_tokens",
+    "max_output_tokens",
+    "max_tokens",
+    "max_tool_calls",
+    "mcp_servers",
+    "messages",
+    "model",
+    "models",
+    "n",
+    "n_predict",
+    "options",
+    "partial_images",
+    "plugins",
+    "prediction",
+    "preset",
+    "previous_response_id",
+    "prompt",
+    "query",
+    "search_parameters",
+    "service_tier",
+    "size",
+    "speed",
+    "stream",
+    "stream_options",
+    "thinking_budget",
+    "tools",
+];
+
+/// Refuses a judged field that is written in another case. Servers in Go take `MAX_TOKENS`, and
+/// even `max_toKens` with a Kelvin sign, for `max_tokens`; others ignore them.
+pub(super) fn refuse_other_spellings(fields: &Fields<'_>) -> Result<(), Refusal> {
+    let usual = |byte: u8| !byte.is_ascii_uppercase() && byte.is_ascii();
+    for name in fields.names().filter(|name| !name.bytes().all(usual)) {
+        let folded = name
+            .to_lowercase()
+            .replace('\u{17f}', "s")
+            .replace('\u{212a}', "k");
+        if JUDGED.contains(&folded.as_str()) {
+            return Err(invalid(
+                "a field that decides the cost must be written in lower case",
+            ));
+        }
+    }
+    Ok(())
+}
