@@ -193,6 +193,11 @@ pub trait BudgetStore: Send + Sync {
     /// nobody can wait any more.
     fn settle(&self, hold: &Hold, actual: PicoUsd);
 
+    /// Changes what these counters have settled by `by`, which is negative where money that was
+    /// charged in advance is given back. To be called once per charge: unlike a settlement it is
+    /// not known by an id. Does not wait.
+    fn correct(&self, keys: &[BudgetKey], by: PicoUsd, now: Timestamp);
+
     /// What a counter holds now.
     async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError>;
 }

@@ -24,6 +24,7 @@ pub mod time;
 
 pub mod budget;
 pub mod call;
+pub mod deferred;
 pub mod handle;
 pub mod identity;
 pub mod json;

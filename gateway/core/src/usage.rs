@@ -10,6 +10,7 @@
 mod anthropic;
 mod cohere;
 mod aws_events;
+pub mod batch;
 mod framing;
 mod json_array;
 mod lines;

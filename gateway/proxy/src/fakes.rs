@@ -4,6 +4,7 @@
 //! passes with these and fails with a real store, which is what `tollgate-testkit`'s contract and
 //! the whole-gateway tests are for.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use http::{Method, Request};
 use tollgate_core::budget::{
     Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
 };
+use tollgate_core::deferred::{DeferredCharges, Known, RemoteId};
 use tollgate_core::identity::{Caller, KeySet};
 use tollgate_core::ids::{HandleName, RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -71,6 +73,7 @@ operation = "tool"
 pub(crate) enum Asked {
     Reserve(Vec<Budget>, PicoUsd),
     Settle(RecordId, PicoUsd),
+    Correct(Vec<BudgetKey>, PicoUsd),
     Take(RateKey),
     Release(RecordId, Option<u64>),
     Intend(Box<Intent>),
@@ -95,6 +98,7 @@ pub(crate) struct Answers {
 pub(crate) struct Fakes {
     asked: Mutex<Vec<Asked>>,
     answers: Mutex<Answers>,
+    known: Mutex<HashMap<RemoteId, Known>>,
 }
 
 impl Fakes {
@@ -150,6 +154,10 @@ impl BudgetStore for Fakes {
 
     fn settle(&self, hold: &Hold, actual: PicoUsd) {
         self.note(Asked::Settle(hold.id, actual));
+    }
+
+    fn correct(&self, keys: &[BudgetKey], by: PicoUsd, _now: Timestamp) {
+        self.note(Asked::Correct(keys.to_vec(), by));
     }
 
     async fn balance(&self, _key: &BudgetKey) -> Result<Balance, StoreError> {
@@ -232,6 +240,27 @@ impl RecordLog for Fakes {
     }
 }
 
+impl DeferredCharges for Fakes {
+    fn remember(&self, id: &RemoteId, known: &Known, _now: Timestamp) -> Result<(), StoreError> {
+        let mut kept = self.known.lock().unwrap();
+        kept.insert(id.clone(), known.clone());
+        Ok(())
+    }
+
+    fn recall(&self, id: &RemoteId, _now: Timestamp) -> Option<Known> {
+        self.known.lock().unwrap().get(id).cloned()
+    }
+
+    fn correct(&self, id: &RemoteId, record: RecordId, ending: &Ending) -> bool {
+        let known = self.known.lock().unwrap().remove(id);
+        let is_charge = matches!(known, Some(Known::Charge(_)));
+        if is_charge {
+            self.note(Asked::Conclude(record, Box::new(ending.clone())));
+        }
+        is_charge
+    }
+}
+
 #[async_trait]
 impl Vault for Fakes {
     async fn fetch(
@@ -288,6 +317,7 @@ fn snapshot_of(provider: &str, tenant: &str, keys: KeySet) -> Snapshot {
 pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
     let fakes = Arc::new(Fakes {
         asked: Mutex::default(),
+        known: Mutex::default(),
         answers: Mutex::new(Answers {
             exhausted: None,
             ledger_is_down: false,
@@ -304,6 +334,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
             rates: fakes.clone(),
             registry: fakes.clone(),
             records: fakes.clone(),
+            deferred: fakes.clone(),
             vault: fakes.clone(),
         },
         upstreams: Upstreams::new(Arc::clone(&engine)),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tollgate_core::budget::BudgetStore;
+use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::rate::RateStore;
 use tollgate_core::record::RecordLog;
 use tollgate_core::registry::TokenRegistry;
@@ -27,6 +28,8 @@ pub struct Stores {
     pub registry: Arc<dyn TokenRegistry>,
     /// Records.
     pub records: Arc<dyn RecordLog>,
+    /// Deferred work.
+    pub deferred: Arc<dyn DeferredCharges>,
     /// Secrets.
     pub vault: Arc<dyn Vault>,
 }

@@ -8,6 +8,7 @@
 mod budgets;
 mod chain;
 mod db;
+mod deferred;
 mod journal;
 mod notices;
 mod partition;
@@ -30,6 +31,7 @@ use tollgate_core::time::Timestamp;
 
 pub use budgets::Budgets;
 pub use chain::{Layout, line_hash};
+pub use deferred::Deferred;
 pub use journal::Fsync;
 pub use notices::Notices;
 pub use rates::Rates;
@@ -124,6 +126,8 @@ pub struct Embedded {
     pub records: Arc<Records>,
     /// Shares of caps that have been noticed.
     pub notices: Arc<Notices>,
+    /// Deferred work.
+    pub deferred: Arc<Deferred>,
     shared: Arc<Shared>,
     workers: Workers,
     interrupted: usize,
@@ -147,11 +151,12 @@ impl Embedded {
             interrupted,
         } = recovery::recover(dir, &db, config.layout, config.fsync, now)
             .map_err(|error: RecoverError| OpenError::Recovery(Box::new(error)))?;
-        let settled = db
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .counters()?;
+        let (settled, known) = {
+            let db = db.lock().unwrap_or_else(PoisonError::into_inner);
+            (db.counters()?, db.deferred()?)
+        };
         let journal = Arc::new(journal);
+        let deferred = Arc::new(Deferred::new(journal.clone(), known));
         let records = Arc::new(Records::new(journal.clone()));
         let notices = Arc::new(Notices::new(Arc::clone(&db), journal.clone()));
         let registry = Arc::new(Registry::open(db)?);
@@ -163,6 +168,7 @@ impl Embedded {
             registry,
             records,
             notices,
+            deferred,
             shared,
             workers,
             interrupted,

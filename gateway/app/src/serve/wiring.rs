@@ -101,6 +101,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
             rates: embedded.rates.clone(),
             registry: embedded.registry.clone(),
             records: embedded.records.clone(),
+            deferred: embedded.deferred.clone(),
             vault: Arc::new(AgeVault::open(data.path())?),
         },
         upstreams: Upstreams::new(Arc::clone(&engine)),

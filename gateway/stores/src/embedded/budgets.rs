@@ -137,6 +137,14 @@ impl BudgetStore for Budgets {
         }
     }
 
+    fn correct(&self, keys: &[BudgetKey], by: PicoUsd, now: Timestamp) {
+        if let Some(first) = keys.first() {
+            let purse = self.purse(&first.tenant);
+            let mut purse = purse.lock().unwrap_or_else(PoisonError::into_inner);
+            purse.correct(keys, by, now);
+        }
+    }
+
     async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError> {
         let Some(purse) = self.known(&key.tenant) else {
             return Ok(Balance::default());
@@ -210,6 +218,17 @@ impl Purse {
                 balance.reserved = balance.reserved.saturating_sub(amount);
                 balance.settled = balance.settled.saturating_add(actual);
                 *holds = holds.saturating_sub(1);
+            }
+        }
+    }
+
+    fn correct(&mut self, keys: &[BudgetKey], by: PicoUsd, now: Timestamp) {
+        for key in keys {
+            let place = self.open(key, now);
+            // A counter is the sum of its records, in any order: one whose window is long over, or
+            // whose charge is still held, may be below zero for a while.
+            if let Some(Counter { balance, .. }) = self.counters.get_mut(place) {
+                balance.settled = balance.settled.saturating_add(by);
             }
         }
     }

@@ -5,6 +5,8 @@
 //! there is about one a second, plus one per batch of token changes. Nothing here is on a call's
 //! path. Worst case: a disk that takes nothing keeps the journal growing until it takes again.
 
+mod deferred;
+
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tollgate_core::budget::BudgetKey;
+use tollgate_core::deferred::RemoteId;
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::{AgentId, TaskId, TenantId, TokenId};
 use tollgate_core::money::PicoUsd;
@@ -21,8 +24,10 @@ use tollgate_core::time::Timestamp;
 
 use super::journal::entry::End;
 
+pub(crate) use deferred::DeferredRow;
+
 /// Each brings the tables from the version of its index to the next.
-const STEPS: &[&str] = &[FIRST_TABLES, super::notices::TABLES];
+const STEPS: &[&str] = &[FIRST_TABLES, super::notices::TABLES, deferred::TABLE];
 
 const FIRST_TABLES: &str = "
 CREATE TABLE tokens (
@@ -92,6 +97,8 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) parked: Vec<(String, &'a [u8])>,
     /// Those whose lines need no longer be.
     pub(crate) unparked: &'a [String],
+    /// What is known of deferred work, or no longer.
+    pub(crate) deferred: &'a HashMap<RemoteId, Option<DeferredRow>>,
 }
 
 /// A change to the table of tokens.
@@ -264,6 +271,7 @@ impl Db {
                 params![id, line],
             )?;
         }
+        deferred::keep(&transaction, change.deferred)?;
         transaction.execute(
             "INSERT OR REPLACE INTO position VALUES (1, ?1, ?2, ?3)",
             params![
@@ -303,6 +311,7 @@ impl Db {
         )?;
         let day = Timestamp::from_micros(days(7)).date().to_string();
         transaction.execute("DELETE FROM partitions WHERE day < ?1", [day])?;
+        deferred::prune(&transaction, now)?;
         transaction.commit()?;
         Ok(())
     }

@@ -166,6 +166,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Writes `entry` now. When this returns `Ok`, the line survives the process; whether it also
+    /// survives the machine is not waited for.
+    pub(crate) fn append_unsynced(&self, entry: &Written<'_>) -> io::Result<()> {
+        with_line(entry, |line| self.write_now(line))??;
+        self.written.notify_one();
+        Ok(())
+    }
+
     /// Writes `entry` together with the next intent, or soon. A `droppable` one is given up if
     /// the disk has long been taking nothing.
     pub(crate) fn append_later(&self, entry: &Written<'_>, droppable: bool) {

@@ -34,6 +34,11 @@ impl Records {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) const fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
     pub(crate) fn unrecorded_strangers(&self) -> u64 {
         self.unrecorded_strangers.load(Ordering::Relaxed)
     }

@@ -11,12 +11,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tollgate_core::deferred::RemoteId;
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::{Timestamp, Window};
 
 use super::chain::{ChainError, Chains, Layout};
-use super::db::{Checkpoint, Db, DbError};
+use super::db::{Checkpoint, Db, DbError, DeferredRow};
 use super::journal::entry::{self, Cost, End, Entry};
 use super::journal::{Journal, Readable, segment};
 
@@ -64,6 +65,8 @@ pub(crate) struct Shipper {
     /// Changes since the last checkpoint.
     settled: HashMap<String, PicoUsd>,
     unparked: Vec<String>,
+    /// What is known of deferred work, or no longer, since the last checkpoint.
+    deferred: HashMap<RemoteId, Option<DeferredRow>>,
     dirty: bool,
     latest: Timestamp,
     pruned: Option<Window>,
@@ -97,6 +100,7 @@ impl Shipper {
             position,
             settled: HashMap::new(),
             unparked: Vec::new(),
+            deferred: HashMap::new(),
             dirty: false,
             latest: now,
             pruned: None,
@@ -222,7 +226,7 @@ impl Shipper {
             Entry::Intent { place, .. } => {
                 self.open.insert(place.id, Waiting::new(body, segment));
             }
-            Entry::Outcome { id, .. } | Entry::Withdrawn(id) => {
+            Entry::Outcome { id, .. } | Entry::Correction { id, .. } | Entry::Withdrawn(id) => {
                 self.open.remove(&id);
             }
             _ => {}
@@ -247,7 +251,27 @@ impl Shipper {
                 let waiting = Waiting::new(body, self.position.segment);
                 self.open.insert(place.id, waiting);
             }
-            Entry::Outcome { id, cost, ending } => self.conclude(db, id, cost, ending)?,
+            Entry::Outcome { id, cost, ending } => self.conclude(db, id, cost, None, ending)?,
+            Entry::Correction {
+                id,
+                cost,
+                of,
+                keys,
+                ending,
+            } => {
+                self.conclude(db, id, cost, Some(keys), ending)?;
+                self.deferred.insert(of, None);
+            }
+            Entry::Remembered { id, at, known } => {
+                let row = DeferredRow {
+                    at,
+                    known: known.into(),
+                };
+                self.deferred.insert(id, Some(row));
+            }
+            Entry::Forgotten(id) => {
+                self.deferred.insert(id, None);
+            }
             Entry::Withdrawn(id) => {
                 if let Some(waiting) = self.open.remove(&id) {
                     self.unpark(id, &waiting);
@@ -271,13 +295,14 @@ impl Shipper {
         db: &Db,
         id: RecordId,
         cost: Cost,
+        corrected: Option<&str>,
         ending: &[u8],
     ) -> Result<(), ShipError> {
         let Some(waiting) = self.open.remove(&id) else {
             tracing::warn!(record = %id, "an outcome without an open intent is ignored");
             return Ok(());
         };
-        if let Err(error) = self.make_record(db, &waiting.line, cost, ending) {
+        if let Err(error) = self.make_record(db, &waiting.line, cost, corrected, ending) {
             self.open.insert(id, waiting);
             return Err(error);
         }
@@ -290,6 +315,7 @@ impl Shipper {
         db: &Db,
         intent: &[u8],
         cost: Cost,
+        corrected: Option<&str>,
         ending: &[u8],
     ) -> Result<(), ShipError> {
         let Entry::Intent {
@@ -302,9 +328,13 @@ impl Shipper {
         };
         self.chains.append(db, &place, &[subject, ending])?;
         self.latest = self.latest.max(cost.ended_at());
-        // As the counters in memory do it: nobody is paid for calling.
-        let cost = cost.amount().max(PicoUsd::ZERO);
-        for key in taken.keys.split_ascii_whitespace() {
+        // As the counters in memory do it: nobody is paid for calling, but what was charged in
+        // advance is given back to the counters it was taken from.
+        let (keys, cost) = match corrected {
+            Some(keys) => (keys, cost.amount()),
+            None => (taken.keys, cost.amount().max(PicoUsd::ZERO)),
+        };
+        for key in keys.split_ascii_whitespace() {
             match self.settled.get_mut(key) {
                 Some(sum) => *sum = sum.saturating_add(cost),
                 None => {
@@ -345,11 +375,13 @@ impl Shipper {
                 .map(|(id, waiting)| (id.to_string(), &*waiting.line))
                 .collect(),
             unparked: &self.unparked,
+            deferred: &self.deferred,
         };
         lock(&self.db).checkpoint(&checkpoint)?;
         self.chains.settled();
         self.settled.clear();
         self.unparked.clear();
+        self.deferred.clear();
         for waiting in self.open.values_mut().filter(to_park) {
             waiting.parked = true;
         }

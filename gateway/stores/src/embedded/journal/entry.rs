@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::budget::{BudgetKey, Hold};
+use tollgate_core::deferred::{Known, RemoteId};
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::notice::Notice;
@@ -30,6 +31,23 @@ pub(crate) enum Written<'a> {
     },
     /// How that call ended.
     Outcome { id: RecordId, ending: &'a Ending },
+    /// How that call ended, whose cost corrects a charge made in advance. The charge is forgotten.
+    Correction {
+        id: RecordId,
+        ending: &'a Ending,
+        /// What the charge is kept under.
+        of: &'a RemoteId,
+        /// The counters it was charged to.
+        keys: &'a [BudgetKey],
+    },
+    /// Something known of deferred work.
+    Remembered {
+        id: &'a RemoteId,
+        at: Timestamp,
+        known: &'a Known,
+    },
+    /// It is known no longer.
+    Forgotten(&'a RemoteId),
     /// The intent was never confirmed to its caller, who makes no call.
     Withdrawn(RecordId),
     /// A call that ended before contact.
@@ -61,6 +79,23 @@ pub(crate) enum Entry<'a> {
         cost: Cost,
         ending: &'a [u8],
     },
+    /// How it ended, and which charge it corrects.
+    Correction {
+        id: RecordId,
+        cost: Cost,
+        of: RemoteId,
+        /// The counters the cost goes to, with spaces between.
+        keys: &'a str,
+        ending: &'a [u8],
+    },
+    /// Something known of deferred work.
+    Remembered {
+        id: RemoteId,
+        at: i64,
+        known: &'a [u8],
+    },
+    /// It is known no longer.
+    Forgotten(RemoteId),
     /// No call after all.
     Withdrawn(RecordId),
     /// A call that ended before contact.
@@ -115,6 +150,9 @@ enum WrittenHead<'a> {
     Synced(End),
     Intent(Place<'a>, WrittenHold<'a>),
     Outcome(RecordId, Cost),
+    Correction(RecordId, Cost, &'a RemoteId, Spaced<'a>),
+    Remembered(&'a RemoteId, i64),
+    Forgotten(&'a RemoteId),
     Withdrawn(RecordId),
     Refused(Place<'a>),
     Stranger(Place<'a>),
@@ -130,6 +168,9 @@ enum ReadHead<'a> {
     Synced(End),
     Intent(#[serde(borrow)] Place<'a>, #[serde(borrow)] Taken<'a>),
     Outcome(RecordId, Cost),
+    Correction(RecordId, Cost, RemoteId, #[serde(borrow)] &'a str),
+    Remembered(RemoteId, i64),
+    Forgotten(RemoteId),
     Withdrawn(RecordId),
     #[serde(borrow)]
     Refused(Place<'a>),
@@ -244,6 +285,19 @@ impl<'a> Entry<'a> {
                 cost,
                 ending: parts,
             },
+            ReadHead::Correction(id, cost, of, keys) => Self::Correction {
+                id,
+                cost,
+                of,
+                keys,
+                ending: parts,
+            },
+            ReadHead::Remembered(id, at) => Self::Remembered {
+                id,
+                at,
+                known: parts,
+            },
+            ReadHead::Forgotten(id) => Self::Forgotten(id),
             ReadHead::Withdrawn(id) => Self::Withdrawn(id),
             ReadHead::Refused(place) => {
                 let (subject, ending) = split_at_tab(parts);
@@ -311,6 +365,14 @@ fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<(
             WrittenHead::Intent(Place::of(subject), hold)
         }
         Written::Outcome { id, ending } => WrittenHead::Outcome(*id, Cost::of(ending)),
+        Written::Correction {
+            id,
+            ending,
+            of,
+            keys,
+        } => WrittenHead::Correction(*id, Cost::of(ending), of, Spaced(keys)),
+        Written::Remembered { id, at, .. } => WrittenHead::Remembered(id, at.as_micros()),
+        Written::Forgotten(id) => WrittenHead::Forgotten(id),
         Written::Withdrawn(id) => WrittenHead::Withdrawn(*id),
         Written::Refused { subject, .. } => WrittenHead::Refused(Place::of(subject)),
         Written::Stranger(stranger) => WrittenHead::Stranger(Place::of_stranger(stranger)),
@@ -318,9 +380,15 @@ fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<(
     };
     serde_json::to_writer(&mut *buffer, &head)?;
     match entry {
-        Written::Segment { .. } | Written::Synced(_) | Written::Withdrawn(_) => Ok(()),
+        Written::Segment { .. }
+        | Written::Synced(_)
+        | Written::Withdrawn(_)
+        | Written::Forgotten(_) => Ok(()),
         Written::Intent { subject, .. } => write_part(buffer, subject),
-        Written::Outcome { ending, .. } => write_part(buffer, ending),
+        Written::Outcome { ending, .. } | Written::Correction { ending, .. } => {
+            write_part(buffer, ending)
+        }
+        Written::Remembered { known, .. } => write_part(buffer, known),
         Written::Refused { subject, ending } => {
             write_part(buffer, subject)?;
             write_part(buffer, ending)

@@ -76,7 +76,12 @@ fn words(dir: &Path, segment: u64) -> Vec<String> {
         Entry::Intent { place, .. } => numbered("intent", place.id),
         Entry::Outcome { id, .. } => numbered("outcome", id),
         Entry::Withdrawn(id) => numbered("withdrawn", id),
-        Entry::Refused { .. } | Entry::Stranger { .. } | Entry::Notice { .. } => "other".to_owned(),
+        Entry::Refused { .. }
+        | Entry::Stranger { .. }
+        | Entry::Notice { .. }
+        | Entry::Correction { .. }
+        | Entry::Remembered { .. }
+        | Entry::Forgotten(_) => "other".to_owned(),
     };
     salvage.lines.iter().map(|(_, body)| word(body)).collect()
 }

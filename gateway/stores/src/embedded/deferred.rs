@@ -1,0 +1,146 @@
+//! What is known of deferred work, in memory behind one lock, and in the journal before it counts.
+//!
+//! A charge is claimed under the lock, so of any number of corrections one is made. That one's
+//! journal line is at the same time its call's outcome and the end of the charge: the shipper
+//! applies both in one transaction, and a crash before the line is written undoes the claim.
+//!
+//! Worst case: killed within 5 ms of a correction, its charge stands until the results are fetched
+//! again; a tenant with more work under way than is kept has its oldest charged at the bound.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tollgate_core::budget::StoreError;
+use tollgate_core::deferred::{DeferredCharges, KEPT_FOR, KEPT_PER_TENANT, Known, RemoteId};
+use tollgate_core::ids::{RecordId, TenantId};
+use tollgate_core::record::Ending;
+use tollgate_core::time::Timestamp;
+
+use super::journal::Journal;
+use super::journal::entry::Written;
+
+/// What is known of the deferred work of every tenant.
+pub struct Deferred {
+    journal: Arc<Journal>,
+    tenants: Mutex<HashMap<TenantId, Book>>,
+    kept_per_tenant: usize,
+}
+
+/// What one tenant has under way.
+#[derive(Default)]
+struct Book {
+    known: HashMap<RemoteId, Entry>,
+    /// The same by age. The number tells those of one instant apart.
+    by_age: BTreeMap<(Timestamp, u64), RemoteId>,
+    next: u64,
+}
+
+struct Entry {
+    place: (Timestamp, u64),
+    known: Known,
+}
+
+impl Deferred {
+    pub(crate) fn new(
+        journal: Arc<Journal>,
+        kept: impl IntoIterator<Item = (RemoteId, Timestamp, Known)>,
+    ) -> Self {
+        let mut tenants: HashMap<TenantId, Book> = HashMap::new();
+        for (id, at, known) in kept {
+            let book = tenants.entry(id.tenant.clone()).or_default();
+            book.put(id, at, known);
+        }
+        Self {
+            journal,
+            tenants: Mutex::new(tenants),
+            kept_per_tenant: KEPT_PER_TENANT,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Book>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DeferredCharges for Deferred {
+    fn remember(&self, id: &RemoteId, known: &Known, now: Timestamp) -> Result<(), StoreError> {
+        let mut tenants = self.lock();
+        let book = tenants.entry(id.tenant.clone()).or_default();
+        // What passes again and again, such as the state of a batch, is written down once.
+        if book
+            .known
+            .get(id)
+            .is_some_and(|entry| entry.known == *known)
+        {
+            return Ok(());
+        }
+        let entry = Written::Remembered { id, at: now, known };
+        let written = self.journal.append_unsynced(&entry);
+        written.map_err(|error| StoreError {
+            operation: "keep a deferred charge",
+            store: "record",
+            cause: Box::new(error),
+        })?;
+        book.put(id.clone(), now, known.clone());
+        while book.known.len() > self.kept_per_tenant || book.is_overdue(now) {
+            let Some((_, oldest)) = book.by_age.pop_first() else {
+                break;
+            };
+            book.known.remove(&oldest);
+            self.journal
+                .append_later(&Written::Forgotten(&oldest), false);
+        }
+        Ok(())
+    }
+
+    fn recall(&self, id: &RemoteId, now: Timestamp) -> Option<Known> {
+        let tenants = self.lock();
+        let entry = tenants.get(&id.tenant)?.known.get(id)?;
+        (now.since(entry.place.0) <= KEPT_FOR).then(|| entry.known.clone())
+    }
+
+    fn correct(&self, id: &RemoteId, record: RecordId, ending: &Ending) -> bool {
+        let mut tenants = self.lock();
+        let Some(book) = tenants.get_mut(&id.tenant) else {
+            return false;
+        };
+        let Some(Entry {
+            known: Known::Charge(charge),
+            place,
+        }) = book.known.get(id)
+        else {
+            return false;
+        };
+        let entry = Written::Correction {
+            id: record,
+            ending,
+            of: id,
+            keys: &charge.keys,
+        };
+        self.journal.append_later(&entry, false);
+        book.by_age.remove(&place.clone());
+        book.known.remove(id);
+        true
+    }
+}
+
+impl Book {
+    fn put(&mut self, id: RemoteId, at: Timestamp, known: Known) {
+        let place = (at, self.next);
+        self.next = self.next.wrapping_add(1);
+        self.by_age.insert(place, id.clone());
+        if let Some(before) = self.known.insert(id, Entry { place, known }) {
+            self.by_age.remove(&before.place);
+        }
+    }
+
+    /// Whether the oldest is too old.
+    fn is_overdue(&self, now: Timestamp) -> bool {
+        self.by_age
+            .first_key_value()
+            .is_some_and(|((at, _), _)| now.since(*at) > KEPT_FOR)
+    }
+}
+
+#[cfg(test)]
+mod tests;
