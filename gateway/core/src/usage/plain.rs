@@ -2,7 +2,8 @@
 //!
 //! The bulk of an answer stands in lists directly under its top level: choices, content,
 //! embeddings. Where usage does not depend on them, they are left out as they pass, so that an
-//! answer of any length is read with little memory.
+//! answer of any length is read with little memory. Where it does, lists of numbers are left out,
+//! since no usage hides in a vector.
 //!
 //! Worst case: what is kept beyond the bound is dropped, and the answer counts as unread.
 
@@ -13,7 +14,6 @@ pub(super) struct Body {
     max_bytes: usize,
     overflowed: bool,
     seen_bytes: usize,
-    skim: bool,
     place: Place,
 }
 
@@ -23,29 +23,31 @@ struct Place {
     in_string: bool,
     escaped: bool,
     depth: usize,
+    /// Whether the lists under the top level are left out, rather than lists of numbers.
+    skims: bool,
+    /// Whether a list has begun whose first item is still to come.
+    list_begins: bool,
     /// How many lists deep, inside one that is left out.
     lists_left_out: usize,
 }
 
 impl Body {
-    /// `skim` leaves out the lists under the top level.
+    /// `skim` leaves out the lists under the top level, otherwise lists of numbers.
     pub(super) fn new(max_bytes: usize, skim: bool) -> Self {
         Self {
             kept: Vec::new(),
             max_bytes,
             overflowed: false,
             seen_bytes: 0,
-            skim,
-            place: Place::default(),
+            place: Place {
+                skims: skim,
+                ..Place::default()
+            },
         }
     }
 
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.seen_bytes = self.seen_bytes.saturating_add(bytes.len());
-        if !self.skim {
-            self.keep(bytes);
-            return;
-        }
         let mut rest = bytes;
         while !rest.is_empty() && !self.overflowed {
             let stop = self.place.next_stop(rest);
@@ -60,7 +62,7 @@ impl Body {
             let kept_before = self.place.lists_left_out == 0;
             self.place.pass(byte);
             // Both brackets of a list that is left out stay.
-            if kept_before || self.place.lists_left_out == 0 {
+            if self.place.lists_left_out == 0 || (kept_before && byte == b'[') {
                 self.keep(&[byte]);
             }
             rest = after;
@@ -91,7 +93,7 @@ impl Body {
 impl Place {
     /// How many bytes of `rest` change nothing about the place.
     fn next_stop(&self, rest: &[u8]) -> usize {
-        let stop = if self.escaped {
+        let stop = if self.escaped || self.list_begins {
             Some(0)
         } else if self.in_string {
             memchr::memchr2(b'"', b'\\', rest)
@@ -105,17 +107,28 @@ impl Place {
     }
 
     fn pass(&mut self, byte: u8) {
+        if self.list_begins {
+            if byte.is_ascii_whitespace() {
+                return;
+            }
+            self.list_begins = false;
+            if byte == b'-' || byte.is_ascii_digit() {
+                self.lists_left_out = 1;
+                return;
+            }
+        }
         match byte {
             _ if self.escaped => self.escaped = false,
             b'\\' if self.in_string => self.escaped = true,
             b'"' => self.in_string = !self.in_string,
             _ if self.in_string => {}
-            b'[' if self.lists_left_out > 0 || self.depth == 1 => {
+            b'[' if self.lists_left_out > 0 || (self.skims && self.depth == 1) => {
                 self.lists_left_out = self.lists_left_out.saturating_add(1);
             }
             b']' if self.lists_left_out > 0 => {
                 self.lists_left_out = self.lists_left_out.saturating_sub(1);
             }
+            b'[' if !self.skims => self.list_begins = true,
             b'[' | b'{' => self.depth = self.depth.saturating_add(1),
             b']' | b'}' => self.depth = self.depth.saturating_sub(1),
             _ => {}
@@ -127,8 +140,8 @@ impl Place {
 mod tests {
     use super::*;
 
-    fn skimmed(text: &str, step: usize) -> String {
-        let mut body = Body::new(1_000, true);
+    fn kept(text: &str, skim: bool, step: usize) -> String {
+        let mut body = Body::new(1_000, skim);
         for bytes in text.as_bytes().chunks(step) {
             body.feed(bytes);
         }
@@ -138,7 +151,7 @@ mod tests {
 
     #[test]
     fn lists_under_the_top_level_are_left_out_however_the_bytes_are_split() {
-        for (text, kept) in [
+        for (text, expected) in [
             (
                 r#"{"data":[1,[2,{"a":"]"}],"\"]\\"],"b":1}"#,
                 r#"{"data":[],"b":1}"#,
@@ -152,7 +165,24 @@ mod tests {
             ("", ""),
         ] {
             for step in 1..=text.len().max(1) {
-                assert_eq!(skimmed(text, step), kept, "{text} by {step}");
+                assert_eq!(kept(text, true, step), expected, "{text} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_of_numbers_are_left_out_however_the_bytes_are_split() {
+        for (text, expected) in [
+            (
+                r#"{"p":[{"e":{"v":[ -0.5,1e3],"n":3}},{"v":[[1,2],[3]]}],"t":[]}"#,
+                r#"{"p":[{"e":{"v":[ ],"n":3}},{"v":[[],[]]}],"t":[]}"#,
+            ),
+            (r#"{"a":[1,"]",[2]],"b":"[1"}"#, r#"{"a":[],"b":"[1"}"#),
+            (r#"{"a":["x",1],"b":[[]]}"#, r#"{"a":["x",1],"b":[[]]}"#),
+            (r#"{"a":[1,2"#, r#"{"a":["#),
+        ] {
+            for step in 1..=text.len() {
+                assert_eq!(kept(text, false, step), expected, "{text} by {step}");
             }
         }
     }
