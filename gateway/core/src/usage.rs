@@ -8,10 +8,14 @@
 //! [`Metered::Unknown`] unless a later event states it.
 
 mod anthropic;
-mod cohere;
 mod aws_events;
 pub mod batch;
+mod bedrock;
+mod cohere;
+mod embed_content;
 mod framing;
+mod gemini;
+mod invoke_model;
 mod json_array;
 mod lines;
 mod ocr;
@@ -24,6 +28,7 @@ mod text;
 
 pub use framing::Framing;
 
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Terms;
@@ -304,6 +309,14 @@ impl Meter {
                     Operation::ChatCompletions | Operation::Completions
                 ),
             out: Vec::new(),
+        }
+    }
+
+    /// Takes in the head of the answer, for providers that state usage or terms in it. What the
+    /// body states wins.
+    pub fn heed(&mut self, headers: &HeaderMap) {
+        if let Reader::Stream(_, tally) | Reader::Document(_, tally) = &mut self.reader {
+            tally.heed(headers);
         }
     }
 

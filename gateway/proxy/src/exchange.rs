@@ -190,9 +190,11 @@ fn relay(
         (ask.operation, Framing::of(ask.operation, kind, ask.stream))
     });
     let withhold = usage_was_asked_for && matches!(framing, Some((_, Framing::Events)));
-    let meter = framing
-        .filter(|_| success)
-        .map(|(operation, framing)| Meter::new(operation, framing, withhold));
+    let meter = framing.filter(|_| success).map(|(operation, framing)| {
+        let mut meter = Meter::new(operation, framing, withhold);
+        meter.heed(&head.headers);
+        meter
+    });
     incoming_head(&mut head.headers, id, withhold);
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
     let relay = Relay::new(

@@ -2,7 +2,12 @@
 
 use std::fmt::Debug;
 
-use super::{Framing, Reading, anthropic, cohere, ocr, ollama, openai};
+use http::HeaderMap;
+
+use super::{
+    Framing, Reading, anthropic, bedrock, cohere, embed_content, gemini, invoke_model, ocr, ollama,
+    openai,
+};
 use crate::policy::Operation;
 
 /// What one answer has said so far, in one dialect.
@@ -15,6 +20,9 @@ pub(super) trait Tally: Debug + Send + Sync {
 
     /// Notes that so many bytes passed whose text was not measured.
     fn unread(&mut self, bytes: usize);
+
+    /// Reads the head of the answer, which comes before the rest if at all.
+    fn heed(&mut self, _headers: &HeaderMap) {}
 
     /// Whether usage follows from lists directly under the top level of a plain answer, such as
     /// fees for the items of `output`. Otherwise these are left out as they pass.
@@ -43,6 +51,10 @@ pub(super) fn of(operation: Operation, framing: Framing) -> Option<Box<dyn Tally
         Operation::Ocr => Box::new(ocr::Ocr::default()),
         Operation::OllamaChat | Operation::OllamaEmbed => Box::new(ollama::Ollama::new(operation)),
         Operation::Messages => Box::new(anthropic::Tally::default()),
+        Operation::GenerateContent => Box::new(gemini::Tally::default()),
+        Operation::EmbedContent => Box::new(embed_content::Tally::default()),
+        Operation::Converse => Box::new(bedrock::Tally::default()),
+        Operation::InvokeModel => Box::new(invoke_model::Tally::default()),
         _ => return None,
     })
 }

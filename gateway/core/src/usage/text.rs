@@ -222,7 +222,8 @@ impl<'de> Deserialize<'de> for Key {
                 Ok(match key {
                     "finish_reason" => Key::FinishReason,
                     "role" | "type" | "id" | "item_id" | "call_id" | "status" | "signature"
-                    | "encrypted_content" | "annotations" | "logprobs" => Key::Label,
+                    | "encrypted_content" | "annotations" | "logprobs" | "mimeType"
+                    | "thoughtSignature" => Key::Label,
                     _ => Key::Content,
                 })
             }
