@@ -107,7 +107,7 @@ pub async fn a_call_takes_from_all_limits_or_from_none(stores: &dyn Stores) {
     assert!(admit(&*store, 461, &rest, 6).await.is_ok());
     assert!(admit(&*store, 462, &rest[..1], 0).await.is_ok());
     for limit in rest {
-        let (key, _) = admit(&*store, 463, &[limit.clone()], 1)
+        let (key, _) = admit(&*store, 463, std::slice::from_ref(&limit), 1)
             .await
             .expect_err("used up");
         assert_eq!(key, limit.key);
