@@ -133,6 +133,18 @@ impl Refusal {
         }
     }
 
+    /// The largest output bound, in tokens, with which the call would fit under its caps.
+    #[must_use]
+    pub const fn fitting_output_tokens(&self) -> Option<u64> {
+        match self {
+            Self::ExceedsHeadroom {
+                fitting_output_tokens,
+                ..
+            } => *fitting_output_tokens,
+            _ => None,
+        }
+    }
+
     /// The cap or limit that refused, for the record.
     #[must_use]
     pub fn limit(&self) -> Option<String> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tollgate_core::call::ask_for_usage;
 use tollgate_core::identity::{Caller, TokenFault};
@@ -34,6 +34,9 @@ use crate::respond::{Failure, Verdict, id_value, respond};
 use crate::service::{ConnInfo, Handler};
 use crate::settle::Settlement;
 use crate::unseal::Admitted;
+
+/// Tells a client whose output bound was lowered, or set where there was none, what it is now.
+const MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
 
 /// Time between two looks at whether a caller who waits for an answer has been cut off.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -196,6 +199,9 @@ fn relay(
         meter
     });
     incoming_head(&mut head.headers, id, withhold);
+    if let Some(tokens) = settlement.clamped_to() {
+        head.headers.insert(MAX_OUTPUT_TOKENS, tokens.into());
+    }
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
     let relay = Relay::new(
         incoming,

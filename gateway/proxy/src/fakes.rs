@@ -46,6 +46,9 @@ dialect = "openai"
 prices = "openai"
 place = { header = "authorization", prefix = "Bearer " }
 
+[aliases]
+our-deployment = "gpt-5-mini"
+
 [[endpoint]]
 method = "POST"
 path = "/v1/chat/completions"
@@ -85,8 +88,9 @@ pub(crate) enum Asked {
 
 /// What the stores will answer.
 pub(crate) struct Answers {
-    /// The counter without room, its limit and what it holds; none: there is room.
-    pub(crate) exhausted: Option<(usize, PicoUsd, Balance)>,
+    /// What the next reservations find, the last one first: the counter without room, its limit and
+    /// what it holds. None: there is room.
+    pub(crate) exhausted: Vec<(usize, PicoUsd, Balance)>,
     pub(crate) ledger_is_down: bool,
     /// The buckets that are empty: of the agent, of the tenant.
     pub(crate) empty: (bool, bool),
@@ -134,11 +138,11 @@ impl BudgetStore for Fakes {
         _now: Timestamp,
     ) -> Result<Reserved, StoreError> {
         self.note(Asked::Reserve(budgets.to_vec(), amount));
-        let answers = self.answers();
+        let mut answers = self.answers();
         if answers.ledger_is_down {
             return Err(down("reserve"));
         }
-        Ok(match answers.exhausted {
+        Ok(match answers.exhausted.pop() {
             Some((place, limit, balance)) => Reserved::Exhausted {
                 key: budgets[place].key.clone(),
                 limit,
@@ -319,7 +323,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         asked: Mutex::default(),
         known: Mutex::default(),
         answers: Mutex::new(Answers {
-            exhausted: None,
+            exhausted: Vec::new(),
             ledger_is_down: false,
             empty: (false, false),
             liveness: Some(Liveness::Live),

@@ -112,8 +112,7 @@ impl Draft {
         }
     }
 
-    pub(crate) fn costs_at_most(&mut self, amount: PicoUsd, prices: &str, tariff: &Tariff) {
-        self.reserved = Some(amount);
+    pub(crate) fn is_charged_by(&mut self, prices: &str, tariff: &Tariff) {
         match tariff {
             Tariff::Metered(call) => {
                 self.price_provider = Some(call.catalogue.clone());
@@ -122,6 +121,15 @@ impl Draft {
             Tariff::Unmetered(_) => self.notes.push("model_not_priced".to_owned()),
             Tariff::PerCall(_) | Tariff::Unpriced | Tariff::Free => {}
         }
+    }
+
+    pub(crate) fn costs_at_most(&mut self, amount: PicoUsd) {
+        self.reserved = Some(amount);
+    }
+
+    /// The request's bound on output was lowered, or written where there was none.
+    pub(crate) fn is_clamped(&mut self) {
+        self.notes.push("output_clamped".to_owned());
     }
 
     pub(crate) fn uses(&mut self, credential: &HandleName, version: u32) {

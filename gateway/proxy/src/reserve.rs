@@ -1,19 +1,20 @@
-//! Rate and money at the worst case, all or nothing -> a hold.
+//! Money and pace at the worst case, all or nothing -> a hold.
 //!
-//! The cap comes first and the rate second, because a rate token once taken cannot be given back
-//! while a hold can. A call refused by its rate gives its hold back at once; for that instant a
-//! concurrent call of the same tenant may find less room than there is, never more.
+//! Money comes first and pace second. A hold can be given back without a trace, so that a call
+//! refused by its pace costs nothing, and a tenant at its cap is always told so, not to come back
+//! in a second. Worst case: a call that its pace refuses holds money for an instant, in which
+//! another call of the same tenant may find less room than there is, never more.
+
+mod clamp;
+mod scopes;
 
 use std::sync::Arc;
 
-use tollgate_core::budget::{Budget, BudgetKey, Reserved, Scope};
-use tollgate_core::identity::Caller;
-use tollgate_core::ids::ModelName;
-use tollgate_core::money::PicoUsd;
-use tollgate_core::policy::{Caps, Operation, ScopeLimits, Tenant};
-use tollgate_core::rate::{Counted, Limit, Limits, Paced, RateKey, Size};
+use tollgate_core::budget::{Budget, Hold, Reserved};
+use tollgate_core::policy::Operation;
+use tollgate_core::rate::{Limit, Paced, Pass};
 use tollgate_core::refusal::Refusal;
-use tollgate_core::time::{Timestamp, Window};
+use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
 use crate::ask::Call;
@@ -22,6 +23,9 @@ use crate::live::Snapshot;
 use crate::record::Draft;
 use crate::respond::Failure;
 use crate::settle::{Metering, Settlement, Tariff};
+
+use clamp::Clamping;
+use scopes::Scopes;
 
 /// A call that can be afforded.
 pub(crate) struct Held<'r> {
@@ -36,188 +40,142 @@ pub(crate) async fn reserve<'r>(
     draft: &mut Draft,
     now: Timestamp,
 ) -> Result<Held<'r>, Rejected> {
-    let budgets = budgets(
-        &call.bound.permit.caller,
-        &call.bound.permit.tenant,
-        call.ask.as_ref().map(|ask| &ask.model),
-        now,
-    );
-    let capped = budgets.iter().any(|budget| budget.limit.is_some());
-    let tariff = tariff(live, &mut call, capped, now)?;
-    let amount = tariff.worst_case();
-    draft.costs_at_most(amount, live.prices.version(), &tariff);
-    let reserved = gw
-        .stores
-        .budgets
-        .reserve(draft.id, &budgets, amount, now)
-        .await;
-    let hold = match reserved.map_err(Failure::Ledger)? {
-        Reserved::Held(hold) => hold,
-        Reserved::Exhausted {
-            key,
-            limit,
-            balance,
-        } => {
-            let left = limit
-                .saturating_sub(balance.settled)
-                .saturating_sub(balance.reserved);
-            let resets_at = key.window.resets_at();
-            return Err(if balance.settled >= limit {
-                Refusal::CapReached {
-                    key,
-                    limit,
-                    balance,
-                    resets_at,
-                }
-            } else {
-                let fitting_output_tokens = tariff.largest_output(left);
-                let asked = amount;
-                Refusal::ExceedsHeadroom {
-                    key,
-                    limit,
-                    balance,
-                    resets_at,
-                    asked,
-                    fitting_output_tokens,
-                }
-            }
-            .into());
+    let asked = call.ask.as_ref().map(|ask| ask.model.clone());
+    let mut tariff = tariff(live, &mut call, now);
+    let permit = &call.bound.permit;
+    let names: Vec<&str> = asked
+        .iter()
+        .map(|model| model.as_str())
+        .chain(tariff.names())
+        .collect();
+    let scopes = Scopes::new(&permit.caller, &permit.tenant, &names);
+    let budgets = scopes.budgets(now);
+    if budgets.iter().any(|budget| budget.limit.is_some()) {
+        refuse_unpriced(&tariff)?;
+    }
+    let limits = scopes.limits(tariff.ask().is_some());
+    draft.is_charged_by(live.prices.version(), &tariff);
+    let mut clamping = Clamping::new(permit.tenant.clamp);
+    clamping.to_ceiling(&mut tariff, &mut call.payload);
+    let hold = loop {
+        let refusal = match hold(gw, &budgets, &tariff, draft, now).await? {
+            Ok(hold) => break hold,
+            Err(refusal) => refusal,
+        };
+        let fitting = refusal.fitting_output_tokens();
+        if !clamping.to_fit(&mut tariff, &mut call.payload, fitting) {
+            return Err(refusal.into());
         }
     };
-    let tokens = tariff.tokens();
+    let expected = tariff.expected_tokens(call.bound.permit.tenant.default_max_output_tokens);
     let mut settlement = Settlement::open(Arc::clone(gw), hold, tariff);
-    let limits = limits(
-        &call.bound.permit.caller,
-        &call.bound.permit.tenant,
-        settlement.tariff().model(),
-    );
-    let paced = gw.stores.rates.admit(draft.id, &limits, tokens).await;
-    match paced.map_err(Failure::Ledger)? {
-        Paced::Go(pass) => settlement.paced(pass),
-        Paced::Free => {}
-        Paced::Wait { key, retry_after } => {
-            return Err(Refusal::RateLimited { key, retry_after }.into());
-        }
+    if let Some(tokens) = clamping.written {
+        draft.is_clamped();
+        settlement.clamped(tokens);
+    }
+    if let Some(pass) = pace(gw, &limits, expected, draft).await? {
+        settlement.paced(pass);
     }
     Ok(Held { call, settlement })
 }
 
-/// What the call is charged by. An unpriced model is refused where a cap could not be kept.
-fn tariff(
-    live: &Snapshot,
-    call: &mut Call<'_>,
-    capped: bool,
+/// Takes the worst case from every counter, or says which has no room for it.
+async fn hold(
+    gw: &Gateway,
+    budgets: &[Budget],
+    tariff: &Tariff,
+    draft: &mut Draft,
     now: Timestamp,
-) -> Result<Tariff, Refusal> {
-    let route = &call.bound.permit.route;
-    if let Some(price) = route.endpoint.price_per_call {
-        return Ok(Tariff::PerCall(price));
+) -> Result<Result<Hold, Refusal>, Failure> {
+    let asked = tariff.worst_case();
+    draft.costs_at_most(asked);
+    let store = &gw.stores.budgets;
+    let reserved = store.reserve(draft.id, budgets, asked, now).await;
+    Ok(match reserved.map_err(Failure::Ledger)? {
+        Reserved::Held(hold) => Ok(hold),
+        // What is only reserved may come free again, so such a cap has not been reached.
+        Reserved::Exhausted {
+            key,
+            limit,
+            balance,
+        } if balance.settled < limit => Err(Refusal::ExceedsHeadroom {
+            resets_at: key.window.resets_at(),
+            key,
+            limit,
+            balance,
+            asked,
+            fitting_output_tokens: tariff.largest_output(balance.room(limit)),
+        }),
+        Reserved::Exhausted {
+            key,
+            limit,
+            balance,
+        } => Err(Refusal::CapReached {
+            resets_at: key.window.resets_at(),
+            key,
+            limit,
+            balance,
+        }),
+    })
+}
+
+/// Takes the call and its tokens from every limit.
+async fn pace(
+    gw: &Gateway,
+    limits: &[Limit],
+    tokens: u64,
+    draft: &Draft,
+) -> Result<Option<Pass>, Rejected> {
+    let paced = gw.stores.rates.admit(draft.id, limits, tokens).await;
+    match paced.map_err(Failure::Ledger)? {
+        Paced::Go(pass) => Ok(Some(pass)),
+        Paced::Free => Ok(None),
+        Paced::Wait { key, retry_after } => Err(Refusal::RateLimited { key, retry_after }.into()),
     }
-    let Some(ask) = call.ask.take() else {
-        return match route.endpoint.operation {
-            Operation::Tool if capped => Err(Refusal::NotPriced {
-                what: "this endpoint".to_owned(),
-            }),
-            Operation::Tool => Ok(Tariff::Unpriced),
-            _ => Ok(Tariff::Free),
+}
+
+/// What the call is charged by. From here on its model goes by the name it is priced under.
+fn tariff(live: &Snapshot, call: &mut Call<'_>, now: Timestamp) -> Tariff {
+    let permit = &call.bound.permit;
+    let (provider, endpoint) = (&permit.route.provider, &permit.route.endpoint);
+    let Some(mut ask) = call.ask.take() else {
+        return match (endpoint.price_per_call, endpoint.operation) {
+            (Some(price), _) => Tariff::PerCall(price),
+            (None, Operation::Tool) => Tariff::Unpriced,
+            (None, _) => Tariff::Free,
         };
     };
-    let catalogue = route.provider.prices.as_deref();
-    let priced = catalogue.and_then(|provider| {
-        let rates = live.prices.rates(provider, ask.model.as_str(), now)?;
-        Some((provider.to_owned(), rates))
+    if let Some(model) = provider.aliases.get(&ask.model) {
+        ask.model = model.clone();
+    }
+    let priced = provider.prices.as_deref().and_then(|catalogue| {
+        let rates = live.prices.rates(catalogue, ask.model.as_str(), now)?;
+        Some((catalogue.to_owned(), rates))
     });
     match priced {
-        Some((catalogue, rates)) => Ok(Tariff::Metered(Box::new(Metering {
+        Some((catalogue, rates)) => Tariff::Metered(Box::new(Metering {
             ask,
             rates,
             prices: Arc::clone(&live.prices),
             catalogue,
             at: now,
-            default_max_output: call.bound.permit.tenant.default_max_output_tokens,
-        }))),
-        None if capped => Err(Refusal::NotPriced {
+            default_max_output: permit.tenant.default_max_output_tokens,
+        })),
+        None => Tariff::Unmetered(Box::new(ask)),
+    }
+}
+
+/// Where there is a cap, what has no price is refused: the cap could not be kept.
+fn refuse_unpriced(tariff: &Tariff) -> Result<(), Refusal> {
+    match tariff {
+        Tariff::Unmetered(ask) => Err(Refusal::NotPriced {
             what: ask.model.to_string(),
         }),
-        None => Ok(Tariff::Unmetered(Box::new(ask))),
+        Tariff::Unpriced => Err(Refusal::NotPriced {
+            what: "this endpoint".to_owned(),
+        }),
+        Tariff::Metered(_) | Tariff::PerCall(_) | Tariff::Free => Ok(()),
     }
-}
-
-/// Every counter the call counts in. The tenant's own always count, so that a cap set later
-/// starts from what has been spent; an agent's and a task's only while they have a cap.
-fn budgets(
-    caller: &Caller,
-    tenant: &Tenant,
-    model: Option<&ModelName>,
-    now: Timestamp,
-) -> Vec<Budget> {
-    let budget = |scope: Scope, window: Window, limit: Option<PicoUsd>| Budget {
-        key: BudgetKey {
-            tenant: tenant.id.clone(),
-            scope,
-            window,
-        },
-        limit,
-    };
-    let (day, month) = (Window::day(now), Window::month(now));
-    let mut budgets = Vec::with_capacity(5);
-    budgets.push(budget(Scope::Tenant, day, tenant.caps.daily));
-    budgets.push(budget(Scope::Tenant, month, tenant.caps.monthly));
-    if let Some(Caps { daily, monthly }) = tenant.agents.get(&caller.agent).map(|agent| agent.caps)
-    {
-        let agent = || Scope::Agent(caller.agent.clone());
-        budgets.extend(daily.map(|limit| budget(agent(), day, Some(limit))));
-        budgets.extend(monthly.map(|limit| budget(agent(), month, Some(limit))));
-    }
-    for (pattern, ScopeLimits { caps, .. }) in &tenant.models {
-        if model.is_some_and(|model| pattern.matches(model.as_str())) {
-            let model = || Scope::Model(pattern.clone());
-            budgets.extend(caps.daily.map(|limit| budget(model(), day, Some(limit))));
-            budgets.extend(
-                caps.monthly
-                    .map(|limit| budget(model(), month, Some(limit))),
-            );
-        }
-    }
-    let task = || Scope::Task(caller.task.clone());
-    budgets.extend(
-        tenant
-            .task_cap
-            .map(|limit| budget(task(), Window::Total, Some(limit))),
-    );
-    budgets
-}
-
-/// Every limit on the pace of the call.
-fn limits(caller: &Caller, tenant: &Tenant, model: Option<&ModelName>) -> Vec<Limit> {
-    let mut limits = Vec::new();
-    let mut add = |scope: Scope, of: Limits| {
-        let sizes = [
-            (Counted::Concurrent, of.concurrent.map(Size::AtOnce)),
-            (Counted::Requests, of.requests.map(Size::Rate)),
-            (Counted::Tokens, of.tokens.map(Size::Rate)),
-        ];
-        for (counted, size) in sizes {
-            limits.extend(size.map(|size| Limit {
-                key: RateKey {
-                    tenant: tenant.id.clone(),
-                    scope: scope.clone(),
-                    counted,
-                },
-                size,
-            }));
-        }
-    };
-    if let Some(agent) = tenant.agents.get(&caller.agent) {
-        add(Scope::Agent(caller.agent.clone()), agent.limits);
-    }
-    for (pattern, of) in &tenant.models {
-        if model.is_some_and(|model| pattern.matches(model.as_str())) {
-            add(Scope::Model(pattern.clone()), of.limits);
-        }
-    }
-    add(Scope::Tenant, tenant.limits);
-    limits
 }
 
 #[cfg(test)]

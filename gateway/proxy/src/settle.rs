@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::Ask;
-use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
@@ -20,13 +19,17 @@ use crate::gateway::Gateway;
 use crate::record::log_ending;
 use crate::respond::Verdict;
 
+/// How much longer a request may become by naming an output bound, in bytes. The longest form is
+/// `"generationConfig":{"maxOutputTokens":9007199254740991},`.
+const BOUND_BYTES: u64 = 64;
+
 /// What a call is charged by.
 pub(crate) enum Tariff {
     /// Tokens at catalogue prices.
     Metered(Box<Metering>),
     /// Tokens are counted, but there is no price and no cap.
     Unmetered(Box<Ask>),
-    /// A fixed price, due when the upstream answers with success.
+    /// A tool call at a fixed price, due when the upstream answers with success.
     PerCall(PicoUsd),
     /// A tool call without a price.
     Unpriced,
@@ -47,10 +50,32 @@ pub(crate) struct Metering {
 }
 
 /// The price of an answer and what it rests on.
-type Charge = (PicoUsd, Option<Usage>, UsageSource);
+struct Charge {
+    cost: PicoUsd,
+    usage: Option<Usage>,
+    source: UsageSource,
+    /// The tokens used, for limits on tokens; `None` if nobody knows.
+    tokens: Option<u64>,
+}
 
-/// What is charged for what cost nothing.
-const NOTHING: Charge = (PicoUsd::ZERO, None, UsageSource::None);
+impl Charge {
+    /// What is charged for what was not done.
+    const NOTHING: Self = Self {
+        cost: PicoUsd::ZERO,
+        usage: None,
+        source: UsageSource::None,
+        tokens: Some(0),
+    };
+
+    fn new(cost: PicoUsd, usage: Option<Usage>, source: UsageSource) -> Self {
+        Self {
+            cost,
+            usage,
+            source,
+            tokens: usage.map(|usage| usage.input_tokens.saturating_add(usage.output_tokens)),
+        }
+    }
+}
 
 impl Tariff {
     /// The most the call can cost.
@@ -62,10 +87,24 @@ impl Tariff {
         }
     }
 
-    /// The largest output bound, in tokens, with which the call would fit into `left`.
+    /// The largest output bound, in tokens, with which the call would fit into `left`. Where the
+    /// request names none, the bytes of naming one are allowed for.
     pub(crate) fn largest_output(&self, left: PicoUsd) -> Option<u64> {
+        let Self::Metered(call) = self else {
+            return None;
+        };
+        if call.ask.max_output_tokens.is_some() {
+            return call.rates.largest_output_bound(&call.ask, left);
+        }
+        let mut bounded = call.ask.clone();
+        bounded.body_bytes = bounded.body_bytes.saturating_add(BOUND_BYTES);
+        call.rates.largest_output_bound(&bounded, left)
+    }
+
+    /// The most tokens the model gives in one answer, where that is known.
+    pub(crate) fn most_output(&self) -> Option<u64> {
         match self {
-            Self::Metered(call) => call.rates.largest_output_bound(&call.ask, left),
+            Self::Metered(call) => call.rates.max_output_tokens(),
             _ => None,
         }
     }
@@ -79,36 +118,48 @@ impl Tariff {
         }
     }
 
-    /// The model asked for.
-    pub(crate) fn model(&self) -> Option<&ModelName> {
-        self.ask().map(|ask| &ask.model)
+    pub(crate) fn ask_mut(&mut self) -> Option<&mut Ask> {
+        match self {
+            Self::Metered(call) => Some(&mut call.ask),
+            Self::Unmetered(ask) => Some(ask),
+            Self::PerCall(_) | Self::Unpriced | Self::Free => None,
+        }
     }
 
-    /// The tokens the call is expected to take, for limits on tokens.
-    pub(crate) fn tokens(&self) -> u64 {
-        self.ask().map_or(0, |ask| {
-            let output = ask
-                .max_output_tokens
-                .unwrap_or(0)
-                .saturating_mul(ask.choices);
-            ask.body_bytes.div_ceil(4).saturating_add(output)
-        })
+    /// The names the model is priced by: the one looked up and the one found.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let priced = match self {
+            Self::Metered(call) => Some(call.rates.priced_as()),
+            _ => None,
+        };
+        let asked = self.ask().map(|ask| ask.model.as_str());
+        asked.into_iter().chain(priced)
+    }
+
+    /// The tokens the call is expected to take, for limits on tokens. Without a bound, that is the
+    /// model's, or `default_output` if it gives less.
+    pub(crate) fn expected_tokens(&self, default_output: u64) -> u64 {
+        let output = self.most_output().unwrap_or(u64::MAX).min(default_output);
+        self.ask().map_or(0, |ask| ask.expected_tokens(output))
     }
 
     /// The price of a successful answer.
     fn charge(&self, reading: &Reading) -> Charge {
         match self {
             Self::Metered(call) => call.charge(reading),
-            Self::PerCall(price) => (*price, None, UsageSource::None),
+            Self::PerCall(price) => Charge {
+                cost: *price,
+                ..Charge::NOTHING
+            },
             Self::Unmetered(_) => {
                 let source = match reading.metered {
                     Metered::Exact(_) => UsageSource::Exact,
                     Metered::Partial(_) => UsageSource::Estimated,
                     Metered::Unknown => UsageSource::None,
                 };
-                (PicoUsd::ZERO, reading.total(), source)
+                Charge::new(PicoUsd::ZERO, reading.total(), source)
             }
-            Self::Unpriced | Self::Free => NOTHING,
+            Self::Unpriced | Self::Free => Charge::NOTHING,
         }
     }
 }
@@ -124,12 +175,12 @@ impl Metering {
             ..
         } = self;
         match prices.settle(catalogue, ask, reading, *at, *default_max_output) {
-            Some(settled) => (settled.cost, Some(settled.usage), settled.source),
+            Some(settled) => Charge::new(settled.cost, Some(settled.usage), settled.source),
             // The call was priced before it was made, so this is out of reach; were it not, the
             // worst case is what the hold stands for.
             None => {
                 let worst = self.rates.worst_case(ask, *default_max_output);
-                (worst, reading.total(), UsageSource::Estimated)
+                Charge::new(worst, reading.total(), UsageSource::Estimated)
             }
         }
     }
@@ -154,6 +205,7 @@ pub(crate) struct Settlement {
     stage: Stage,
     status: Option<u16>,
     first_byte_us: Option<u64>,
+    clamped: Option<u64>,
 }
 
 impl Settlement {
@@ -166,7 +218,18 @@ impl Settlement {
             stage: Stage::Held,
             status: None,
             first_byte_us: None,
+            clamped: None,
         }
+    }
+
+    /// The request's output bound was lowered to so many tokens.
+    pub(crate) const fn clamped(&mut self, tokens: u64) {
+        self.clamped = Some(tokens);
+    }
+
+    /// The output bound that the gateway wrote into the request, if it did.
+    pub(crate) const fn clamped_to(&self) -> Option<u64> {
+        self.clamped
     }
 
     /// The call was admitted by its rate limits with this pass.
@@ -200,34 +263,28 @@ impl Settlement {
 
     /// Ends the call at what its usage costs.
     pub(crate) fn close(mut self, outcome: Outcome, reading: &Reading) {
-        let (cost, usage, usage_source) = self.charge(reading);
+        let charge = self.charge(reading);
         let ending = Ending {
-            usage_source,
-            usage,
-            cost,
             response_model: reading.response_model.clone(),
             ..self.ending(outcome)
         };
-        self.finish(&ending);
+        self.finish(ending, charge);
     }
 
     /// Ends a call whose client gets the gateway's own answer, `verdict`, in place of the
     /// upstream's. If nothing was sent, nothing can be billed; otherwise it is charged an estimate.
     pub(crate) fn fail(mut self, outcome: Outcome, verdict: &Verdict, sent: bool) {
-        let (cost, usage, usage_source) = if sent {
+        let charge = if sent {
             self.charge(&Reading::nothing())
         } else {
-            NOTHING
+            Charge::NOTHING
         };
         let ending = Ending {
             status: Some(verdict.status.as_u16()),
             code: Some(verdict.code.to_owned()),
-            usage_source,
-            usage,
-            cost,
             ..self.ending(outcome)
         };
-        self.finish(&ending);
+        self.finish(ending, charge);
     }
 
     /// The price of the answer. Providers bill none but a success, which an answer that has not
@@ -235,7 +292,7 @@ impl Settlement {
     fn charge(&self, reading: &Reading) -> Charge {
         match self.status {
             Some(200..=299) | None => self.tariff.charge(reading),
-            Some(_) => NOTHING,
+            Some(_) => Charge::NOTHING,
         }
     }
 
@@ -254,21 +311,21 @@ impl Settlement {
         }
     }
 
-    fn finish(&mut self, ending: &Ending) {
+    fn finish(&mut self, mut ending: Ending, charge: Charge) {
         // Closed first: were a store to panic, dropping this must not do it all again.
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        ending.cost = charge.cost;
+        ending.usage = charge.usage;
+        ending.usage_source = charge.source;
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
         if ending.cost > PicoUsd::ZERO {
             self.gw.caps.spent(&self.hold);
         }
-        let tokens = ending
-            .usage
-            .map(|usage| usage.input_tokens.saturating_add(usage.output_tokens));
-        self.leave(tokens);
-        self.gw.stores.records.conclude(self.hold.id, ending);
-        self.gw.metrics.settled(ending);
+        self.leave(charge.tokens);
+        self.gw.stores.records.conclude(self.hold.id, &ending);
+        self.gw.metrics.settled(&ending);
         if let Stage::Intended(subject) = stage {
-            log_ending(&subject, ending);
+            log_ending(&subject, &ending);
         }
     }
 }
@@ -282,14 +339,9 @@ impl Drop for Settlement {
                 self.leave(Some(0));
             }
             Stage::Intended(_) => {
-                let (cost, usage, usage_source) = self.charge(&Reading::nothing());
-                let ending = Ending {
-                    cost,
-                    usage,
-                    usage_source,
-                    ..self.ending(Outcome::Interrupted)
-                };
-                self.finish(&ending);
+                let charge = self.charge(&Reading::nothing());
+                let ending = self.ending(Outcome::Interrupted);
+                self.finish(ending, charge);
             }
         }
     }

@@ -65,6 +65,12 @@ impl Rates {
         &self.model.id
     }
 
+    /// The most tokens the model gives out in one answer, where that is known.
+    #[must_use]
+    pub const fn max_output_tokens(&self) -> Option<u64> {
+        self.max_output_tokens
+    }
+
     /// The most this request can cost, rounded up.
     ///
     /// Input is bounded by the body's bytes, or by the context window where [`Input`] says that

@@ -18,6 +18,8 @@ use tollgate_testkit::wait::until;
 use super::*;
 use crate::fakes::{Asked, Fakes, gateway, noon, snapshot_to};
 
+mod clamp;
+
 const ACME: &str = r#"
 [tenant]
 id = "acme"
@@ -42,13 +44,17 @@ struct World {
 
 impl World {
     async fn start(answer: &str) -> Self {
+        Self::of_tenant(ACME, answer).await
+    }
+
+    async fn of_tenant(tenant: &str, answer: &str) -> Self {
         let upstream = Recorder::start(answer).await;
         let mint = Mint::from_pem(&new_private_key(&[7; 32]), "issuer", "tollgate").unwrap();
         let name = "acme".parse().unwrap();
         let (agent, task) = ("bot".parse().unwrap(), "t-1".parse().unwrap());
         let life = Duration::from_secs(300);
         let issued = mint.issue(name, agent, task, life, noon(), "jti-1".parse().unwrap());
-        let (gw, fakes) = gateway(snapshot_to(upstream.address(), ACME, mint.keys()));
+        let (gw, fakes) = gateway(snapshot_to(upstream.address(), tenant, mint.keys()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {

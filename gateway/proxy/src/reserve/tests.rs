@@ -1,10 +1,11 @@
 //! Which counters a call touches, and what it is told when there is no room.
 
 use http::Method;
-use tollgate_core::budget::Balance;
+use tollgate_core::budget::{Balance, Scope};
 use tollgate_core::call::{Ask, Request};
 use tollgate_core::handle::{self, Asked as AskedFor};
 use tollgate_core::identity::KeySet;
+use tollgate_core::money::PicoUsd;
 use tollgate_core::route::find;
 
 use super::*;
@@ -25,6 +26,14 @@ requests_per_minute = 60
 [agents.bot]
 monthly_usd = "5"
 requests_per_minute = 6
+
+[models."gpt-4.1*"]
+daily_usd = "3"
+tokens_per_minute = 90
+
+[models."gpt-5*"]
+daily_usd = "4"
+concurrent_requests = 7
 "#;
 
 const CHAT: (Method, &str) = (Method::POST, "/openai/v1/chat/completions");
@@ -52,10 +61,15 @@ fn world(limits: &str) -> World {
 }
 
 impl World {
-    async fn reserve(
+    async fn reserve(&self, to: (Method, &str), body: &str) -> Result<Settlement, Rejected> {
+        self.reserve_at(to, body, noon()).await
+    }
+
+    async fn reserve_at(
         &self,
         (method, path): (Method, &str),
         body: &str,
+        now: Timestamp,
     ) -> Result<Settlement, Rejected> {
         let live = self.gw.live.snapshot();
         let head = head(method, path, &[]);
@@ -85,7 +99,7 @@ impl World {
             payload: Payload::Streamed,
         };
         let mut draft = draft(&head);
-        let held = reserve(&self.gw, &live, call, &mut draft, noon()).await?;
+        let held = reserve(&self.gw, &live, call, &mut draft, now).await?;
         Ok(held.settlement)
     }
 
@@ -117,21 +131,22 @@ async fn a_tenant_without_caps_is_counted_by_day_and_month_all_the_same() {
     assert!(world.reserve(CHAT, SMALL).await.is_ok());
     let (keys, amount) = world.reserved();
     let month = "acme/tenant/month:2026-11";
-    assert_eq!(keys, ["acme/tenant/day:2026-11-23", month]);
+    assert_eq!(keys, [month, "acme/tenant/day:2026-11-23"]);
     assert!(amount >= usd("0.008"), "1,000 tokens out at $8 per million");
 }
 
 #[tokio::test]
-async fn agents_and_tasks_are_counted_where_they_have_caps() {
+async fn agents_models_and_tasks_are_counted_where_they_have_caps() {
     let world = world(CAPPED);
     assert!(world.reserve(CHAT, SMALL).await.is_ok());
     assert_eq!(
         world.reserved().0,
         [
-            "acme/tenant/day:2026-11-23 <= 25",
+            "acme/task=t-1/total <= 2",
             "acme/tenant/month:2026-11",
             "acme/agent=bot/month:2026-11 <= 5",
-            "acme/task=t-1/total <= 2",
+            "acme/tenant/day:2026-11-23 <= 25",
+            "acme/model=gpt-4.1*/day:2026-11-23 <= 3",
         ]
     );
 }
@@ -159,7 +174,7 @@ async fn a_full_cap_is_reached_and_one_with_room_is_exceeded() {
             settled: usd(settled),
             reserved: usd(reserved),
         };
-        world.fakes.answers().exhausted = Some((0, usd(limit), balance));
+        world.fakes.answers().exhausted = vec![(0, usd(limit), balance)];
         let refusal = world.refusal(CHAT, SMALL).await;
         let code = if is_reached {
             "spend_limit_exceeded"
@@ -179,12 +194,12 @@ async fn a_full_cap_is_reached_and_one_with_room_is_exceeded() {
 async fn a_call_that_does_not_fit_is_told_what_would_and_when() {
     let world = world(CAPPED);
     let mut told = Vec::new();
-    for (place, settled) in [(0, "24.99"), (3, "24.9999"), (0, "24.999999999")] {
+    for (place, settled) in [(3, "24.99"), (0, "24.9999"), (3, "24.999999999")] {
         let balance = Balance {
             settled: usd(settled),
             reserved: PicoUsd::ZERO,
         };
-        world.fakes.answers().exhausted = Some((place, usd("25"), balance));
+        world.fakes.answers().exhausted = vec![(place, usd("25"), balance)];
         let Refusal::ExceedsHeadroom {
             resets_at,
             fitting_output_tokens,
@@ -227,7 +242,12 @@ async fn a_hold_is_given_back_when_the_rate_refuses() {
                 _ => None,
             })
             .collect();
-        let expected: &[bool] = if empty.0 { &[true] } else { &[true, false] };
+        // The agent's calls, the model's tokens, the tenant's calls.
+        let expected: &[bool] = if empty.0 {
+            &[true]
+        } else {
+            &[true, true, false]
+        };
         assert_eq!(
             buckets, expected,
             "an agent over its rate costs others none"
@@ -261,5 +281,101 @@ async fn without_a_ledger_nothing_goes() {
             rejected,
             Err(Rejected::Failed(Failure::Ledger(_)))
         ));
+    }
+}
+
+fn taken(asked: &[Asked]) -> Vec<String> {
+    let taken = asked.iter().filter_map(|asked| match asked {
+        Asked::Take(key) => Some(key.to_string()),
+        _ => None,
+    });
+    taken.collect()
+}
+
+#[tokio::test]
+async fn limits_of_tokens_concern_calls_of_models_only() {
+    let world = world(CAPPED);
+    assert!(world.reserve(CHAT, SMALL).await.is_ok());
+    let of_model = [
+        "acme/agent=bot/requests_per_minute",
+        "acme/model=gpt-4.1*/tokens_per_minute",
+        "acme/tenant/requests_per_minute",
+    ];
+    assert_eq!(taken(&world.fakes.asked()), of_model);
+    assert!(world.reserve(PRICED_TOOL, "").await.is_ok());
+    assert_eq!(
+        taken(&world.fakes.asked()),
+        [of_model[0], of_model[2]],
+        "a tool"
+    );
+}
+
+/// A cap on a model holds by every name the model goes by.
+#[tokio::test]
+async fn no_other_name_of_a_model_leads_past_its_cap() {
+    let model = |name: &str| format!(r#"{{"model":"{name}","max_tokens":9,"messages":[]}}"#);
+    for name in ["gpt-5-mini", "GPT-5-Mini", "our-deployment"] {
+        let world = world(CAPPED);
+        assert!(world.reserve(CHAT, &model(name)).await.is_ok());
+        let asked = world.fakes.asked();
+        let Some(Asked::Reserve(budgets, _)) = asked.first() else {
+            panic!("{asked:?}");
+        };
+        let keys: Vec<String> = budgets.iter().map(|b| b.key.to_string()).collect();
+        let cap = "acme/model=gpt-5*/day:2026-11-23".to_owned();
+        assert!(keys.contains(&cap), "{name}: {keys:?}");
+        let limit = "acme/model=gpt-5*/concurrent_requests".to_owned();
+        assert!(taken(&asked).contains(&limit), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_from_before_midnight_is_settled_in_the_window_it_began_in() {
+    let world = world(UNLIMITED);
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let (mut settled, mut open) = (Vec::new(), Vec::new());
+    for now in ["2028-02-29T23:59:59.999999Z", "2028-03-01T00:00:00Z"] {
+        let held = world.reserve_at(PRICED_TOOL, "", at(now)).await;
+        open.push(held.ok().unwrap());
+        settled.push(world.reserved().0);
+    }
+    // The clock steps back over midnight: the old window goes on.
+    let held = world
+        .reserve_at(PRICED_TOOL, "", at("2028-02-29T23:59:58Z"))
+        .await;
+    assert!(held.is_ok());
+    settled.push(world.reserved().0);
+    let february = ["acme/tenant/month:2028-02", "acme/tenant/day:2028-02-29"];
+    let march = ["acme/tenant/month:2028-03", "acme/tenant/day:2028-03-01"];
+    assert_eq!(settled, [february, march, february]);
+}
+
+/// A bound that a client is told fits once it is written into the request, which it makes longer.
+#[tokio::test]
+async fn a_bound_that_is_told_still_fits_when_it_is_written_down() {
+    let world = world(CAPPED);
+    for open in [
+        r#"{"model":"gpt-4.1","messages":[]}"#,
+        r#"{"model":"gpt-4.1","messages":[],"max_tokens":30000}"#,
+    ] {
+        let balance = Balance {
+            settled: usd("24.99"),
+            reserved: PicoUsd::ZERO,
+        };
+        world.fakes.answers().exhausted = vec![(3, usd("25"), balance)];
+        let refusal = world.refusal(CHAT, open).await;
+        let tokens = refusal.fitting_output_tokens().unwrap();
+        assert!(tokens > 1_000, "{tokens}");
+        world.fakes.asked();
+        let bound = format!(
+            "{{\n  \"model\": \"gpt-4.1\",\n  \"max_completion_tokens\": {tokens},\n  \"messages\": []\n}}"
+        );
+        let bound = if open.contains("max_tokens") {
+            open.replace("30000", &tokens.to_string())
+        } else {
+            bound
+        };
+        assert!(world.reserve(CHAT, &bound).await.is_ok());
+        assert!(world.reserved().1 <= usd("0.01"), "{tokens} fit");
     }
 }

@@ -218,3 +218,79 @@ async fn tools_are_charged_their_price_and_free_calls_nothing() {
         assert_eq!(ending.usage_source, UsageSource::None);
     }
 }
+
+/// What the limits on tokens are told at the end.
+fn released(fakes: &Fakes) -> Option<u64> {
+    let asked = fakes.asked();
+    let mut released = asked.iter().filter_map(|asked| match asked {
+        Asked::Release(_, tokens) => Some(*tokens),
+        _ => None,
+    });
+    let first = released.next();
+    assert_eq!(
+        released.next(),
+        None,
+        "a pass is given back once: {asked:?}"
+    );
+    first.unwrap_or_else(|| panic!("a pass is given back on every way: {asked:?}"))
+}
+
+fn pass() -> Pass {
+    Pass {
+        id: RecordId::new(uuid::Uuid::from_u128(1)),
+        tenant: "acme".parse().unwrap(),
+        tokens: 500,
+    }
+}
+
+#[tokio::test]
+async fn limits_are_given_back_on_every_way_a_call_can_end() {
+    let verdict = Verdict {
+        status: StatusCode::BAD_GATEWAY,
+        code: "upstream_unreachable",
+    };
+    let unmetered = || {
+        let Tariff::Metered(call) = metered(100) else {
+            panic!("it is");
+        };
+        Tariff::Unmetered(Box::new(call.ask))
+    };
+
+    let (mut settlement, fakes) = held(metered(100)).await;
+    settlement.paced(pass());
+    drop(settlement);
+    assert_eq!(released(&fakes), Some(0), "never sent");
+
+    let (mut settlement, fakes) = intended(metered(100)).await;
+    settlement.paced(pass());
+    drop(settlement);
+    assert!(released(&fakes) > Some(0), "an estimate");
+
+    for (status, used, tokens) in [
+        (200, used(), Some(20)),
+        (429, used(), Some(0)),
+        (500, Reading::nothing(), Some(0)),
+    ] {
+        for tariff in [metered(100), unmetered()] {
+            let (mut settlement, fakes) = intended(tariff).await;
+            settlement.paced(pass());
+            settlement.answered(status);
+            settlement.close(Outcome::Completed, &used);
+            assert_eq!(released(&fakes), tokens, "{status}");
+        }
+    }
+
+    let (mut settlement, fakes) = intended(unmetered()).await;
+    settlement.paced(pass());
+    settlement.answered(200);
+    settlement.close(Outcome::ClientGone, &Reading::nothing());
+    assert_eq!(released(&fakes), None, "nobody knows; the estimate stays");
+
+    for (sent, least) in [(false, Some(0)), (true, Some(1))] {
+        let (mut settlement, fakes) = intended(metered(100)).await;
+        settlement.paced(pass());
+        settlement.fail(Outcome::UpstreamFailed, &verdict, sent);
+        let tokens = released(&fakes);
+        assert!(tokens >= least && (sent || tokens == Some(0)), "{tokens:?}");
+    }
+}
