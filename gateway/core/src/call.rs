@@ -181,25 +181,31 @@ impl Ask {
             _ => {}
         }
         let fields = Fields::scan(request.body).map_err(read::refuse_json)?;
-        let (ask, fields) = (&mut Self::of(operation, request, &fields)?, &fields);
-        match operation {
-            Operation::ChatCompletions => openai::read_chat(ask, fields, request.body),
-            Operation::Completions => openai::read_completion(ask, fields),
-            Operation::Responses => openai::read_response(ask, fields, request.body),
-            Operation::Embeddings => openai::read_embedding(ask, fields, request.body),
-            Operation::ImageGenerations | Operation::ImageEdits => media::read_image(ask, fields),
-            Operation::Speech => media::read_speech(ask, fields),
-            Operation::Messages => anthropic::read(ask, fields, request),
-            Operation::GenerateContent => gemini::read(ask, fields, request),
-            Operation::EmbedContent => gemini::read_embedding(ask, request.body),
-            Operation::Converse => bedrock::read_converse(ask, fields, request),
-            Operation::InvokeModel => bedrock::read_invocation(ask, fields, request),
-            Operation::CohereChat => cohere::read_chat(ask, fields, request.body),
-            Operation::CohereEmbed => cohere::read_embedding(ask, fields, request.body),
-            Operation::Rerank => cohere::read_rerank(ask, fields, request.body),
-            Operation::Ocr => mistral::read_ocr(ask, fields),
-            Operation::OllamaChat => ollama::read_chat(ask, fields, request.body),
-            Operation::OllamaEmbed => ollama::read_embedding(ask, fields),
+        let mut ask = Self::of(operation, request, &fields)?;
+        ask.read(&fields, request)?;
+        Ok(ask)
+    }
+
+    fn read(&mut self, fields: &Fields<'_>, request: &Request<'_>) -> Result<(), Refusal> {
+        let body = request.body;
+        match self.operation {
+            Operation::ChatCompletions => openai::read_chat(self, fields, body)?,
+            Operation::Completions => openai::read_completion(self, fields)?,
+            Operation::Responses => openai::read_response(self, fields, body)?,
+            Operation::Embeddings => openai::read_embedding(self, fields, body)?,
+            Operation::ImageGenerations | Operation::ImageEdits => media::read_image(self, fields)?,
+            Operation::Speech => media::read_speech(self, fields)?,
+            Operation::Messages => anthropic::read(self, fields, request)?,
+            Operation::GenerateContent => gemini::read(self, fields, request)?,
+            Operation::EmbedContent => gemini::read_embedding(self, body),
+            Operation::Converse => bedrock::read_converse(self, fields, request)?,
+            Operation::InvokeModel => bedrock::read_invocation(self, fields, request)?,
+            Operation::CohereChat => cohere::read_chat(self, fields, body)?,
+            Operation::CohereEmbed => cohere::read_embedding(self, fields, body),
+            Operation::Rerank => cohere::read_rerank(self, fields, body)?,
+            Operation::Ocr => mistral::read_ocr(self, fields),
+            Operation::OllamaChat => ollama::read_chat(self, fields, body)?,
+            Operation::OllamaEmbed => ollama::read_embedding(self),
             Operation::Transcriptions
             | Operation::BatchInput
             | Operation::Batch
@@ -209,9 +215,9 @@ impl Ask {
             | Operation::BatchOutput
             | Operation::MessageBatchResults
             | Operation::Free
-            | Operation::Tool => Err(read::invalid("this is not one call of one model")),
-        }?;
-        Ok(ask.clone())
+            | Operation::Tool => return Err(read::invalid("this is not one call of one model")),
+        }
+        Ok(())
     }
 
     /// A call of which only the operation, the model and the size are known.
@@ -220,19 +226,21 @@ impl Ask {
         request: &Request<'_>,
         fields: &Fields<'_>,
     ) -> Result<Self, Refusal> {
-        if !matches!(
+        let model = match request.model_in_path {
+            Some(model) => model.clone(),
+            None => read::model(fields)?,
+        };
+        let in_camel_case = matches!(
             operation,
             Operation::GenerateContent
                 | Operation::EmbedContent
                 | Operation::Converse
                 | Operation::InvokeModel
-        ) {
+        );
+        if !in_camel_case {
             read::refuse_other_spellings(fields)?;
+            read::refuse_other_models(fields, &model)?;
         }
-        let model = match request.model_in_path {
-            Some(model) => model.clone(),
-            None => read::model(fields)?,
-        };
         Ok(Self::bare(operation, model, request.body))
     }
 

@@ -23,7 +23,8 @@ pub(super) fn read(
     ask.max_output_tokens = with_budget(bound, fields, "thinking", "budget_tokens")?;
     ask.terms = terms(fields)?;
     read_input(ask, fields, request.body);
-    tools::read(ask, fields)
+    tools::read(ask, fields)?;
+    tools::read_searches(ask, fields)
 }
 
 /// Finds what makes the input dearer or larger than its bytes.

@@ -59,6 +59,7 @@ pub(super) fn read_converse(
         Some(extra) => {
             ask.choices = choices(extra)?;
             tools::read(ask, extra)?;
+            anthropic::read_input(ask, extra, request.body);
             let raised = all_bounds(extra)?.unwrap_or(0);
             let bound = bound.map(|bound| bound.max(raised));
             with_thinking(bound, extra)?
@@ -79,9 +80,7 @@ pub(super) fn read_invocation(
     ask.stream = request.path.ends_with("invoke-with-response-stream");
     ask.max_output_tokens = with_thinking(all_bounds(fields)?, fields)?;
     ask.choices = choices(fields)?;
-    if fields.raw("service_tier").is_some() {
-        ask.terms = openai::terms(fields)?;
-    }
+    ask.terms = openai::terms(fields)?;
     read_input(ask, fields, request.body);
     anthropic::read_input(ask, fields, request.body);
     if fields.given("toolConfig").is_some() {

@@ -38,15 +38,7 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
 }
 
 /// Reads an embedding. Nothing is generated.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "readers of all operations have one shape"
-)]
-pub(super) fn read_embedding(
-    ask: &mut Ask,
-    fields: &Fields<'_>,
-    body: &[u8],
-) -> Result<(), Refusal> {
+pub(super) fn read_embedding(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     static PARTS: [Word; 1] = words!["image_url"];
     ask.max_output_tokens = Some(0);
     if fields.given("images").is_some()
@@ -55,7 +47,6 @@ pub(super) fn read_embedding(
     {
         ask.widen(Input::Referenced);
     }
-    Ok(())
 }
 
 /// Reads a rerank. Those who bill it by tokens count the query once for every document.

@@ -48,11 +48,7 @@ pub(super) fn read(
 }
 
 /// Reads an embedding, one or many. Nothing is generated.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "readers of all operations have one shape"
-)]
-pub(super) fn read_embedding(ask: &mut Ask, body: &[u8]) -> Result<(), Refusal> {
+pub(super) fn read_embedding(ask: &mut Ask, body: &[u8]) {
     static PARTS: [Word; 8] = words![
         "fileData",
         "file_data",
@@ -67,7 +63,6 @@ pub(super) fn read_embedding(ask: &mut Ask, body: &[u8]) -> Result<(), Refusal> 
     if disguises_ascii(body) || PARTS.iter().any(|part| part.occurs(body)) {
         ask.widen(Input::Referenced);
     }
-    Ok(())
 }
 
 fn read_configs(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {

@@ -5,7 +5,6 @@
 use super::read::{elements, length};
 use super::{Ask, Input};
 use crate::json::Fields;
-use crate::refusal::Refusal;
 
 /// The most pages that one document may have, as Mistral's documentation of OCR states it.
 const MAX_PAGES: u64 = 1_000;
@@ -13,11 +12,7 @@ const MAX_PAGES: u64 = 1_000;
 const ANNOTATED: u64 = 4;
 
 /// Reads a request to read a document.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "readers of all operations have one shape"
-)]
-pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) {
     ask.max_output_tokens = Some(0);
     ask.widen(Input::Referenced);
     let listed = fields
@@ -31,5 +26,4 @@ pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal
         .any(|name| fields.given(name).is_some());
     let factor = if annotated { ANNOTATED } else { 1 };
     ask.most.pages = pages.saturating_mul(factor);
-    Ok(())
 }

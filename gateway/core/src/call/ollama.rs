@@ -2,7 +2,7 @@
 //!
 //! It does not know the model's own options, which may set a bound of their own.
 
-use super::read::{flag, invalid, maybe_flag, object, plain_count};
+use super::read::{invalid, maybe_flag, object, plain_count};
 use super::{Ask, Input};
 use crate::json::{Fields, Word, disguises_ascii, words};
 use crate::refusal::Refusal;
@@ -32,9 +32,8 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
 }
 
 /// Reads an embedding. Nothing is generated.
-pub(super) fn read_embedding(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
+pub(super) fn read_embedding(ask: &mut Ask) {
     ask.max_output_tokens = Some(0);
-    flag(fields, "truncate", "truncate must be a boolean").map(|_truncate| ())
 }
 
 /// The bound, where the number is one: negative numbers mean no end, or the context's.

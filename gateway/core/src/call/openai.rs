@@ -51,7 +51,6 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     if mentions_an_hour(body) {
         ask.cache_write = CacheWrite::OneHour;
     }
-    one_model(ask, fields)?;
     tools::read(ask, fields)?;
     tools::read_searches(ask, fields)
 }
@@ -65,7 +64,7 @@ pub(super) fn read_completion(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), 
         .max(1);
     ask.choices = choices(fields)?.saturating_mul(prompts);
     ask.terms = terms(fields)?;
-    one_model(ask, fields)
+    Ok(())
 }
 
 /// Reads a response.
@@ -94,7 +93,6 @@ pub(super) fn read_response(
         ask.tools = true;
         tools::may_search(ask, fields)?;
     }
-    one_model(ask, fields)?;
     tools::read(ask, fields)?;
     tools::read_searches(ask, fields)
 }
@@ -116,7 +114,7 @@ pub(super) fn read_embedding(
     if of_objects || (fields.given("messages").is_some() && refers_to_the_unseen(fields, body)) {
         ask.widen(Input::Referenced);
     }
-    one_model(ask, fields)
+    Ok(())
 }
 
 fn stream(fields: &Fields<'_>) -> Result<bool, Refusal> {
@@ -230,24 +228,6 @@ fn ends_in_url(body: &[u8]) -> bool {
 fn mentions_an_hour(body: &[u8]) -> bool {
     static HOUR: [Word; 1] = words!["1h"];
     HOUR.iter().any(|word| word.occurs(body))
-}
-
-/// Refuses what lets the provider answer with another model than the one that is judged.
-fn one_model(ask: &Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
-    if fields.given("preset").is_some() || ask.model.as_str().contains("@preset/") {
-        return Err(invalid("a preset may choose another model; name one model"));
-    }
-    let Some(models) = fields.given("models") else {
-        return Ok(());
-    };
-    let models: Vec<String> = serde_json::from_str(models)
-        .map_err(|_bad: serde_json::Error| invalid("models must be a list of strings"))?;
-    if models.iter().any(|model| model != ask.model.as_str()) {
-        return Err(invalid(
-            "models may name only the model itself; name one model",
-        ));
-    }
-    Ok(())
 }
 
 /// Adds searches of the web to what may be billed.

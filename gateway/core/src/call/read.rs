@@ -210,3 +210,22 @@ pub(super) fn refuse_other_spellings(fields: &Fields<'_>) -> Result<(), Refusal>
     }
     Ok(())
 }
+
+/// Refuses what lets the provider answer with another model than the one that is judged:
+/// OpenRouter's fallbacks and presets.
+pub(super) fn refuse_other_models(fields: &Fields<'_>, model: &ModelName) -> Result<(), Refusal> {
+    if fields.given("preset").is_some() || model.as_str().contains("@preset/") {
+        return Err(invalid("a preset may choose another model; name one model"));
+    }
+    let Some(models) = fields.given("models") else {
+        return Ok(());
+    };
+    let models: Vec<String> = serde_json::from_str(models)
+        .map_err(|_bad: serde_json::Error| invalid("models must be a list of strings"))?;
+    if models.iter().any(|other| other != model.as_str()) {
+        return Err(invalid(
+            "models may name only the model itself; name one model",
+        ));
+    }
+    Ok(())
+}

@@ -218,3 +218,7 @@ fn cache_writes_and_tool_fees_are_recognised() {
     .expect("an ask");
     assert_eq!(ask.most.web_searches, UNSTATED_TOOL_CALLS);
 }
+
+mod bounds;
+mod bypasses;
+mod media;

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::openai::add_searches;
 use super::read::{count, elements, invalid, object, plain_count};
@@ -31,7 +32,21 @@ struct Tool<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    max_uses: Option<&'a serde_json::value::RawValue>,
+    max_uses: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    environment: Option<&'a RawValue>,
+}
+
+impl Tool<'_> {
+    /// Whether it names no environment but the client's own: OpenAI also hosts shells.
+    fn is_local(&self) -> bool {
+        let Some(environment) = self.environment.map(RawValue::get) else {
+            return true;
+        };
+        environment == "null"
+            || Fields::scan_text(environment)
+                .is_ok_and(|fields| fields.given("type") == Some("\"local\""))
+    }
 }
 
 /// Adds to `ask` what the request's tools allow.
@@ -46,11 +61,11 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
     let stated = stated_calls(ask, fields)?;
     for tool in &tools {
         let kind = tool.kind.as_deref().unwrap_or_default();
-        if runs_at_client(ask.operation, kind) {
+        if runs_at_client(ask.operation, kind) && tool.is_local() {
             continue;
         }
         ask.widen(Input::Looping);
-        let uses = match tool.max_uses.map(serde_json::value::RawValue::get) {
+        let uses = match tool.max_uses.map(RawValue::get) {
             None | Some("null") => None,
             Some(uses) => plain_count(uses)
                 .ok_or_else(|| invalid("max_uses must be an integer from 0 to 2^53"))?,
@@ -100,7 +115,7 @@ pub(super) fn read_searches(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Re
         loops = true;
         searches = searches.saturating_add(UNSTATED_TOOL_CALLS);
     }
-    if ask.model.as_str().ends_with(":online") {
+    if ask.model.as_str().contains(":online") {
         loops = true;
         searches = searches.saturating_add(UNSTATED_RESULTS);
     }

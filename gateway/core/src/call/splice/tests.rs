@@ -13,114 +13,120 @@ fn bounded(operation: Operation, body: &str, bound: u64) -> Option<String> {
     Some(String::from_utf8(body).expect("UTF-8"))
 }
 
+/// Requests, and what becomes of them under a bound of 50.
+const BOUNDED: &[(Operation, &str, &str)] = &[
+    (
+        Operation::ChatCompletions,
+        r#"{"a":1}"#,
+        r#"{"max_completion_tokens":50,"a":1}"#,
+    ),
+    (
+        Operation::ChatCompletions,
+        "{ }",
+        r#"{"max_completion_tokens":50 }"#,
+    ),
+    (
+        Operation::ChatCompletions,
+        r#"{"max_tokens": 99 }"#,
+        r#"{"max_tokens": 50 }"#,
+    ),
+    (
+        Operation::ChatCompletions,
+        r#"{"max_tokens":null}"#,
+        r#"{"max_tokens":50}"#,
+    ),
+    (
+        Operation::ChatCompletions,
+        r#"{"max_tokens":0}"#,
+        r#"{"max_tokens":50}"#,
+    ),
+    (
+        Operation::ChatCompletions,
+        r#"{"max_tokens":99,"max_completion_tokens":40,"n_predict":60}"#,
+        r#"{"max_tokens":50,"max_completion_tokens":40,"n_predict":50}"#,
+    ),
+    (
+        Operation::ChatCompletions,
+        r#"{"max_tokens":9}"#,
+        r#"{"max_tokens":9}"#,
+    ),
+    (Operation::Completions, "{}", r#"{"max_tokens":50}"#),
+    (
+        Operation::Responses,
+        r#"{"max_tokens":7}"#,
+        r#"{"max_output_tokens":50,"max_tokens":7}"#,
+    ),
+    (
+        Operation::Messages,
+        r#"{"max_tokens":99}"#,
+        r#"{"max_tokens":50}"#,
+    ),
+    (Operation::CohereChat, "{}", r#"{"max_tokens":50}"#),
+    (
+        Operation::GenerateContent,
+        "{}",
+        r#"{"generationConfig":{"maxOutputTokens":50}}"#,
+    ),
+    (
+        Operation::GenerateContent,
+        r#"{"generationConfig":{"temperature":1}}"#,
+        r#"{"generationConfig":{"maxOutputTokens":50,"temperature":1}}"#,
+    ),
+    (
+        Operation::GenerateContent,
+        r#"{"generation_config":{"max_output_tokens":99},"generationConfig":{}}"#,
+        r#"{"generation_config":{"max_output_tokens":50},"generationConfig":{"maxOutputTokens":50}}"#,
+    ),
+    (
+        Operation::Converse,
+        r#"{"inferenceConfig":{"maxTokens":99},"additionalModelRequestFields":{"max_tokens":98}}"#,
+        r#"{"inferenceConfig":{"maxTokens":50},"additionalModelRequestFields":{"max_tokens":50}}"#,
+    ),
+    (
+        Operation::Converse,
+        "{}",
+        r#"{"inferenceConfig":{"maxTokens":50}}"#,
+    ),
+    (
+        Operation::OllamaChat,
+        r#"{"options":{"num_predict":-1}}"#,
+        r#"{"options":{"num_predict":50}}"#,
+    ),
+    (
+        Operation::OllamaChat,
+        r#"{"options":null}"#,
+        r#"{"options":{"num_predict":50}}"#,
+    ),
+    (
+        Operation::InvokeModel,
+        r#"{"anthropic_version":"bedrock-2023-05-31"}"#,
+        r#"{"max_tokens":50,"anthropic_version":"bedrock-2023-05-31"}"#,
+    ),
+    (
+        Operation::InvokeModel,
+        r#"{"prompt":"x","max_gen_len":99}"#,
+        r#"{"prompt":"x","max_gen_len":50}"#,
+    ),
+    (
+        Operation::InvokeModel,
+        r#"{"textGenerationConfig":{"maxTokenCount":99}}"#,
+        r#"{"textGenerationConfig":{"maxTokenCount":50}}"#,
+    ),
+    (
+        Operation::InvokeModel,
+        r#"{"inferenceConfig":{"max_new_tokens":99}}"#,
+        r#"{"inferenceConfig":{"max_new_tokens":50}}"#,
+    ),
+    (
+        Operation::InvokeModel,
+        r#"{"schemaVersion":"messages-v1"}"#,
+        r#"{"inferenceConfig":{"maxTokens":50},"schemaVersion":"messages-v1"}"#,
+    ),
+];
+
 #[test]
 fn a_bound_is_written_where_the_operation_has_it() {
-    use Operation as Op;
-    for (operation, body, expected) in [
-        (
-            Op::ChatCompletions,
-            r#"{"a":1}"#,
-            r#"{"max_completion_tokens":50,"a":1}"#,
-        ),
-        (
-            Op::ChatCompletions,
-            "{ }",
-            r#"{"max_completion_tokens":50 }"#,
-        ),
-        (
-            Op::ChatCompletions,
-            r#"{"max_tokens": 99 }"#,
-            r#"{"max_tokens": 50 }"#,
-        ),
-        (
-            Op::ChatCompletions,
-            r#"{"max_tokens":null}"#,
-            r#"{"max_tokens":50}"#,
-        ),
-        (
-            Op::ChatCompletions,
-            r#"{"max_tokens":0}"#,
-            r#"{"max_tokens":50}"#,
-        ),
-        (
-            Op::ChatCompletions,
-            r#"{"max_tokens":99,"max_completion_tokens":40,"n_predict":60}"#,
-            r#"{"max_tokens":50,"max_completion_tokens":40,"n_predict":50}"#,
-        ),
-        (
-            Op::ChatCompletions,
-            r#"{"max_tokens":9}"#,
-            r#"{"max_tokens":9}"#,
-        ),
-        (Op::Completions, "{}", r#"{"max_tokens":50}"#),
-        (
-            Op::Responses,
-            r#"{"max_tokens":7}"#,
-            r#"{"max_output_tokens":50,"max_tokens":7}"#,
-        ),
-        (Op::Messages, r#"{"max_tokens":99}"#, r#"{"max_tokens":50}"#),
-        (Op::CohereChat, "{}", r#"{"max_tokens":50}"#),
-        (
-            Op::GenerateContent,
-            "{}",
-            r#"{"generationConfig":{"maxOutputTokens":50}}"#,
-        ),
-        (
-            Op::GenerateContent,
-            r#"{"generationConfig":{"temperature":1}}"#,
-            r#"{"generationConfig":{"maxOutputTokens":50,"temperature":1}}"#,
-        ),
-        (
-            Op::GenerateContent,
-            r#"{"generation_config":{"max_output_tokens":99},"generationConfig":{}}"#,
-            r#"{"generation_config":{"max_output_tokens":50},"generationConfig":{"maxOutputTokens":50}}"#,
-        ),
-        (
-            Op::Converse,
-            r#"{"inferenceConfig":{"maxTokens":99},"additionalModelRequestFields":{"max_tokens":98}}"#,
-            r#"{"inferenceConfig":{"maxTokens":50},"additionalModelRequestFields":{"max_tokens":50}}"#,
-        ),
-        (
-            Op::Converse,
-            "{}",
-            r#"{"inferenceConfig":{"maxTokens":50}}"#,
-        ),
-        (
-            Op::OllamaChat,
-            r#"{"options":{"num_predict":-1}}"#,
-            r#"{"options":{"num_predict":50}}"#,
-        ),
-        (
-            Op::OllamaChat,
-            r#"{"options":null}"#,
-            r#"{"options":{"num_predict":50}}"#,
-        ),
-        (
-            Op::InvokeModel,
-            r#"{"anthropic_version":"bedrock-2023-05-31"}"#,
-            r#"{"max_tokens":50,"anthropic_version":"bedrock-2023-05-31"}"#,
-        ),
-        (
-            Op::InvokeModel,
-            r#"{"prompt":"x","max_gen_len":99}"#,
-            r#"{"prompt":"x","max_gen_len":50}"#,
-        ),
-        (
-            Op::InvokeModel,
-            r#"{"textGenerationConfig":{"maxTokenCount":99}}"#,
-            r#"{"textGenerationConfig":{"maxTokenCount":50}}"#,
-        ),
-        (
-            Op::InvokeModel,
-            r#"{"inferenceConfig":{"max_new_tokens":99}}"#,
-            r#"{"inferenceConfig":{"max_new_tokens":50}}"#,
-        ),
-        (
-            Op::InvokeModel,
-            r#"{"schemaVersion":"messages-v1"}"#,
-            r#"{"inferenceConfig":{"maxTokens":50},"schemaVersion":"messages-v1"}"#,
-        ),
-    ] {
+    for &(operation, body, expected) in BOUNDED {
         let spliced = bounded(operation, body, 50);
         assert_eq!(spliced.as_deref(), Some(expected), "{operation:?} {body}");
     }
