@@ -44,7 +44,57 @@ fn every_shipped_policy_file_is_in_order() {
     let report = check_dir(&shipped);
     assert_eq!(
         report.to_string(),
-        "3 providers and 1 tenant are in order\n"
+        "12 providers and 1 tenant are in order\n"
+    );
+}
+
+#[test]
+fn an_example_copied_to_the_providers_is_loaded() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+    let mut files = vec![(
+        "tenants/example.toml".to_owned(),
+        "[tenant]\nid = \"a\"\n[caps]\ndaily_usd = \"1\"\n[[allow]]\nprovider = \"ollama\"\n"
+            .to_owned(),
+    )];
+    for entry in fs::read_dir(shipped.join("examples/providers")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        files.push((
+            format!("providers/{name}"),
+            fs::read_to_string(&path).unwrap(),
+        ));
+    }
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let (_, text) = run(&files);
+    // Servers of one's own have the prices that one gives them.
+    assert_eq!(
+        text,
+        "warning: provider `ollama` has no `prices`: tenants with a spend cap cannot call its models\n\
+         warning: provider `vllm` has no `prices`: tenants with a spend cap cannot call its models\n\
+         5 providers and 1 tenant are in order\n"
+    );
+}
+
+#[test]
+fn an_alias_that_leads_to_no_price_is_suspicious() {
+    let aliases = "[aliases]\nmine = \"gpt-4o-mini\"\nother = \"no-such-model\"\n";
+    let unpriced = format!("{PROVIDER}{aliases}");
+    let priced = unpriced.replace("[[endpoint]]", "prices = \"openai\"\n[[endpoint]]");
+    let (_, text) = run(&[("providers/openai.toml", &priced), ("tenants/.keep", "")]);
+    assert!(
+        text.contains(
+            "provider `openai`: the alias `other` leads to `no-such-model`, which has no price under `openai`"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("`mine`"), "{text}");
+    let (_, text) = run(&[("providers/openai.toml", &unpriced), ("tenants/.keep", "")]);
+    assert!(
+        text.contains("provider `openai`: the alias `mine` is of no use without `prices`"),
+        "{text}"
     );
 }
 

@@ -1,5 +1,7 @@
 //! Paths and methods against a small policy, and the adversarial cases about them.
 
+mod shipped;
+
 use proptest::prelude::*;
 
 use super::*;
