@@ -10,8 +10,11 @@ use std::fmt;
 
 use serde_json::{Value, json};
 use tollgate_core::policy::{self, Mistake, Policy};
+use tollgate_core::price::PriceBook;
 
+use crate::clock::now;
 use crate::config::{self, Directories, Settings, Vars, files};
+use crate::serve::price_book;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -88,8 +91,12 @@ fn counted(count: usize, what: &str) -> String {
 /// Checks `gateway.toml` and all policy files.
 pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
     let mut report = Report::default();
+    let mut prices = None;
     match config::load(given, vars) {
-        Ok(settings) => report.warnings.extend(absent_files(&settings)),
+        Ok(settings) => {
+            report.warnings.extend(absent_files(&settings));
+            prices = price_book(&settings).ok();
+        }
         Err(mistakes) => report.mistakes.extend(mistakes),
     }
     let dir = config::policies_dir(given, vars);
@@ -102,7 +109,7 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
                     .push(format!("{path} is passed over: policy files end in .toml"));
             }
             match policy::parse(&files.policy) {
-                Ok(policy) => report.take(&policy),
+                Ok(policy) => report.take(&policy, prices.as_ref()),
                 Err(mistakes) => report.mistakes.extend(mistakes),
             }
         }
@@ -112,10 +119,14 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
 }
 
 impl Report {
-    fn take(&mut self, policy: &Policy) {
+    fn take(&mut self, policy: &Policy, prices: Option<&PriceBook>) {
         self.providers = policy.providers.len();
         self.tenants = policy.tenants.len();
         self.warnings.extend(suspicion::find(policy));
+        if let Some(prices) = prices {
+            self.warnings
+                .extend(suspicion::about_aliases(policy, prices, now()));
+        }
     }
 }
 

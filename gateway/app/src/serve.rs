@@ -33,6 +33,7 @@ use crate::{output, reload};
 use leave::Leave;
 use readiness::Ready;
 use wiring::Wired;
+pub(crate) use wiring::prices as price_book;
 
 /// How long the listeners may take until they can be connected to.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,6 +1,8 @@
 //! What is legal in a policy but rarely meant.
 
 use tollgate_core::policy::{Credential, Policy, Provider, Tenant};
+use tollgate_core::price::PriceBook;
+use tollgate_core::time::Timestamp;
 
 /// Everything suspicious, tenant by tenant in the order of their names.
 pub(super) fn find(policy: &Policy) -> Vec<String> {
@@ -21,6 +23,28 @@ pub(super) fn find(policy: &Policy) -> Vec<String> {
         about_grants(policy, tenant, &mut found);
         for credential in tenant.credentials.values() {
             about_credential(policy, tenant, credential, &mut found);
+        }
+    }
+    found
+}
+
+/// Aliases that lead to no price, so that the model is refused to tenants with a spend cap.
+pub(super) fn about_aliases(policy: &Policy, prices: &PriceBook, at: Timestamp) -> Vec<String> {
+    let mut found = Vec::new();
+    for provider in policy.providers.values() {
+        let name = &provider.name;
+        for (alias, model) in &provider.aliases {
+            let Some(catalogue) = &provider.prices else {
+                found.push(format!(
+                    "provider `{name}`: the alias `{alias}` is of no use without `prices`"
+                ));
+                continue;
+            };
+            if prices.rates(catalogue, model.as_str(), at).is_none() {
+                found.push(format!(
+                    "provider `{name}`: the alias `{alias}` leads to `{model}`, which has no price under `{catalogue}`"
+                ));
+            }
         }
     }
     found

@@ -178,7 +178,8 @@ pub(super) fn listener(
     Ok(listen(&config, Arc::clone(gateway), engine, tracker)?)
 }
 
-fn prices(settings: &Settings) -> anyhow::Result<PriceBook> {
+/// The prices that calls are charged by: the built-in catalogue and the operator's file above it.
+pub(crate) fn prices(settings: &Settings) -> anyhow::Result<PriceBook> {
     let book = PriceBook::embedded()?;
     let Some(path) = &settings.prices_file else {
         return Ok(book);
