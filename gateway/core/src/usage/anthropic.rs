@@ -12,7 +12,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text::{Count, Text, TextBytes, part, text_or_none};
+use super::text::{Count, Text, TextBytes, is_sound, part, text_or_none};
 use super::{Metered, Reading, Usage, tally};
 use crate::call::Terms;
 
@@ -23,6 +23,8 @@ pub(super) struct Tally {
     stated: Stated,
     /// Whether a last word on usage has come.
     over: bool,
+    /// Whether some of it could not be understood.
+    odd: bool,
     output_bytes: u64,
 }
 
@@ -93,12 +95,13 @@ struct Event<'a> {
     delta: Option<&'a RawValue>,
 }
 
-#[derive(Debug, Deserialize)]
-struct Message {
-    #[serde(default, deserialize_with = "text_or_none")]
-    model: Option<String>,
-    #[serde(default)]
-    usage: Option<Stated>,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message<'a> {
+    #[serde(borrow)]
+    model: Text<'a>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -126,8 +129,8 @@ impl tally::Tally for Tally {
     }
 
     fn body(&mut self, bytes: &[u8]) {
-        if let Ok(message) = serde_json::from_slice::<Message>(bytes) {
-            self.take(message);
+        if let Ok(message) = serde_json::from_slice::<Message<'_>>(bytes) {
+            self.take(&message);
             self.over = true;
         }
     }
@@ -137,7 +140,7 @@ impl tally::Tally for Tally {
         let known = (counts.input_tokens.0, counts.output_tokens.0);
         let (own, elsewhere) = self.stated.normal(self.model.as_deref());
         let metered = match known {
-            (Some(_), Some(_)) if self.over => Metered::Exact(own),
+            (Some(_), Some(_)) if self.over && !self.odd => Metered::Exact(own),
             (None, None) => Metered::Unknown,
             _ => Metered::Partial(own),
         };
@@ -165,27 +168,38 @@ impl Tally {
                 self.output_bytes = self.output_bytes.saturating_add(bytes);
             }
             Some("message_start") => {
-                if let Some(message) = part(event.message) {
-                    self.take(message);
+                if let Some(message) = part::<Message<'_>>(event.message) {
+                    self.take(&message);
                 }
             }
             Some("message_delta") => {
                 let stop: Option<Stop> = part(event.delta);
-                if let Some(usage) = part::<Stated>(event.usage) {
-                    self.over |= usage.counts.output_tokens.0.is_some()
-                        && stop.is_some_and(|stop| stop.stop_reason.is_some());
-                    self.stated.update(usage);
+                let stopped = stop.is_some_and(|stop| stop.stop_reason.is_some());
+                if let Some(usage) = event.usage {
+                    self.over |= self.state(usage) && stopped;
                 }
             }
             _ => {}
         }
     }
 
-    fn take(&mut self, message: Message) {
-        self.model = message.model.or(self.model.take());
+    fn take(&mut self, message: &Message<'_>) {
+        message.model.put_into(&mut self.model);
         if let Some(usage) = message.usage {
-            self.stated.update(usage);
+            self.state(usage);
         }
+    }
+
+    /// Takes a `usage` object. True if it states the output.
+    fn state(&mut self, usage: &RawValue) -> bool {
+        self.odd |= !is_sound(usage);
+        let Some(stated) = part::<Stated>(Some(usage)) else {
+            self.odd = true;
+            return false;
+        };
+        let states_output = stated.counts.output_tokens.0.is_some();
+        self.stated.update(stated);
+        states_output
     }
 }
 

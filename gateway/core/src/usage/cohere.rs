@@ -11,8 +11,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::openai::{Counts, Stated};
-use super::text::{Count, Text, TextBytes, part};
+use super::openai::Stated;
+use super::text::{Count, Text, TextBytes, is_sound, part};
 use super::{Metered, Reading, Usage, tally};
 use crate::money::PicoUsd;
 use crate::policy::Operation;
@@ -91,15 +91,18 @@ impl Cohere {
                 billed_units,
                 tokens,
             } = part(raw)?;
-            part::<Units>(billed_units).or_else(|| part(tokens))
+            let units = part::<Units>(billed_units).or_else(|| part(tokens));
+            units.map(|units| (units, raw.is_some_and(is_sound)))
         };
-        if let Some(units) = bill(answer.usage).or_else(|| bill(answer.meta)) {
+        let mut sound = true;
+        if let Some((units, units_are_sound)) = bill(answer.usage).or_else(|| bill(answer.meta)) {
             self.billed = units;
+            sound = units_are_sound;
         }
         if self.operation == Operation::Rerank {
-            self.stated = part::<Counts<'_>>(answer.usage).map(Stated::from);
+            self.stated = answer.usage.map(Stated::read);
         }
-        self.over = true;
+        self.over = sound && !self.stated.is_some_and(|stated| stated.odd);
     }
 
     fn judge(&self) -> Metered {

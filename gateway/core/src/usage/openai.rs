@@ -17,7 +17,7 @@ mod media;
 mod responses;
 
 pub(super) use chat::Chat;
-pub(super) use counts::{Counts, Stated};
+pub(super) use counts::Stated;
 pub(super) use media::Media;
 pub(super) use responses::Responses;
 
@@ -82,9 +82,10 @@ impl Account {
     /// says nothing if nothing that is billed was stated.
     pub(super) fn reading(self, judge: impl FnOnce(&Stated) -> Option<(Usage, bool)>) -> Reading {
         let last_word = self.over && !self.stale;
+        let odd = self.stated.is_some_and(|stated| stated.odd);
         let metered = match self.stated.as_ref().and_then(judge) {
             None => Metered::Unknown,
-            Some((usage, true)) if last_word => Metered::Exact(usage),
+            Some((usage, true)) if last_word && !odd => Metered::Exact(usage),
             Some((usage, _)) => Metered::Partial(usage),
         };
         Reading {

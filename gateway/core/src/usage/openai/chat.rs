@@ -12,7 +12,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Account, Counts, Stated};
+use super::{Account, Stated};
 use crate::policy::Operation;
 use crate::usage::text::{Choices, Count, Text, part};
 use crate::usage::{Reading, Usage, tally};
@@ -60,8 +60,8 @@ impl Chat {
         self.finished |= chunk.choices.finished;
         self.account.generated(chunk.choices.text);
         let groq = || part::<XGroq<'_>>(chunk.x_groq)?.usage;
-        if let Some(counts) = part::<Counts<'_>>(chunk.usage.or_else(groq)) {
-            self.account.state(counts.into());
+        if let Some(usage) = chunk.usage.or_else(groq) {
+            self.account.state(Stated::read(usage));
         }
     }
 }

@@ -15,12 +15,12 @@ use serde_json::value::RawValue;
 
 use crate::money::PicoUsd;
 use crate::usage::Usage;
-use crate::usage::text::{Count, part, scaled};
+use crate::usage::text::{Count, is_sound, part, scaled};
 
 /// Usage as it stands in the answer; a server may give several names for one thing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::usage) struct Counts<'a> {
+struct Counts<'a> {
     prompt_tokens: Count,
     input_tokens: Count,
     completion_tokens: Count,
@@ -117,6 +117,24 @@ pub(in crate::usage) struct Stated {
     pub(in crate::usage) audio_ms: Count,
     /// What the provider says the call cost.
     pub(in crate::usage) reported_cost: Option<PicoUsd>,
+    /// Whether some of it could not be understood.
+    pub(in crate::usage) odd: bool,
+}
+
+impl Stated {
+    /// Reads a `usage` object.
+    pub(in crate::usage) fn read(usage: &RawValue) -> Self {
+        match part::<Counts<'_>>(Some(usage)) {
+            Some(counts) => Self {
+                odd: !is_sound(usage),
+                ..Self::from(counts)
+            },
+            None => Self {
+                odd: true,
+                ..Self::default()
+            },
+        }
+    }
 }
 
 impl From<Counts<'_>> for Stated {
@@ -158,6 +176,7 @@ impl From<Counts<'_>> for Stated {
             file_searches: either(tools.file_search_calls, tools.document_search_calls),
             audio_ms: Count(counts.seconds.and_then(|raw| scaled(raw.get(), 3))),
             reported_cost: reported_cost(&counts),
+            odd: false,
         }
     }
 }
@@ -211,6 +230,7 @@ impl Stated {
         let cost = self.reported_cost.zip(other.reported_cost);
         Self {
             reported_cost: cost.map(|(a, b)| a.saturating_add(b)),
+            odd: self.odd || other.odd,
             ..self.zip(other, either)
         }
     }
@@ -236,6 +256,7 @@ impl Stated {
             file_searches: f(self.file_searches, other.file_searches),
             audio_ms: f(self.audio_ms, other.audio_ms),
             reported_cost: self.reported_cost,
+            odd: self.odd,
         }
     }
 

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::judge_tokens;
-use super::{Account, Counts, Stated};
+use super::{Account, Stated};
 use crate::policy::Operation;
-use crate::usage::text::{Count, Text, TextBytes, part, scaled};
+use crate::usage::text::{Count, Text, TextBytes, scaled};
 use crate::usage::{Reading, Usage, tally};
 
 /// The least that Groq bills for a transcription.
@@ -55,8 +55,7 @@ impl Media {
     }
 
     fn take_final(&mut self, answer: &Answer<'_>) {
-        let counts: Option<Counts<'_>> = part(answer.usage);
-        let stated = counts.map(Stated::from);
+        let stated = answer.usage.map(Stated::read);
         let duration = answer.duration.and_then(|raw| scaled(raw.get(), 3));
         if stated.is_some() || duration.is_some() {
             let mut stated = stated.unwrap_or_default();

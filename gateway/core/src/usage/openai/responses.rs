@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::chat::judge_tokens;
-use super::{Account, Counts, Stated};
+use super::{Account, Stated};
 use crate::usage::text::{Count, Text, TextBytes, part};
 use crate::usage::{Reading, tally};
 
@@ -87,9 +87,9 @@ struct WebSearch {
 impl Responses {
     /// Takes a response that is over.
     fn take_final(&mut self, response: &Response<'_>) {
-        if let Some(counts) = part::<Counts<'_>>(response.usage) {
-            self.account
-                .state(Stated::from(counts).with_searches(searches(response)));
+        if let Some(usage) = response.usage {
+            let stated = Stated::read(usage).with_searches(searches(response));
+            self.account.state(stated);
         }
         self.account.end();
     }
