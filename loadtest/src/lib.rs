@@ -3,5 +3,7 @@
 //! Nothing here knows the gateway's insides: it is a program and a URL like any other. Everything
 //! stays on loopback.
 
+mod children;
 pub mod mock;
 pub mod overhead;
+pub mod proof;

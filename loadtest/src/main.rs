@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
+use tollgate_loadtest::proof::{self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig};
 
 /// Load tools for Tollgate.
 #[derive(Debug, Parser)]
@@ -33,6 +34,74 @@ enum Command {
     ///
     /// Prints a table on stderr. Exit code 1 if an answer was wrong or, with --enforce, if the ratio is above the bar.
     Overhead(OverheadArgs),
+    /// Show that a cap is never passed, and never locked before it is used up.
+    ///
+    /// Prints a table for each kind of fault on stderr. Exit code 1 if a promise did not hold.
+    Overshoot(OvershootArgs),
+    /// Show that `kill -9` loses no record, counts none twice and leaves no money reserved.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Crash(CrashArgs),
+    /// Show that report, records and counters are equal to the last pico-US-dollar.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Drift(DriftArgs),
+}
+
+/// What the scenarios about money share.
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// The gateway's program.
+    #[arg(long, default_value = "target/release/tollgate")]
+    gateway: PathBuf,
+    /// Where chance begins; the same number makes the same calls.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// File for what the gateway says on stderr.
+    #[arg(long)]
+    gateway_log: Option<PathBuf>,
+    /// Print JSON on stdout, one object per scenario.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct OvershootArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Callers at once.
+    #[arg(long, default_value_t = 1_000)]
+    callers: u64,
+    /// Calls of each.
+    #[arg(long, default_value_t = 5)]
+    calls: u64,
+    /// The cap of the day, in US dollars.
+    #[arg(long, default_value = "0.50")]
+    cap_usd: String,
+}
+
+#[derive(Debug, Args)]
+struct CrashArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// How often the gateway is killed.
+    #[arg(long, default_value_t = 50)]
+    kills: u64,
+    /// Callers at once.
+    #[arg(long, default_value_t = 64)]
+    callers: u64,
+}
+
+#[derive(Debug, Args)]
+struct DriftArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Calls altogether.
+    #[arg(long, default_value_t = 1_000_000)]
+    calls: u64,
+    /// Callers at once.
+    #[arg(long, default_value_t = 64)]
+    callers: u64,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +182,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Mock(args) => run_mock(args),
         Command::Overhead(args) => overhead(args),
+        Command::Overshoot(args) => overshoot(args),
+        Command::Crash(args) => crash(args),
+        Command::Drift(args) => drift(args),
     };
     match done {
         Ok(code) => code,
@@ -147,6 +219,91 @@ fn overhead(args: OverheadArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+impl CommonArgs {
+    fn split(self) -> (Common, bool) {
+        let common = Common {
+            gateway: self.gateway,
+            seed: self.seed,
+            gateway_log: self.gateway_log,
+        };
+        (common, self.json)
+    }
+}
+
+fn overshoot(args: OvershootArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = OvershootConfig {
+        common,
+        callers: args.callers,
+        calls: args.calls,
+        cap_usd: args.cap_usd,
+    };
+    let all = on_threads(proof::overshoot(&config))?;
+    let mut held = true;
+    let mut objects = serde_json::Map::new();
+    for (faults, found) in &all {
+        writeln!(io::stderr(), "overshoot, {faults}\n{}", found.table())?;
+        held &= found.hold();
+        objects.insert((*faults).to_owned(), found.to_json());
+    }
+    // The figure that matters, where a program looks first: the worst of all runs.
+    let worst = all
+        .iter()
+        .map(|(_, found)| found.figure("overshoot_pico_usd"));
+    objects.insert(
+        "overshoot_pico_usd".to_owned(),
+        worst.max().unwrap_or(0).into(),
+    );
+    objects.insert("held".to_owned(), held.into());
+    if json {
+        writeln!(io::stdout(), "{}", serde_json::Value::Object(objects))?;
+    }
+    Ok(exit(held))
+}
+
+fn crash(args: CrashArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = CrashConfig {
+        common,
+        kills: args.kills,
+        callers: args.callers,
+    };
+    tell("crash", &on_threads(proof::crash(&config))?, json)
+}
+
+fn drift(args: DriftArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = DriftConfig {
+        common,
+        calls: args.calls,
+        callers: args.callers,
+    };
+    tell("drift", &on_threads(proof::drift(&config))?, json)
+}
+
+fn tell(name: &str, found: &Findings, json: bool) -> anyhow::Result<ExitCode> {
+    writeln!(io::stderr(), "{name}\n{}", found.table())?;
+    if json {
+        writeln!(io::stdout(), "{}", found.to_json())?;
+    }
+    Ok(exit(found.hold()))
+}
+
+fn exit(held: bool) -> ExitCode {
+    if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn on_threads<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
 }
 
 fn run_mock(args: MockArgs) -> anyhow::Result<ExitCode> {

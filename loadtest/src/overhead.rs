@@ -9,7 +9,6 @@
 //! It knows the gateway as a program with a command line, nothing of its insides. One answer that is
 //! not right ends the run. It is bounded: rounds × seconds × targets × modes.
 
-mod children;
 mod client;
 mod figures;
 mod profile;
@@ -26,7 +25,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use children::{Cpu, Running};
+use crate::children::{Cpu, Running};
 use client::{Aim, Expected};
 use figures::{Figures, PerCall, Sample, rounded};
 use site::{Gateway, Site};

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Config;
-use super::children::Running;
+use crate::children::Running;
 
 const TENANT: &str = "acme";
 

@@ -20,13 +20,13 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// A running program. Dropping it ends it.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(crate) struct Running {
     name: &'static str,
     child: Child,
 }
 
 impl Running {
-    pub(super) fn start(name: &'static str, command: &mut Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &'static str, command: &mut Command) -> anyhow::Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .spawn()
@@ -35,7 +35,7 @@ impl Running {
     }
 
     /// Starts a program that prints one line of JSON when it is ready.
-    pub(super) fn start_ready(
+    pub(crate) fn start_ready(
         name: &'static str,
         command: &mut Command,
     ) -> anyhow::Result<(Self, Value)> {
@@ -62,12 +62,12 @@ impl Running {
         Ok((running, value))
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// CPU time of the program and its live children so far.
-    pub(super) fn cpu(&self) -> anyhow::Result<Cpu> {
+    pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
         let mut sum = Cpu::default();
         let mut waiting = vec![self.pid()];
         while let Some(pid) = waiting.pop() {
@@ -81,7 +81,7 @@ impl Running {
     }
 
     /// Resident memory in KiB, and its peak.
-    pub(super) fn memory_kib(&self) -> Option<(u64, u64)> {
+    pub(crate) fn memory_kib(&self) -> Option<(u64, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -91,7 +91,7 @@ impl Running {
     }
 
     /// Asks the program to end, or, if it is a tracer, the program it traces, and waits until it has.
-    pub(super) fn end_traced(&mut self, signal: &str) -> anyhow::Result<()> {
+    pub(crate) fn end_traced(&mut self, signal: &str) -> anyhow::Result<()> {
         let traced = children_of(self.pid());
         for pid in if traced.is_empty() {
             vec![self.pid()]
@@ -106,6 +106,21 @@ impl Running {
                 bail!("{} does not end", self.name);
             }
             std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Sends a signal and waits until the program has ended.
+    pub(crate) fn end(&mut self, signal: &str) -> anyhow::Result<()> {
+        send_signal(self.pid(), signal)?;
+        let deadline = Instant::now() + START_PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("{} does not end", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
@@ -140,9 +155,9 @@ fn send_signal(pid: u32, signal: &str) -> anyhow::Result<()> {
 
 /// CPU time in microseconds.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cpu {
-    pub(super) user: u64,
-    pub(super) system: u64,
+pub(crate) struct Cpu {
+    pub(crate) user: u64,
+    pub(crate) system: u64,
 }
 
 impl Cpu {
@@ -165,14 +180,14 @@ impl Cpu {
         })
     }
 
-    pub(super) fn since(self, earlier: Self) -> Self {
+    pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
         }
     }
 
-    pub(super) fn total(self) -> u64 {
+    pub(crate) fn total(self) -> u64 {
         self.user + self.system
     }
 }
