@@ -180,6 +180,9 @@ impl Ask {
             Operation::ImageEdits if !is_json(request) => return media::read_image_edits(request),
             _ => {}
         }
+        if request.content_type.is_some_and(names_another_charset) {
+            return Err(read::invalid("the request body is in UTF-8"));
+        }
         let fields = Fields::scan(request.body).map_err(read::refuse_json)?;
         let mut ask = Self::of(operation, request, &fields)?;
         ask.read(&fields, request)?;
@@ -287,6 +290,16 @@ fn is_json(request: &Request<'_>) -> bool {
     request.content_type.is_none_or(|given| {
         let essence = given.split(';').next().unwrap_or(given);
         essence.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
+/// Whether a content type asks for its body to be decoded otherwise than as UTF-8. Some servers
+/// would do that, and read other fields than are judged (UTF-7 hides quotation marks).
+fn names_another_charset(content_type: &str) -> bool {
+    content_type.split(';').skip(1).any(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let value = value.trim().trim_matches('"');
+        name.trim().eq_ignore_ascii_case("charset") && !value.eq_ignore_ascii_case("utf-8")
     })
 }
 

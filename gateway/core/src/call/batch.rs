@@ -124,15 +124,17 @@ fn string(raw: &str) -> Option<Cow<'_, str>> {
 
 /// What a line asks for; `None` if it costs nothing.
 fn operation_of_line(call: &Fields<'_>) -> Result<Option<Operation>, Refusal> {
-    let url = call.given("url").and_then(string);
-    Ok(match url.as_deref() {
-        Some("/v1/chat/completions") => Some(Operation::ChatCompletions),
-        Some("/v1/completions") => Some(Operation::Completions),
-        Some("/v1/responses") => Some(Operation::Responses),
-        Some("/v1/embeddings") => Some(Operation::Embeddings),
-        Some("/v1/images/generations") => Some(Operation::ImageGenerations),
-        Some("/v1/images/edits") => Some(Operation::ImageEdits),
-        Some("/v1/moderations") => None,
+    let url = call.given("url").and_then(string).unwrap_or_default();
+    // Azure leaves the version out.
+    let path = url.strip_prefix("/v1").unwrap_or(&url);
+    Ok(match path {
+        "/chat/completions" => Some(Operation::ChatCompletions),
+        "/completions" => Some(Operation::Completions),
+        "/responses" => Some(Operation::Responses),
+        "/embeddings" => Some(Operation::Embeddings),
+        "/images/generations" => Some(Operation::ImageGenerations),
+        "/images/edits" => Some(Operation::ImageEdits),
+        "/moderations" => None,
         _ => {
             return Err(invalid(
                 "the url of a line of the batch is not one that is priced",

@@ -4,7 +4,14 @@
 //! It does not know which server is behind a call. A field by which only some servers raise the
 //! output raises the bound; it never lowers it.
 
-use super::read::{count, elements, flag, invalid, length, object, output_bound, text};
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::read::{
+    count, elements, flag, invalid, length, object, output_bound, refuse_other_spellings, text,
+};
 use super::{Ask, CacheWrite, Input, Terms, anthropic, tools};
 use crate::json::{Fields, Word, disguises_ascii, words};
 use crate::refusal::Refusal;
@@ -28,8 +35,19 @@ pub(super) const RESPONSE_BOUNDS: [&str; 1] = ["max_output_tokens"];
 /// The field of completions.
 pub(super) const COMPLETION_BOUNDS: [&str; 1] = ["max_tokens"];
 
+/// Fields of a chat by which a server makes calls of its own: connectors, compaction, Groq's
+/// compound systems, Azure's search in the customer's data.
+const LOOPING: [&str; 5] = [
+    "compound_custom",
+    "context_management",
+    "dataSources",
+    "data_sources",
+    "mcp_servers",
+];
+
 /// Reads a chat completion.
 pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Result<(), Refusal> {
+    let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
     read_stream(ask, fields)?;
     ask.max_output_tokens = with_thinking(output_bound(fields, &CHAT_BOUNDS, &RAISING)?, fields)?;
     ask.choices = choices(fields)?;
@@ -37,15 +55,12 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     ask.prediction = fields.given("prediction").is_some();
     // xAI makes such an answer later and hands it out at another path.
     ask.deferred = flag(fields, "deferred", "deferred must be a boolean")?;
-    // Mistral puts a prompt of its own before the others.
-    ask.tools = fields.given("safe_prompt").is_some() || fields.given("functions").is_some();
+    // Mistral puts prompts of its own before the others.
+    ask.tools = given(&["functions", "safe_prompt", "prompt_mode"]);
     if refers_to_the_unseen(fields, body) {
         ask.widen(Input::Referenced);
     }
-    if ["mcp_servers", "context_management", "compound_custom"]
-        .iter()
-        .any(|name| fields.given(name).is_some())
-    {
+    if given(&LOOPING) {
         ask.widen(Input::Looping);
     }
     if mentions_an_hour(body) {
@@ -73,15 +88,13 @@ pub(super) fn read_response(
     fields: &Fields<'_>,
     body: &[u8],
 ) -> Result<(), Refusal> {
-    static ELSEWHERE: [Word; 3] = words!["input_image", "input_file", "item_reference"];
     ask.stream = stream(fields)?;
     ask.max_output_tokens = output_bound(fields, &RESPONSE_BOUNDS, &RAISING_RESPONSES)?;
     ask.terms = terms(fields)?;
     ask.deferred = flag(fields, "background", "background must be a boolean")?;
     let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
     if given(&["previous_response_id", "conversation"])
-        || disguises_ascii(body)
-        || ELSEWHERE.iter().any(|word| word.occurs(body))
+        || items_refer_to_the_unseen(fields.given("input").unwrap_or_default(), body)
     {
         ask.widen(Input::Referenced);
     }
@@ -125,6 +138,7 @@ fn read_stream(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
     ask.stream = stream(fields)?;
     let options = object(fields, "stream_options", "stream_options must be an object")?;
     if let Some(options) = options {
+        refuse_other_spellings(&options)?;
         ask.usage_asked = flag(
             &options,
             "include_usage",
@@ -212,6 +226,59 @@ fn refers_to_the_unseen(fields: &Fields<'_>, body: &[u8]) -> bool {
         || fields.given("extra_body").is_some_and(|extra| {
             CACHED.iter().any(|word| word.occurs(extra.as_bytes()))
         })
+}
+
+/// An item of a response's input, as far as it tells whether all of it is there.
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    role: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    encrypted_content: Option<&'a RawValue>,
+}
+
+impl Item<'_> {
+    /// Whether the item itself is all that goes in. One that is named by its id may stand for more
+    /// than it shows: a stored item, reasoning, what a tool of the provider found.
+    fn is_whole(&self) -> bool {
+        let given = |raw: &Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
+        match self.kind.as_deref() {
+            _ if !given(&self.id) => true,
+            None => given(&self.role),
+            Some("reasoning") => given(&self.encrypted_content),
+            Some(kind) => matches!(
+                kind,
+                "message"
+                    | "function_call"
+                    | "function_call_output"
+                    | "custom_tool_call"
+                    | "custom_tool_call_output"
+            ),
+        }
+    }
+}
+
+/// Whether the input of a response holds what the gateway cannot see, or what is not billed by its
+/// bytes.
+fn items_refer_to_the_unseen(input: &str, body: &[u8]) -> bool {
+    static PARTS: [Word; 5] = words![
+        "input_image",
+        "input_file",
+        "item_reference",
+        "computer_screenshot",
+        "image_generation_call",
+    ];
+    static ID: [Word; 1] = words!["id"];
+    disguises_ascii(body)
+        || PARTS.iter().any(|word| word.occurs(body))
+        || (input.starts_with('[')
+            && ID.iter().any(|word| word.occurs(input.as_bytes()))
+            && serde_json::from_str::<Vec<Item<'_>>>(input)
+                .map_or(true, |items| !items.iter().all(Item::is_whole)))
 }
 
 /// Whether one of the parts that are given by their address occurs, found in one pass.

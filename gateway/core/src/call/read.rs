@@ -150,7 +150,7 @@ pub(super) fn length(length: usize) -> u64 {
 }
 
 /// Names that decide what a call costs, in the dialects that write them in lower case.
-const JUDGED: [&str; 40] = [
+const JUDGED: [&str; 41] = [
     "background",
     "best_of",
     "context_management",
@@ -162,6 +162,7 @@ const JUDGED: [&str; 40] = [
     "documents",
     "enable_thinking",
     "functions",
+    "include_usage",
     "inference_geo",
     "input",
     "max_completion_tokens",

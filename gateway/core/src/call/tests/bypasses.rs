@@ -131,6 +131,11 @@ fn a_tool_of_a_kind_not_known_is_charged_like_a_search() {
 const INPUTS: &[(Operation, &str, Input)] = &[
     (
         Operation::ChatCompletions,
+        r#""data_sources":[]"#,
+        Input::Looping,
+    ),
+    (
+        Operation::ChatCompletions,
         r#""messages":[{"audio":{"id":"a"}}]"#,
         Input::Referenced,
     ),
@@ -401,6 +406,83 @@ fn an_answer_that_comes_later_is_recognised() {
         Operation::ImageGenerations,
         r#"{"model":"m","background":"transparent"}"#
     ));
+}
+
+#[test]
+fn items_that_are_named_but_not_shown_are_out_of_sight() {
+    for (items, expected) in [
+        (r#"{"role":"user","content":"x"}"#, Input::Bounded),
+        (
+            r#"{"id":"msg_1","role":"assistant","content":"x"}"#,
+            Input::Bounded,
+        ),
+        (
+            r#"{"id":"msg_1","type":"message","content":[]}"#,
+            Input::Bounded,
+        ),
+        (
+            r#"{"id":"fc_1","type":"function_call","arguments":"{}"}"#,
+            Input::Bounded,
+        ),
+        (
+            r#"{"id":"rs_1","type":"reasoning","encrypted_content":"x"}"#,
+            Input::Bounded,
+        ),
+        (
+            r#"{"id":"rs_1","type":"reasoning","encrypted_content":null}"#,
+            Input::Referenced,
+        ),
+        (
+            r#"{"id":"rs_1","type":"reasoning","summary":[]}"#,
+            Input::Referenced,
+        ),
+        (r#"{"id":"msg_1"}"#, Input::Referenced),
+        (r#"{"id":"msg_1","type":null}"#, Input::Referenced),
+        (r#"{"i\u0064":"msg_1"}"#, Input::Referenced),
+        (r#"{"id":"a","id":null}"#, Input::Referenced),
+        (
+            r#"{"id":"ws_1","type":"web_search_call","status":"completed"}"#,
+            Input::Referenced,
+        ),
+        (
+            r#"{"type":"computer_call_output","output":{"type":"computer_screenshot"}}"#,
+            Input::Referenced,
+        ),
+    ] {
+        let rest = format!(r#""input":[{items}]"#);
+        assert_eq!(input(Operation::Responses, &rest), expected, "{items}");
+    }
+    assert_eq!(
+        input(Operation::Responses, r#""input":"id""#),
+        Input::Bounded
+    );
+}
+
+#[test]
+fn a_body_in_another_charset_is_refused() {
+    let body = br#"{"model":"m"}"#;
+    for (kind, taken) in [
+        ("application/json", true),
+        ("application/json; charset=utf-8", true),
+        ("application/json;Charset=\"UTF-8\"", true),
+        ("application/json; charset=utf-7", false),
+        ("application/json; x=y; CHARSET = utf-16le", false),
+        ("application/json; charset", false),
+    ] {
+        let request = Request {
+            content_type: Some(kind),
+            ..Request::json(body)
+        };
+        let ask = Ask::parse(Operation::ChatCompletions, &request);
+        assert_eq!(ask.is_ok(), taken, "{kind}");
+    }
+}
+
+#[test]
+fn usage_that_is_declined_in_another_case_is_refused() {
+    let body = r#"{"model":"m","stream":true,"stream_options":{"Include_Usage":false}}"#;
+    assert_eq!(code(Operation::ChatCompletions, body), "invalid_field");
+    assert_eq!(code(Operation::Completions, body), "invalid_field");
 }
 
 #[test]
