@@ -56,14 +56,14 @@ pub(crate) async fn reserve<'r>(
     let limits = scopes.limits(tariff.ask().is_some());
     draft.is_charged_by(live.prices.version(), &tariff);
     let mut clamping = Clamping::new(permit.tenant.clamp);
-    clamping.to_ceiling(&mut tariff, &mut call.payload);
+    clamping.lower_to_ceiling(&mut tariff, &mut call.payload);
     let hold = loop {
         let refusal = match hold(gw, &budgets, &tariff, draft, now).await? {
             Ok(hold) => break hold,
             Err(refusal) => refusal,
         };
         let fitting = refusal.fitting_output_tokens();
-        if !clamping.to_fit(&mut tariff, &mut call.payload, fitting) {
+        if !clamping.lower_to_fit(&mut tariff, &mut call.payload, fitting) {
             return Err(refusal.into());
         }
     };

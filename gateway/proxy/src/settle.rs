@@ -87,15 +87,12 @@ impl Tariff {
         }
     }
 
-    /// The largest output bound, in tokens, with which the call would fit into `left`. Where the
-    /// request names none, the bytes of naming one are allowed for.
+    /// The largest output bound, in tokens, with which the call would fit into `left`, also after
+    /// the bytes of naming it have been added to the request.
     pub(crate) fn largest_output(&self, left: PicoUsd) -> Option<u64> {
         let Self::Metered(call) = self else {
             return None;
         };
-        if call.ask.max_output_tokens.is_some() {
-            return call.rates.largest_output_bound(&call.ask, left);
-        }
         let mut bounded = call.ask.clone();
         bounded.body_bytes = bounded.body_bytes.saturating_add(BOUND_BYTES);
         call.rates.largest_output_bound(&bounded, left)

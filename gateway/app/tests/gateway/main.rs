@@ -11,6 +11,7 @@
 )]
 
 mod cases;
+mod clamp;
 mod cli_files;
 mod cli_quickstart;
 mod cli_report;
@@ -21,6 +22,7 @@ mod dashboards;
 mod harness;
 mod isolation;
 mod lifecycle;
+mod limits;
 mod money;
 mod notices;
 mod refusals;

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use tollgate_core::money::PicoUsd;
 use tollgate_testkit::raw::Raw;
-use tollgate_testkit::wait::until_true;
+use tollgate_testkit::wait::{eventually, until_true};
 
-use crate::harness::{Ask, Dialect, Refused, World, chat, cost, outcome, text};
+use crate::harness::{Ask, Dialect, Refused, TenantPlan, World, chat, cost, outcome, text};
 
 const CHAT: &str = "/openai/v1/chat/completions";
 const PARALLEL: usize = 200;
@@ -252,4 +252,193 @@ async fn a_tenant_at_its_cap_is_refused_while_another_goes_on_on_the_same_connec
     assert_eq!(world.calls().len(), 20);
     let records = world.gateway.site.records_when("acme", 20).await;
     assert!(records.iter().all(|record| outcome(record) == "completed"));
+}
+
+/// What an SDK's user would do: read the bound that fits from the error and ask again with it.
+#[tokio::test]
+async fn the_bound_that_a_refusal_names_fits_all_caps() {
+    let world = World::planned(|plan| {
+        let acme = plan.tenant("acme");
+        acme.caps = "daily_usd = \"0.02\"\nmonthly_usd = \"0.009\"\n".to_owned();
+        acme.more = "[agents.a1]\ndaily_usd = \"0.005\"\nmonthly_usd = \"1\"\n\
+                     [models.\"gpt-4o*\"]\ndaily_usd = \"0.003\"\n"
+            .to_owned();
+    })
+    .await;
+    let token = world.token("acme").await;
+    for pretty in [false, true] {
+        for asked in [None, Some(16_000)] {
+            let mut body = chat();
+            body["max_tokens"] = json!(asked);
+            let send = async |body: &Value| {
+                let text = if pretty {
+                    serde_json::to_string_pretty(body).unwrap()
+                } else {
+                    body.to_string()
+                };
+                let ask = Ask::new("POST", CHAT).bearer(&token).body(text);
+                world.send(&ask).await
+            };
+            if asked.is_none() {
+                body.as_object_mut().unwrap().remove("max_tokens");
+            }
+            let refused = send(&body).await;
+            Refused::NO_HEADROOM.check(&refused, Dialect::OpenAi);
+            let error = &refused.json()["error"];
+            let cap = text(&error["tollgate"], "cap").to_owned();
+            assert!(cap.starts_with("acme/model=gpt-4o*/day:"), "{error}");
+            let fits = &error["tollgate"]["largest_output_tokens_that_fit"];
+            assert!(fits.as_u64().is_some_and(|fits| fits > 1_000), "{error}");
+            body["max_completion_tokens"] = fits.clone();
+            body["max_tokens"] = fits.clone();
+            let answer = send(&body).await;
+            assert_eq!(answer.status, 200, "{fits}: {}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_model_has_caps_of_its_own_inside_its_tenants() {
+    let world = World::planned(|plan| {
+        plan.tenant("acme").more = "[models.\"gpt-4o-mini*\"]\nmonthly_usd = \"0.00012\"\n\
+             [models.\"text-embedding-3-small\"]\ndaily_usd = \"0\"\n"
+            .to_owned();
+    })
+    .await;
+    let token = world.token("acme").await;
+    let send = async |path: &str, body: &Value| {
+        let ask = Ask::new("POST", path).bearer(&token).json(body);
+        world.send(&ask).await
+    };
+    let mut served = 0;
+    let refused = loop {
+        let answer = send(CHAT, &chat()).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        served += 1;
+    };
+    assert!(served > 1, "{served}");
+    let record = Refused::NO_HEADROOM
+        .check_recorded(&world.gateway, &refused, Dialect::OpenAi, "acme")
+        .await;
+    let limit = text(&record, "tollgate.refusal.limit");
+    assert!(
+        limit.starts_with("acme/model=gpt-4o-mini*/month:"),
+        "{limit}"
+    );
+    let mut other = chat();
+    other["model"] = json!("gpt-4.1");
+    assert_eq!(send(CHAT, &other).await.status, 200);
+    // What has no output has no bound that would fit.
+    let embedding = json!({"model": "text-embedding-3-small", "input": "x"});
+    let refused = send("/openai/v1/embeddings", &embedding).await;
+    Refused::CAP_REACHED.check(&refused, Dialect::OpenAi);
+    assert_eq!(refused.header("x-should-retry"), Some("false"));
+}
+
+#[tokio::test]
+async fn calls_without_an_output_bound_are_told_that_none_would_fit() {
+    let world = World::planned(|plan| {
+        plan.tenant("acme").caps = "daily_usd = \"0.0000001\"\n".to_owned();
+    })
+    .await;
+    let token = world.token("acme").await;
+    let embedding = json!({"model": "text-embedding-3-small", "input": "x".repeat(400)});
+    for (ask, dialect) in [
+        (
+            Ask::new("POST", "/openai/v1/embeddings").json(&embedding),
+            Dialect::OpenAi,
+        ),
+        (Ask::new("GET", "/github/user"), Dialect::Problem),
+    ] {
+        let refused = world.send(&ask.bearer(&token)).await;
+        Refused::NO_HEADROOM.check(&refused, dialect);
+        let body = refused.json();
+        let facts = match dialect {
+            Dialect::Problem => &body["tollgate"],
+            _ => &body["error"]["tollgate"],
+        };
+        assert_eq!(facts["largest_output_tokens_that_fit"], Value::Null);
+        assert_eq!(facts["limit_usd"], "0.0000001", "{body}");
+        assert!(refused.header("retry-after").is_some());
+    }
+    world.assert_no_contact();
+}
+
+#[tokio::test]
+async fn case_85_what_an_agent_has_spent_stays_when_the_agent_goes() {
+    let world = World::planned(|plan| {
+        let acme = plan.tenant("acme");
+        acme.caps = "daily_usd = \"0.005\"\n".to_owned();
+        acme.more = "[agents.gone]\ndaily_usd = \"0.004\"\n".to_owned();
+    })
+    .await;
+    let served = async |agent: &str| {
+        let token = world.gateway.mint("acme", agent, "t1").await;
+        let ask = Ask::new("GET", "/github/user")
+            .bearer(&token)
+            .header("x-tenant-id", "globex")
+            .header("x-agent-id", "other");
+        let mut served = 0;
+        while world.send(&ask).await.status == 200 {
+            served += 1;
+        }
+        served
+    };
+    assert_eq!(served("gone").await, 4);
+    let before = today(&world, "acme").await;
+    assert_eq!(before, ("0.004".to_owned(), "0".to_owned()));
+    let mut acme = TenantPlan::new("acme");
+    acme.caps = "daily_usd = \"0.005\"\nmonthly_usd = \"9\"\n".to_owned();
+    let site = &world.gateway.site;
+    site.write_policy("tenants/acme.toml", &acme.text("acme"));
+    eventually("the policy without the agent is in force", async || {
+        let budgets = world.gateway.budgets("acme").await;
+        budgets.iter().any(|budget| budget["limit_usd"] == "9")
+    })
+    .await;
+    assert_eq!(today(&world, "acme").await, before, "past spend stays");
+    assert_eq!(served("gone").await, 1, "its name frees no money");
+    assert_eq!(served("other").await, 0);
+    let records = site.records_when("acme", 8).await;
+    let paid = records.iter().filter(|record| cost(record) != "0");
+    let agents: Vec<&str> = paid.map(|record| text(record, "gen_ai.agent.id")).collect();
+    assert_eq!(agents, ["gone"; 5], "as the token says, never a header");
+}
+
+#[tokio::test]
+async fn case_82_what_the_provider_does_not_bill_is_free_and_each_retry_is_a_call() {
+    let world = World::planned(|plan| {
+        plan.tenant("acme").caps = "daily_usd = \"0.0001\"\n".to_owned();
+    })
+    .await;
+    let token = world.token("acme").await;
+    let send = async |words: &str| {
+        let ask = Ask::new("POST", &format!("{CHAT}?mock={words}"))
+            .bearer(&token)
+            .header("idempotency-key", "same-every-time")
+            .json(&chat());
+        world.send(&ask).await.status
+    };
+    // Were a failure kept reserved or billed, there were no room for so many.
+    for words in ["status-429", "status-500", "status-503", "status-400"] {
+        for _ in 0..5 {
+            let status = send(words).await.to_string();
+            assert!(words.ends_with(&status), "{words}: {status}");
+        }
+    }
+    assert_eq!(
+        today(&world, "acme").await,
+        ("0".to_owned(), "0".to_owned())
+    );
+    assert_eq!(send("usage-10-20").await, 200);
+    assert_eq!(send("usage-10-20").await, 200);
+    let records = world.gateway.site.records_when("acme", 22).await;
+    let spent = sum(&records);
+    assert_eq!(spent, PicoUsd::new(usd("0.0000135").as_pico() * 2));
+    assert_eq!(
+        today(&world, "acme").await,
+        (spent.to_string(), "0".to_owned())
+    );
 }

@@ -33,7 +33,7 @@ impl Clamping {
     }
 
     /// Lowers a bound that is missing or above the tenant's ceiling.
-    pub(super) fn to_ceiling(&mut self, tariff: &mut Tariff, payload: &mut Payload) {
+    pub(super) fn lower_to_ceiling(&mut self, tariff: &mut Tariff, payload: &mut Payload) {
         let ceiling = self.rule.and_then(|rule| rule.max_output_tokens);
         let (Some(ceiling), Some(ask)) = (ceiling, tariff.ask()) else {
             return;
@@ -46,7 +46,7 @@ impl Clamping {
     }
 
     /// Lowers the bound to one that is said to fit. Returns whether to ask again.
-    pub(super) fn to_fit(
+    pub(super) fn lower_to_fit(
         &mut self,
         tariff: &mut Tariff,
         payload: &mut Payload,
