@@ -21,6 +21,7 @@ use super::chance::Chance;
 use super::money::{pico, usd};
 use super::rig::{Rig, Tenant};
 use super::{Common, Findings};
+use crate::mock::SeenRequest;
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 
@@ -169,42 +170,9 @@ async fn judge(
         counted += day.first().context("no daily counter")?.settled;
     }
     rig.stop()?;
-    let (mut recorded, mut sum, mut interrupted, mut estimated) =
-        (HashMap::<String, Recorded>::new(), 0, 0_u64, 0_u64);
-    for tenant in TENANTS {
-        rig.each_record(tenant, |record| {
-            let field = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
-            if matches!(field("tollgate.outcome"), "refused" | "failed") {
-                return Ok(());
-            }
-            sum += pico(field("tollgate.cost_usd"))?;
-            interrupted += u64::from(field("tollgate.outcome") == "interrupted");
-            estimated += u64::from(field("tollgate.usage.source") == "estimated");
-            let entry = recorded.entry(label(record)?).or_default();
-            entry.records += 1;
-            if field("tollgate.usage.source") == "exact" {
-                entry.exact_tokens = tokens(record);
-            }
-            Ok(())
-        })?;
-    }
+    let books = Books::read(rig)?;
     let seen = rig.mock.seen();
-    let (mut lost, mut differing) = (0, 0);
-    for call in &seen {
-        let label = call.header("x-user-id").context("a call without label")?;
-        match recorded.get(&label) {
-            None => lost += 1,
-            Some(Recorded {
-                exact_tokens: Some(exact),
-                ..
-            }) => {
-                let billed = call.billed.map(|billed| (billed.input, billed.output));
-                differing += i128::from(billed != Some(*exact));
-            }
-            Some(_) => {}
-        }
-    }
-    let twice = recorded.values().filter(|seen| seen.records > 1).count();
+    let (lost, differing) = books.compare(&seen)?;
     let mut found = Findings::default();
     found.note(
         "kills",
@@ -216,25 +184,11 @@ async fn judge(
         "calls that the provider saw",
         seen.len(),
     );
-    found.note(
-        "interrupted",
-        "of them, cut by a kill and settled at their reservation",
-        interrupted,
-    );
-    found.note(
-        "estimated",
-        "of them, settled at an estimate after a hang-up",
-        estimated,
-    );
+    books.note(&mut found)?;
     found.must_be_zero(
         "lost_records",
         "calls at the provider without a record",
         lost,
-    );
-    found.must_be_zero(
-        "double_counted",
-        "calls with more than one record",
-        i128::try_from(twice)?,
     );
     found.must_be_zero(
         "leaked_reservation_pico_usd",
@@ -249,7 +203,7 @@ async fn judge(
     found.must_be_zero(
         "ledger_difference_pico_usd",
         "counters less the sum of the records",
-        counted - sum,
+        counted - books.sum,
     );
     found.note("settled_usd", "what the counters hold", usd(counted));
     found.note(
@@ -258,6 +212,79 @@ async fn judge(
         u64::try_from(slowest.as_millis())?,
     );
     Ok(found)
+}
+
+/// What the records of all tenants say.
+#[derive(Default)]
+struct Books {
+    by_label: HashMap<String, Recorded>,
+    sum: i128,
+    interrupted: u64,
+    estimated: u64,
+}
+
+impl Books {
+    fn read(rig: &Rig) -> anyhow::Result<Self> {
+        let mut books = Self::default();
+        for tenant in TENANTS {
+            rig.each_record(tenant, |record| books.take(record))?;
+        }
+        Ok(books)
+    }
+
+    fn take(&mut self, record: &Value) -> anyhow::Result<()> {
+        let field = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (outcome, source) = (field("tollgate.outcome"), field("tollgate.usage.source"));
+        if matches!(outcome, "refused" | "failed") {
+            return Ok(());
+        }
+        self.sum += pico(field("tollgate.cost_usd"))?;
+        self.interrupted += u64::from(outcome == "interrupted");
+        self.estimated += u64::from(source == "estimated");
+        let entry = self.by_label.entry(label(record)?).or_default();
+        entry.records += 1;
+        if source == "exact" {
+            entry.exact_tokens = tokens(record);
+        }
+        Ok(())
+    }
+
+    /// Calls the provider saw and no record tells of; exact records it billed otherwise.
+    fn compare(&self, seen: &[SeenRequest]) -> anyhow::Result<(i128, i128)> {
+        let (mut lost, mut differing) = (0, 0);
+        for call in seen {
+            let label = call.header("x-user-id").context("a call without label")?;
+            let Some(recorded) = self.by_label.get(&label) else {
+                lost += 1;
+                continue;
+            };
+            if let Some(exact) = recorded.exact_tokens {
+                let billed = call.billed.map(|billed| (billed.input, billed.output));
+                differing += i128::from(billed != Some(exact));
+            }
+        }
+        Ok((lost, differing))
+    }
+
+    fn note(&self, found: &mut Findings) -> anyhow::Result<()> {
+        found.note(
+            "interrupted",
+            "of them, cut by a kill and settled at their reservation",
+            self.interrupted,
+        );
+        found.note(
+            "estimated",
+            "of them, settled at an estimate after a hang-up",
+            self.estimated,
+        );
+        let twice = self.by_label.values().filter(|seen| seen.records > 1);
+        found.must_be_zero(
+            "double_counted",
+            "calls with more than one record",
+            i128::try_from(twice.count())?,
+        );
+        Ok(())
+    }
 }
 
 /// The label as the record keeps it, among what the client claims.

@@ -71,27 +71,33 @@ pub async fn drift(config: &DriftConfig) -> anyhow::Result<Findings> {
     rig.stop()?;
     let records = from_records(&rig)?;
     let report = from_report(&rig.report("tenant,agent,model,provider")?)?;
+    let made = made.load(Ordering::Relaxed);
+    let mut found = Findings::default();
+    found.note("calls", "calls made and answered", made);
+    found.note("seconds", "it took", took.as_secs());
+    compare(&records, &report, counted, made, &mut found)?;
+    Ok(found)
+}
 
-    let sum = |rows: &BTreeMap<Vec<String>, Row>| -> Row {
+type Rows = BTreeMap<Vec<String>, Row>;
+
+fn compare(
+    records: &Rows,
+    report: &Rows,
+    counted: i128,
+    made: u64,
+    found: &mut Findings,
+) -> anyhow::Result<()> {
+    let sum = |rows: &Rows| -> Row {
         rows.values()
             .fold((0, 0), |sum, row| (sum.0 + row.0, sum.1 + row.1))
     };
-    let (recorded, reported) = (sum(&records), sum(&report));
-    let differing = records
+    let (recorded, reported) = (sum(records), sum(report));
+    let unequal = records
         .iter()
-        .filter(|(row, value)| report.get(*row) != Some(value))
-        .count()
-        + report
-            .keys()
-            .filter(|row| !records.contains_key(*row))
-            .count();
-    let mut found = Findings::default();
-    found.note(
-        "calls",
-        "calls made and answered",
-        made.load(Ordering::Relaxed),
-    );
-    found.note("seconds", "it took", took.as_secs());
+        .filter(|(row, value)| report.get(*row) != Some(value));
+    let unknown = report.keys().filter(|row| !records.contains_key(*row));
+    let differing = unequal.count() + unknown.count();
     found.note(
         "rows",
         "of the report: tenant, agent, model, provider",
@@ -100,7 +106,7 @@ pub async fn drift(config: &DriftConfig) -> anyhow::Result<Findings> {
     found.must_be_zero(
         "missing_records",
         "calls without a record",
-        i128::from(made.load(Ordering::Relaxed)) - i128::from(recorded.0),
+        i128::from(made) - i128::from(recorded.0),
     );
     found.must_be_zero(
         "differing_rows",
@@ -118,7 +124,7 @@ pub async fn drift(config: &DriftConfig) -> anyhow::Result<Findings> {
         counted - recorded.1,
     );
     found.note("total_usd", "the sum", usd(recorded.1));
-    Ok(found)
+    Ok(())
 }
 
 async fn caller(
@@ -194,14 +200,14 @@ fn call(token: &str, chance: &mut Chance) -> Call {
 }
 
 /// The rows of the report, from the records themselves.
-fn from_records(rig: &Rig) -> anyhow::Result<BTreeMap<Vec<String>, Row>> {
+fn from_records(rig: &Rig) -> anyhow::Result<Rows> {
     const COLUMNS: [&str; 4] = [
         "tenant.id",
         "gen_ai.agent.id",
         "gen_ai.request.model",
         "gen_ai.provider.name",
     ];
-    let mut rows: BTreeMap<Vec<String>, Row> = BTreeMap::new();
+    let mut rows: Rows = BTreeMap::new();
     for tenant in TENANTS {
         rig.each_record(tenant, |record| {
             let field = |name: &str| record.get(name).and_then(Value::as_str);
@@ -216,7 +222,7 @@ fn from_records(rig: &Rig) -> anyhow::Result<BTreeMap<Vec<String>, Row>> {
 }
 
 /// The rows of the report as the gateway prints it.
-fn from_report(report: &Value) -> anyhow::Result<BTreeMap<Vec<String>, Row>> {
+fn from_report(report: &Value) -> anyhow::Result<Rows> {
     let rows = report.get("rows").and_then(Value::as_array);
     let mut read = BTreeMap::new();
     for row in rows.context("the report has no rows")? {

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::caller::{Answer, Call, Caller};
 use super::chance::Chance;
 use super::money::{pico, usd};
-use super::rig::{Rig, Tenant};
+use super::rig::{Counter, Rig, Tenant};
 use super::{Common, Findings};
 
 const MODEL: &str = "gpt-4o-mini";
@@ -124,74 +124,105 @@ async fn one(config: &OvershootConfig, faults: Faults) -> anyhow::Result<Finding
     let quiet_refusals = quiet.await??;
 
     let counters = rig.settled(BUSY).await?;
-    let day = counters.first().context("no daily counter")?;
-    let taken = day.settled + day.reserved;
-    let billed = billed(&rig);
+    let day = counters.first().context("no daily counter")?.clone();
     let mut found = Findings::default();
     found.note("cap_usd", "the cap of the day", config.cap_usd.clone());
-    found.note(
-        "admitted",
-        "calls that went out",
-        seen.admitted.load(Ordering::Relaxed),
-    );
-    found.note(
-        "refused",
-        "calls refused by the cap",
-        seen.refused.load(Ordering::Relaxed),
-    );
-    found.note("settled_usd", "spent when all had ended", usd(day.settled));
-    found.note(
-        "billed_by_provider_usd",
-        "what the provider billed",
-        usd(billed),
-    );
-    found.must_be_zero(
-        "overshoot_pico_usd",
-        "settled + reserved beyond the cap, at the worst of all moments",
-        (highest.max(taken) - cap).max(0),
-    );
-    let beyond = (billed - cap).max(0);
-    let meaning = "billed by the provider beyond the cap";
-    if faults.resets == 0 {
-        found.must_be_zero("provider_overshoot_pico_usd", meaning, beyond);
-    } else {
-        // What a provider bills for an answer that it broke off is known to nobody else.
-        found.note(
-            "provider_overshoot_pico_usd",
-            meaning,
-            super::number(beyond),
-        );
-    }
-    found.must_be_zero(
-        "leaked_reservation_pico_usd",
-        "still reserved",
-        day.reserved,
-    );
-    found.note(
-        "left_usd",
-        "left under the cap in the end",
-        usd(cap - taken),
-    );
-    found.note(
-        "next_call_usd",
-        "the worst case of the call that no longer fitted",
-        usd(last_worst_case),
-    );
-    found.note("last_calls", "calls it took to use up the rest", last_calls);
-    found.must(cap - taken < last_worst_case, || {
-        "the tenant is locked out although a call would fit".to_owned()
-    });
+    seen.note(&mut found);
+    let end = End {
+        cap,
+        highest: highest.max(day.settled + day.reserved),
+        day,
+        billed: billed(&rig),
+        last_worst_case,
+        last_calls,
+    };
+    end.judge(faults, &mut found);
     found.must_be_zero(
         "other_tenant_refusals",
         "refusals of the other tenant",
         quiet_refusals.into(),
     );
-    found.note(
-        "other_tenant_calls",
-        "its calls",
-        seen.others.load(Ordering::Relaxed),
-    );
     Ok(found)
+}
+
+impl Seen {
+    fn note(&self, found: &mut Findings) {
+        for (name, meaning, count) in [
+            ("admitted", "calls that went out", &self.admitted),
+            ("refused", "calls refused by the cap", &self.refused),
+            (
+                "other_tenant_calls",
+                "calls of the other tenant",
+                &self.others,
+            ),
+        ] {
+            found.note(name, meaning, count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// How things stand when all calls have ended.
+struct End {
+    cap: i128,
+    day: Counter,
+    /// The highest that settled + reserved has been seen.
+    highest: i128,
+    /// What the provider billed.
+    billed: i128,
+    last_worst_case: i128,
+    last_calls: usize,
+}
+
+impl End {
+    fn judge(&self, faults: Faults, found: &mut Findings) {
+        let left = self.cap - self.day.settled - self.day.reserved;
+        found.note(
+            "settled_usd",
+            "spent when all had ended",
+            usd(self.day.settled),
+        );
+        found.note(
+            "billed_by_provider_usd",
+            "what the provider billed",
+            usd(self.billed),
+        );
+        found.must_be_zero(
+            "overshoot_pico_usd",
+            "settled + reserved beyond the cap, at the worst of all moments",
+            (self.highest - self.cap).max(0),
+        );
+        let beyond = (self.billed - self.cap).max(0);
+        let meaning = "billed by the provider beyond the cap";
+        if faults.resets == 0 {
+            found.must_be_zero("provider_overshoot_pico_usd", meaning, beyond);
+        } else {
+            // What a provider bills for an answer that it broke off is known to nobody else.
+            found.note(
+                "provider_overshoot_pico_usd",
+                meaning,
+                super::number(beyond),
+            );
+        }
+        found.must_be_zero(
+            "leaked_reservation_pico_usd",
+            "still reserved",
+            self.day.reserved,
+        );
+        found.note("left_usd", "left under the cap in the end", usd(left));
+        found.note(
+            "next_call_usd",
+            "the worst case of the call that no longer fitted",
+            usd(self.last_worst_case),
+        );
+        found.note(
+            "last_calls",
+            "calls it took to use up the rest",
+            self.last_calls,
+        );
+        found.must(left < self.last_worst_case, || {
+            "the tenant is locked out although a call would fit".to_owned()
+        });
+    }
 }
 
 async fn caller(
