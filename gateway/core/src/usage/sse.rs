@@ -117,7 +117,11 @@ fn whole(bytes: &[u8]) -> Piece<'_> {
 /// The data of an event: its `data` lines joined by LF. Borrowed when there is one such line.
 fn data(event: &[u8]) -> Cow<'_, [u8]> {
     let mut joined: Option<Cow<'_, [u8]>> = None;
-    for line in event.split(|&byte| byte == b'\n') {
+    let mut rest = event;
+    while !rest.is_empty() {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (line, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+        rest = after.get(1..).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(value) = line.strip_prefix(b"data:") else {
             continue;

@@ -213,6 +213,7 @@ fn any_split_and_either_line_end_gives_the_same_reading_and_relays_every_byte() 
         let mut answers = vec![answer(&case)];
         if let Ok(text) = String::from_utf8(answer(&case)) {
             answers.push(text.replace('\n', "\r\n").into_bytes());
+            answers.dedup();
         }
         for bytes in answers {
             for cut in 0..=bytes.len() {

@@ -205,9 +205,16 @@ impl<'de> Visitor<'de> for SoundVisitor {
 }
 
 fn names_a_count(key: &str) -> bool {
-    ["_tokens", "_requests", "_calls", "_units"]
-        .iter()
-        .any(|ending| key.ends_with(ending) && key != "billed_units")
+    const ENDINGS: [&str; 7] = [
+        "_tokens",
+        "Tokens",
+        "tokenCount",
+        "TokenCount",
+        "_requests",
+        "_calls",
+        "_units",
+    ];
+    ENDINGS.iter().any(|ending| key.ends_with(ending)) && key != "billed_units"
 }
 
 /// How many bytes of generated text a value holds: the lengths of its strings at any depth,
