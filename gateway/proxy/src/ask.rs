@@ -63,10 +63,7 @@ pub(crate) async fn read_ask<'r>(
     let request = Request {
         path: route.path,
         model_in_path: route.model.as_ref(),
-        content_type: head
-            .headers
-            .get(http::header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok()),
+        content_type: content_type(head)?,
         body: &collected.bytes,
     };
     let ask = Ask::parse(operation, &request)?;
@@ -86,6 +83,20 @@ pub(crate) async fn read_ask<'r>(
     })
 }
 
+/// The body's type, of which there is one at most: it says how the body is to be read, and two
+/// types would be two ways to read it.
+fn content_type(head: &Parts) -> Result<Option<&str>, Refusal> {
+    let mut types = head.headers.get_all(http::header::CONTENT_TYPE).iter();
+    let first = types.next().map(http::HeaderValue::to_str).transpose();
+    match (first, types.next()) {
+        (Ok(only), None) => Ok(only),
+        _ => Err(Refusal::Malformed {
+            code: "invalid_content_type",
+            detail: "a request has one content-type, in ASCII",
+        }),
+    }
+}
+
 /// A declared length is believed when it is too large, so that nothing of it is read.
 fn refuse_if_declared_too_long(head: &Parts, limit_bytes: u64) -> Result<(), Refusal> {
     let declared = head
@@ -96,5 +107,28 @@ fn refuse_if_declared_too_long(head: &Parts, limit_bytes: u64) -> Result<(), Ref
     match declared {
         Some(length) if length > limit_bytes => Err(Refusal::BodyTooLarge { limit_bytes }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(types: &[&[u8]]) -> Parts {
+        let mut request = http::Request::builder();
+        for kind in types {
+            request = request.header(http::header::CONTENT_TYPE, *kind);
+        }
+        request.body(()).expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn a_body_has_one_type_or_none() {
+        assert_eq!(content_type(&head(&[])), Ok(None));
+        assert_eq!(content_type(&head(&[b"text/x"])), Ok(Some("text/x")));
+        for types in [&[&b"a/b"[..], b"a/b"][..], &[b"\xc3\xa9"]] {
+            let refused = content_type(&head(types)).expect_err("a refusal");
+            assert_eq!(refused.code(), "invalid_content_type");
+        }
     }
 }
