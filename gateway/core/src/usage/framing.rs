@@ -48,7 +48,7 @@ impl Framing {
             Operation::BatchOutput | Operation::MessageBatchResults => Self::Lines,
             _ if is("text/event-stream") => Self::Events,
             _ if is("application/vnd.amazon.eventstream") => Self::AwsEvents,
-            _ if is("application/x-ndjson") => Self::Lines,
+            _ if is("application/x-ndjson") || is("application/stream+json") => Self::Lines,
             // What was said on a recording could else pass for the provider's word.
             Operation::Transcriptions if is_text(content_type) => Self::Text,
             Operation::OllamaChat if stream_asked => Self::Lines,

@@ -261,7 +261,7 @@ impl Stated {
     }
 
     /// This with searches counted outside the usage object, where it counts none itself.
-    pub(super) fn with_searches(self, (web, files): (u64, u64)) -> Self {
+    pub(super) fn with_searches(self, web: u64, files: u64) -> Self {
         Self {
             web_searches: self.web_searches.or(Count(Some(web))),
             file_searches: self.file_searches.or(Count(Some(files))),

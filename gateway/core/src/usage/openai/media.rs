@@ -115,7 +115,7 @@ impl tally::Tally for Media {
     }
 }
 
-fn judge_images(stated: &Stated) -> Option<(Usage, bool)> {
+pub(super) fn judge_images(stated: &Stated) -> Option<(Usage, bool)> {
     let (mut usage, whole) = judge_tokens(stated)?;
     if !stated.tells_output_kinds() {
         usage.output_image_tokens = usage.output_tokens;

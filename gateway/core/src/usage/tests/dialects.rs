@@ -216,6 +216,47 @@ fn one_odd_item_of_output_hides_no_search() {
 }
 
 #[test]
+fn images_drawn_by_a_tool_are_billed_as_the_model_that_drew_them() {
+    let read_with = |fields: &str| {
+        let body = format!(
+            r#"{{"status":"completed","model":"gpt-5","output":[{{"type":"image_generation_call"}}],
+                "usage":{{"input_tokens":20,"output_tokens":3,"total_tokens":23}}{fields}}}"#
+        );
+        read(Operation::Responses, false, body.as_bytes())
+    };
+    let stated = r#","tool_usage":{"image_gen":{"input_tokens":7,"input_tokens_details":
+        {"image_tokens":0,"text_tokens":7},"output_tokens":9,"total_tokens":16}}"#;
+    let tools = r#","tools":[{"type":"image_generation","model":"gpt-image-2"}]"#;
+    let drawn = Usage {
+        input_tokens: 7,
+        output_tokens: 9,
+        output_image_tokens: 9,
+        ..Usage::default()
+    };
+    for (fields, model) in [
+        (format!("{stated}{tools}"), "gpt-image-2"),
+        (stated.to_owned(), "gpt-image-1"),
+    ] {
+        let reading = read_with(&fields);
+        assert_eq!(exact(&reading).output_tokens, 3);
+        assert_eq!(reading.elsewhere, [(model.to_owned(), drawn)]);
+    }
+    let unstated = [
+        "",
+        r#","tool_usage":null"#,
+        r#","tool_usage":{"image_gen":{"output_tokens":0}}"#,
+        r#","tool_usage":{"image_gen":{"input_tokens":7,"output_tokens":-9}}"#,
+    ];
+    for fields in unstated {
+        let reading = read_with(fields);
+        assert!(
+            matches!(reading.metered, Metered::Partial(_)),
+            "{fields}: {reading:?}"
+        );
+    }
+}
+
+#[test]
 fn every_image_of_a_stream_is_billed() {
     let image = |kind: &str| {
         format!(
@@ -335,9 +376,11 @@ fn cohere_bills_units_in_both_versions_of_its_chat() {
         r#"{"event_type":"text-generation","text":"Hi"}"#,
         format_args!(r#"{{"event_type":"stream-end","response":{{"meta":{bill}}}}}"#),
     );
-    let framing = Framing::Lines;
-    let meter = Meter::new(Operation::CohereChat, framing, false);
-    let (_, lines) = run(meter, [v1.as_bytes()]);
+    let lines = read_as(
+        Operation::CohereChat,
+        "application/stream+json",
+        v1.as_bytes(),
+    );
     assert_eq!(lines.output_bytes, 2);
     let plain = format!(r#"{{"message":{{}},"usage":{bill}}}"#);
     let only_tokens = r#"{"usage":{"tokens":{"input_tokens":10,"output_tokens":48}}}"#;
