@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::text::{Count, TextBytes, part, text_or_none};
+use super::text::{Count, TextBytes, if_understood, is_sound, part, text_or_none};
 use super::{Metered, Reading, Usage, tally};
 use crate::call::Terms;
 
@@ -25,6 +25,8 @@ use crate::call::Terms;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     stated: Option<Stated>,
+    /// Whether some of it could not be understood.
+    odd: bool,
     terms: Terms,
     output_bytes: u64,
 }
@@ -67,6 +69,7 @@ pub(super) struct Stated {
     cache_read_input_token_count: Count,
     cache_write_input_tokens: Count,
     cache_write_input_token_count: Count,
+    #[serde(deserialize_with = "if_understood")]
     cache_details: Option<Vec<CacheDetail>>,
 }
 
@@ -80,9 +83,15 @@ struct CacheDetail {
 
 impl tally::Tally for Tally {
     fn event(&mut self, data: &[u8]) -> bool {
-        if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(data) {
-            self.output_bytes = self.output_bytes.saturating_add(answer.delta.0);
-            self.take(&answer);
+        if data.is_empty() {
+            return false;
+        }
+        match serde_json::from_slice::<Answer<'_>>(data) {
+            Ok(answer) => {
+                self.output_bytes = self.output_bytes.saturating_add(answer.delta.0);
+                self.take(&answer);
+            }
+            Err(_) => self.unread(data.len()),
         }
         false
     }
@@ -107,7 +116,7 @@ impl tally::Tally for Tally {
         let metered = self.stated.map_or(Metered::Unknown, |stated| {
             let usage = stated.normal();
             match (stated.input().0, stated.output().0) {
-                (Some(_), Some(_)) => Metered::Exact(usage),
+                (Some(_), Some(_)) if !self.odd => Metered::Exact(usage),
                 (None, None) => Metered::Unknown,
                 _ => Metered::Partial(usage),
             }
@@ -123,6 +132,7 @@ impl tally::Tally for Tally {
 
 impl Tally {
     fn take(&mut self, answer: &Answer<'_>) {
+        self.odd |= answer.usage.is_some_and(|usage| !is_sound(usage));
         self.stated = part(answer.usage).or(self.stated.take());
         let tier = part::<ServiceTier>(answer.service_tier).and_then(|tier| tier.kind);
         let performance = part::<Performance>(answer.performance_config);

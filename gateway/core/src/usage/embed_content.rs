@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::gemini::Modalities;
-use super::text::{Count, part};
+use super::text::{Count, if_understood, is_sound, part};
 use super::{Metered, Reading, Usage, tally};
 
 /// What one answer has said so far.
@@ -36,7 +36,9 @@ struct Body<'a> {
 struct Stated {
     prompt_token_count: Count,
     total_token_count: Count,
+    #[serde(deserialize_with = "if_understood")]
     prompt_token_details: Option<Modalities>,
+    #[serde(deserialize_with = "if_understood")]
     prompt_tokens_details: Option<Modalities>,
 }
 
@@ -68,7 +70,15 @@ impl tally::Tally for Tally {
         let Ok(body) = serde_json::from_slice::<Body<'_>>(bytes) else {
             return;
         };
-        let stated = part::<Stated>(body.usage_metadata).and_then(|stated| stated.metered());
+        let sound = body.usage_metadata.is_none_or(is_sound);
+        let stated = part::<Stated>(body.usage_metadata).and_then(|stated| stated.usage());
+        let stated = stated.map(|usage| {
+            if sound {
+                Metered::Exact(usage)
+            } else {
+                Metered::Partial(usage)
+            }
+        });
         self.metered = stated.or_else(|| predicted(&part::<Vec<Prediction>>(body.predictions)?));
     }
 
@@ -92,7 +102,7 @@ impl tally::Tally for Tally {
 }
 
 impl Stated {
-    fn metered(&self) -> Option<Metered> {
+    fn usage(&self) -> Option<Usage> {
         let details = self.prompt_token_details.or(self.prompt_tokens_details);
         let parts = details.unwrap_or_default();
         let stated = self.prompt_token_count.or(self.total_token_count).0;
@@ -103,7 +113,7 @@ impl Stated {
             input_video_tokens: parts.video,
             ..Usage::default()
         };
-        Some(Metered::Exact(usage.consistent()))
+        Some(usage.consistent())
     }
 }
 

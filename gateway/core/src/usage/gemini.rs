@@ -19,10 +19,10 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::text::{Count, TextBytes, part, text_or_none};
+use super::text::{Count, Text, TextBytes, if_understood, is_sound, part, text_or_none};
 use super::{Metered, Reading, Usage, tally};
 use crate::call::Terms;
 
@@ -38,6 +38,8 @@ pub(super) struct Tally {
     candidates: Candidates,
     /// Whether usage was stated when nothing more was to come.
     over: bool,
+    /// Whether some of it could not be understood.
+    odd: bool,
     tier_in_head: Option<String>,
     output_bytes: u64,
 }
@@ -68,16 +70,16 @@ struct Chunk<'a> {
     usage_metadata: Option<&'a RawValue>,
     #[serde(default, borrow)]
     prompt_feedback: Option<&'a RawValue>,
-    #[serde(default, deserialize_with = "text_or_none")]
-    model_version: Option<String>,
+    #[serde(default, borrow)]
+    model_version: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Candidate<'a> {
     index: Count,
-    #[serde(deserialize_with = "text_or_none")]
-    finish_reason: Option<String>,
+    #[serde(borrow)]
+    finish_reason: Text<'a>,
     content: TextBytes,
     #[serde(borrow)]
     grounding_metadata: Option<&'a RawValue>,
@@ -86,15 +88,17 @@ struct Candidate<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Grounding {
+    #[serde(deserialize_with = "if_understood")]
     web_search_queries: Option<Vec<String>>,
+    #[serde(deserialize_with = "if_understood")]
     image_search_queries: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Feedback {
-    #[serde(default, deserialize_with = "text_or_none")]
-    block_reason: Option<String>,
+struct Feedback<'a> {
+    #[serde(default, borrow)]
+    block_reason: Text<'a>,
 }
 
 /// `usageMetadata`.
@@ -107,9 +111,13 @@ struct Stated {
     thoughts_token_count: Count,
     tool_use_prompt_token_count: Count,
     total_token_count: Count,
+    #[serde(deserialize_with = "if_understood")]
     prompt_tokens_details: Option<Modalities>,
+    #[serde(deserialize_with = "if_understood")]
     cache_tokens_details: Option<Modalities>,
+    #[serde(deserialize_with = "if_understood")]
     candidates_tokens_details: Option<Modalities>,
+    #[serde(deserialize_with = "if_understood")]
     tool_use_prompt_tokens_details: Option<Modalities>,
     #[serde(deserialize_with = "text_or_none")]
     service_tier: Option<String>,
@@ -131,9 +139,28 @@ pub(super) struct Modalities {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Modality {
-    #[serde(deserialize_with = "text_or_none")]
-    modality: Option<String>,
+    modality: Kind,
     token_count: Count,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Kind {
+    #[default]
+    Text,
+    Audio,
+    Image,
+    Video,
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Text::deserialize(deserializer)?.as_deref() {
+            Some("AUDIO") => Self::Audio,
+            Some("IMAGE") => Self::Image,
+            Some("VIDEO") => Self::Video,
+            _ => Self::Text,
+        })
+    }
 }
 
 impl From<Vec<Modality>> for Modalities {
@@ -142,11 +169,11 @@ impl From<Vec<Modality>> for Modalities {
         for detail in details {
             let count = detail.token_count.known();
             sums.all = sums.all.saturating_add(count);
-            let sum = match detail.modality.as_deref() {
-                Some("AUDIO") => &mut sums.audio,
-                Some("IMAGE") => &mut sums.image,
-                Some("VIDEO") => &mut sums.video,
-                _ => continue,
+            let sum = match detail.modality {
+                Kind::Audio => &mut sums.audio,
+                Kind::Image => &mut sums.image,
+                Kind::Video => &mut sums.video,
+                Kind::Text => continue,
             };
             *sum = sum.saturating_add(count);
         }
@@ -156,8 +183,12 @@ impl From<Vec<Modality>> for Modalities {
 
 impl tally::Tally for Tally {
     fn event(&mut self, data: &[u8]) -> bool {
-        if let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) {
-            self.take(chunk);
+        if data.is_empty() {
+            return false;
+        }
+        match serde_json::from_slice::<Chunk<'_>>(data) {
+            Ok(chunk) => self.take(&chunk),
+            Err(_) => self.unread(data.len()),
         }
         false
     }
@@ -186,7 +217,7 @@ impl tally::Tally for Tally {
         };
         let (input, total) = (stated.prompt_token_count.0, stated.total_token_count.0);
         let metered = match (input, stated.candidates_token_count.0.or(total)) {
-            (Some(_), _) if self.over => Metered::Exact(usage),
+            (Some(_), _) if self.over && !self.odd => Metered::Exact(usage),
             (None, None) => Metered::Unknown,
             _ => Metered::Partial(usage),
         };
@@ -205,7 +236,7 @@ impl tally::Tally for Tally {
 }
 
 impl Tally {
-    fn take(&mut self, chunk: Chunk<'_>) {
+    fn take(&mut self, chunk: &Chunk<'_>) {
         let candidates: Vec<Candidate<'_>> = part(chunk.candidates).unwrap_or_default();
         for candidate in &candidates {
             self.output_bytes = self.output_bytes.saturating_add(candidate.content.0);
@@ -214,9 +245,11 @@ impl Tally {
                 self.queries.add(grounding);
             }
         }
-        let feedback: Option<Feedback> = part(chunk.prompt_feedback);
-        self.candidates.ended |= feedback.is_some_and(|said| said.block_reason.is_some());
-        self.model = chunk.model_version.or(self.model.take());
+        let feedback: Option<Feedback<'_>> = part(chunk.prompt_feedback);
+        let blocked = feedback.is_some_and(|said| is_a_reason(&said.block_reason));
+        self.candidates.ended |= blocked;
+        chunk.model_version.put_into(&mut self.model);
+        self.odd |= chunk.usage_metadata.is_some_and(|usage| !is_sound(usage));
         let usage: Option<Stated> = part(chunk.usage_metadata);
         // Usage that is older than the last words does not cover them.
         self.over = self.candidates.all_ended()
@@ -231,12 +264,11 @@ impl Candidates {
     fn note(&mut self, candidate: &Candidate<'_>) {
         let index = candidate.index.known().min(63);
         let bit = 1_u64.rotate_left(u32::try_from(index).unwrap_or_default());
-        match candidate.finish_reason.as_deref() {
-            None | Some("FINISH_REASON_UNSPECIFIED") => self.unfinished |= bit,
-            Some(_) => {
-                self.unfinished &= !bit;
-                self.ended = true;
-            }
+        if is_a_reason(&candidate.finish_reason) {
+            self.unfinished &= !bit;
+            self.ended = true;
+        } else {
+            self.unfinished |= bit;
         }
     }
 
@@ -272,6 +304,11 @@ impl Queries {
             _ => queries,
         }
     }
+}
+
+fn is_a_reason(stated: &Text<'_>) -> bool {
+    let unspecified = |reason: &str| reason.is_empty() || reason.ends_with("_UNSPECIFIED");
+    stated.as_deref().is_some_and(|reason| !unspecified(reason))
 }
 
 /// The first number in a model's name: 2 for `gemini-2.5-flash`.

@@ -22,7 +22,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::bedrock::{Stated, terms_in};
-use super::text::{Count, TextBytes, part, text_or_none};
+use super::tally::Tally as _;
+use super::text::{Count, Text, TextBytes, if_understood, is_sound, part};
 use super::{Metered, Reading, Usage, anthropic, tally};
 use crate::call::Terms;
 
@@ -35,6 +36,8 @@ pub(super) struct Tally {
     metrics: Option<Stated>,
     terms: Terms,
     streamed: bool,
+    /// Whether some of what was stated could not be understood.
+    odd: bool,
     output_bytes: u64,
 }
 
@@ -48,34 +51,37 @@ struct Said {
 
 /// A frame's payload.
 #[derive(Debug, Deserialize)]
-struct Wrapped {
-    #[serde(default, deserialize_with = "text_or_none")]
-    bytes: Option<String>,
+struct Wrapped<'a> {
+    #[serde(default, borrow)]
+    bytes: Text<'a>,
 }
 
 /// What any of the models may say, at the top level of an answer or an event.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Answer<'a> {
-    #[serde(rename = "type", deserialize_with = "text_or_none")]
-    kind: Option<String>,
+    #[serde(rename = "type", borrow)]
+    kind: Text<'a>,
     #[serde(rename = "amazon-bedrock-invocationMetrics", borrow)]
     metrics: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    /// Claude's first event.
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
     /// Nova's last event.
     #[serde(borrow)]
     metadata: Option<&'a RawValue>,
     /// Titan.
     #[serde(rename = "inputTextTokenCount")]
-    titan_input: Count,
+    titan_input: Option<Count>,
     #[serde(rename = "totalOutputTextTokenCount")]
-    titan_output: Count,
+    titan_output: Option<Count>,
     #[serde(borrow)]
     results: Option<&'a RawValue>,
     /// Llama.
-    prompt_token_count: Count,
-    generation_token_count: Count,
+    prompt_token_count: Option<Count>,
+    generation_token_count: Option<Count>,
     /// Cohere.
     #[serde(borrow)]
     meta: Option<&'a RawValue>,
@@ -100,7 +106,7 @@ struct TitanResult {
 
 #[derive(Debug, Deserialize)]
 struct Meta {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_understood")]
     billed_units: Option<BilledUnits>,
 }
 
@@ -118,7 +124,9 @@ struct BilledUnits {
 struct OpenAiUsage {
     prompt_tokens: Count,
     completion_tokens: Count,
+    #[serde(default, deserialize_with = "if_understood")]
     prompt_tokens_details: Option<Details>,
+    #[serde(default, deserialize_with = "if_understood")]
     completion_tokens_details: Option<Details>,
 }
 
@@ -132,24 +140,13 @@ struct Details {
 impl tally::Tally for Tally {
     fn event(&mut self, data: &[u8]) -> bool {
         self.streamed = true;
-        let decoded = serde_json::from_slice::<Wrapped>(data)
+        let decoded = serde_json::from_slice::<Wrapped<'_>>(data)
             .ok()
-            .and_then(|wrapped| BASE64_STANDARD.decode(wrapped.bytes?).ok());
-        let Some(inner) = decoded else {
-            return false;
-        };
-        let Ok(event) = serde_json::from_slice::<Answer<'_>>(&inner) else {
-            return false;
-        };
-        if let Some(metrics) = part(event.metrics) {
-            self.metrics = Some(metrics);
-        }
-        if event.is_claudes() {
-            self.claude.event(&inner);
-        } else {
-            let text = serde_json::from_slice::<TextBytes>(&inner).unwrap_or_default();
-            self.output_bytes = self.output_bytes.saturating_add(text.0);
-            self.said = event.said().or(self.said);
+            .and_then(|wrapped| BASE64_STANDARD.decode(wrapped.bytes.as_deref()?).ok());
+        let inner = decoded.unwrap_or_default();
+        match serde_json::from_slice::<Answer<'_>>(&inner) {
+            Ok(event) => self.take(&event, &inner),
+            Err(_) => self.unread(data.len()),
         }
         false
     }
@@ -158,6 +155,7 @@ impl tally::Tally for Tally {
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(bytes) else {
             return;
         };
+        self.odd |= answer.is_odd();
         if answer.is_claudes() {
             self.claude.body(bytes);
         } else {
@@ -199,6 +197,18 @@ impl tally::Tally for Tally {
 }
 
 impl Tally {
+    fn take(&mut self, event: &Answer<'_>, bytes: &[u8]) {
+        self.odd |= event.is_odd();
+        self.metrics = part(event.metrics).or(self.metrics.take());
+        if event.is_claudes() {
+            self.claude.event(bytes);
+        } else {
+            let text = serde_json::from_slice::<TextBytes>(bytes).unwrap_or_default();
+            self.output_bytes = self.output_bytes.saturating_add(text.0);
+            self.said = event.said().or(self.said);
+        }
+    }
+
     /// What everyone but Claude says, Amazon first.
     fn counted(&self) -> Metered {
         let amazons = self.metrics.as_ref().map(Said::from).unwrap_or_default();
@@ -208,7 +218,9 @@ impl Tally {
             said = said.or(self.in_head.as_ref().map(Said::from).unwrap_or_default());
         }
         match (said.input, said.output) {
-            (true, true) if self.metrics.is_some() || !self.streamed => Metered::Exact(said.usage),
+            (true, true) if !self.odd && (self.metrics.is_some() || !self.streamed) => {
+                Metered::Exact(said.usage)
+            }
             (true, _) | (_, true) if said.usage != Usage::default() => Metered::Partial(said.usage),
             _ => Metered::Unknown,
         }
@@ -231,6 +243,26 @@ impl Answer<'_> {
         }
     }
 
+    /// Whether a count is none, or a part that has counts is not made of such.
+    fn is_odd(&self) -> bool {
+        let counts = [
+            self.titan_input,
+            self.titan_output,
+            self.prompt_token_count,
+            self.generation_token_count,
+        ];
+        let parts = [
+            self.metrics,
+            self.usage,
+            self.message,
+            self.metadata,
+            self.meta,
+        ];
+        let results: Vec<&RawValue> = part(self.results).unwrap_or_default();
+        counts.contains(&Some(Count(None)))
+            || !parts.into_iter().flatten().chain(results).all(is_sound)
+    }
+
     fn said(&self) -> Said {
         let metadata: Option<Metadata<'_>> = part(self.metadata);
         let usage = self.usage.or(metadata.and_then(|metadata| metadata.usage));
@@ -248,9 +280,14 @@ impl Answer<'_> {
                 .iter()
                 .fold(0_u64, |sum, count| sum.saturating_add(*count))
         });
-        let mut said = Said::counts(self.titan_input, self.titan_output.or(Count(generated))).or(
-            Said::counts(self.prompt_token_count, self.generation_token_count),
+        let count = Option::unwrap_or_default;
+        let titan_output: Count = count(self.titan_output);
+        let titan = Said::counts(count(self.titan_input), titan_output.or(Count(generated)));
+        let llama = Said::counts(
+            count(self.prompt_token_count),
+            count(self.generation_token_count),
         );
+        let mut said = titan.or(llama);
         for other in [nova, openai, cohere].into_iter().flatten() {
             said = said.or(other);
         }

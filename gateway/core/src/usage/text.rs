@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The largest integer that JSON writers and readers agree on: 2^53 - 1 (RFC 8259, section 6).
@@ -205,16 +205,26 @@ impl<'de> Visitor<'de> for SoundVisitor {
 }
 
 fn names_a_count(key: &str) -> bool {
-    const ENDINGS: [&str; 7] = [
+    const ENDINGS: [&str; 8] = [
         "_tokens",
-        "Tokens",
-        "tokenCount",
-        "TokenCount",
         "_requests",
         "_calls",
         "_units",
+        "_count",
+        "Tokens",
+        "TokenCount",
+        "tokenCount",
     ];
-    ENDINGS.iter().any(|ending| key.ends_with(ending)) && key != "billed_units"
+    key != "billed_units" && ENDINGS.iter().any(|ending| key.ends_with(ending))
+}
+
+/// A part that is understood, or nothing: for fields whose oddness must not cost their siblings.
+pub(super) fn if_understood<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    Ok(part(Some(<&RawValue>::deserialize(deserializer)?)))
 }
 
 /// How many bytes of generated text a value holds: the lengths of its strings at any depth,

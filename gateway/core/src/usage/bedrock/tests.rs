@@ -108,6 +108,10 @@ fn odd_usage_is_partial_or_unknown() {
     for (text, partial) in [
         (r#"{"usage":{"inputTokens":3}}"#, true),
         (r#"{"usage":{"inputTokens":null,"outputTokens":4}}"#, true),
+        (
+            r#"{"usage":{"inputTokens":3,"outputTokens":4,"cacheReadInputTokens":"?"}}"#,
+            true,
+        ),
         (r#"{"usage":{}}"#, false),
         (r#"{"usage":[]}"#, false),
         (r#"{"usage":{"inputTokens":3,"outputTokens":4}"#, false),

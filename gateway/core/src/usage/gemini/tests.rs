@@ -64,12 +64,10 @@ fn every_modality_is_a_part_of_its_whole_and_documents_are_text() {
         "candidatesTokenCount":50,"totalTokenCount":170,
         "promptTokensDetails":[{"modality":"TEXT","tokenCount":40},{"modality":"AUDIO","tokenCount":10},
             {"modality":"IMAGE","tokenCount":20},{"modality":"VIDEO","tokenCount":15},
-            {"modality":"DOCUMENT","tokenCount":15},null,{"tokenCount":"?"}],
+            {"modality":"DOCUMENT","tokenCount":15}],
         "toolUsePromptTokensDetails":[{"modality":"IMAGE","tokenCount":20}],
         "cacheTokensDetails":[{"modality":"AUDIO","tokenCount":4},{"modality":"IMAGE","tokenCount":6}],
-        "candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":11},{"modality":"IMAGE","tokenCount":12}]"#
-            .replace("null,", "")
-            .as_str(),
+        "candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":11},{"modality":"IMAGE","tokenCount":12}]"#,
     ));
     let expected = Usage {
         input_tokens: 120,
@@ -221,9 +219,21 @@ fn a_prompt_is_blocked_only_for_a_reason() {
 
 #[test]
 fn an_odd_value_costs_no_more_than_itself() {
-    let text = r#"{"candidates":"?","promptFeedback":{"blockReason":"OTHER"},"modelVersion":3,
-        "usageMetadata":{"promptTokenCount":9.0,"thoughtsTokenCount":null,"candidatesTokenCount":-1}}"#;
-    assert_eq!(exact(text).input_tokens, 9);
+    let text = |more: &str| {
+        format!(
+            r#"{{"candidates":"?","promptFeedback":{{"blockReason":"OTHER"}},"modelVersion":3,
+            "usageMetadata":{{"promptTokenCount":9.0,"thoughtsTokenCount":null,
+            "promptTokensDetails":[null],"cacheTokensDetails":"?"{more}}}}}"#
+        )
+    };
+    assert_eq!(exact(&text("")).input_tokens, 9);
+    for odd in [
+        r#","candidatesTokenCount":-1"#,
+        r#","candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":"?"}]"#,
+    ] {
+        let metered = read(&text(odd)).metered;
+        assert!(matches!(metered, Metered::Partial(usage) if usage.input_tokens == 9));
+    }
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::policy::Operation;
 use crate::usage::aws_events::tests::event;
@@ -204,6 +206,11 @@ fn claudes_lifetimes_are_kept_where_its_last_words_are_lost() {
         ..usage(40, 9)
     };
     assert_eq!(streamed(&[START, lost]).metered, Metered::Exact(expected));
+    let odd = START.replace("_1h_input_tokens\":10", "_1h_input_tokens\":\"?\"");
+    assert!(matches!(
+        streamed(&[&odd, lost]).metered,
+        Metered::Partial(_)
+    ));
 }
 
 #[test]
@@ -225,10 +232,59 @@ fn events_that_cannot_be_decoded_are_passed_over() {
 }
 
 #[test]
+fn an_odd_count_is_never_final() {
+    for text in [
+        r#"{"inputTextTokenCount":3,"results":[{"tokenCount":1},{"tokenCount":"?"}]}"#,
+        r#"{"prompt_token_count":3,"generation_token_count":4,"inputTextTokenCount":-1}"#,
+        r#"{"usage":{"inputTokens":3,"outputTokens":4,"cacheReadInputTokenCount":0.5}}"#,
+        r#"{"text":"a","meta":{"billed_units":{"input_tokens":3,"output_tokens":4,"search_units":[]}}}"#,
+    ] {
+        let metered = plain(text).metered;
+        assert!(
+            matches!(metered, Metered::Partial(_)),
+            "{text}: {metered:?}"
+        );
+    }
+}
+
+#[test]
 fn models_that_state_nothing_are_unknown_but_not_empty() {
     for text in [r#"{"images":["aGk="]}"#, r#"{"completion":"a"}"#, "no JSON"] {
         let reading = plain(text);
         assert_eq!(reading.metered, Metered::Unknown, "{text}");
         assert!(reading.output_bytes > 0, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn bytes_of_any_kind_pass_unchanged_under_every_framing(
+        pieces in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..40), 0..12),
+        good in proptest::collection::vec(any::<bool>(), 12),
+    ) {
+        let inner = format!("{{{METRICS}}}");
+        let event = stream(&[&inner]);
+        for operation in [
+            Operation::GenerateContent,
+            Operation::EmbedContent,
+            Operation::Converse,
+            Operation::InvokeModel,
+        ] {
+            for framing in [
+                Framing::Document,
+                Framing::Events,
+                Framing::Lines,
+                Framing::AwsEvents,
+            ] {
+                let mut meter = Meter::new(operation, framing, false);
+                for (piece, good) in pieces.iter().zip(&good) {
+                    let piece = if *good { &event } else { piece };
+                    prop_assert_eq!(meter.feed(piece), Relay::Unchanged);
+                }
+                prop_assert!(meter.end().is_empty());
+                let _ = meter.finish();
+            }
+        }
     }
 }
