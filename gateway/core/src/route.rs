@@ -13,7 +13,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::ids::ModelName;
-use crate::policy::{Dialect, Endpoint, Policy, Provider};
+use crate::policy::{Dialect, Endpoint, Operation, Policy, Provider};
 use crate::refusal::Refusal;
 
 /// Headers by which some servers let a client replace the method or the path that was checked.
@@ -47,6 +47,22 @@ pub struct Route<'r> {
     pub path: &'r str,
     /// The model that the path names, decoded, where the endpoint has it there.
     pub model: Option<ModelName>,
+}
+
+impl Route<'_> {
+    /// The language of the client: the provider's, unless the endpoint serves another's clients,
+    /// as most providers do beside their own interface.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self.endpoint.operation {
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Responses
+            | Operation::Embeddings => Dialect::OpenAi,
+            Operation::Messages => Dialect::Anthropic,
+            _ => self.provider.dialect,
+        }
+    }
 }
 
 /// The route of a request to `path` (without its query).

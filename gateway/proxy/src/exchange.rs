@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tollgate_core::call::ask_for_usage;
@@ -15,6 +16,7 @@ use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Dialect;
 use tollgate_core::record::Outcome;
 use tollgate_core::refusal::Refusal;
+use tollgate_core::route::find;
 use tollgate_core::usage::{Framing, Meter};
 
 use crate::admit::{Rejected, admit};
@@ -53,11 +55,11 @@ impl Handler for Gateway {
         let mut body = Some(body);
         let id = RecordId::new(uuid::Uuid::now_v7());
         let mut draft = Draft::open(id, now, &head, peer.client);
-        let dialect = dialect(&live, head.uri.path());
         let rejected = match admit(&self, &live, &head, &mut body, &mut draft, now).await {
             Ok(admitted) => match forward(&self, admitted, body.take(), id).await {
                 Ok(response) => return response,
                 Err(rejected) => {
+                    let dialect = dialect(&live, &head);
                     self.metrics.rejected(Verdict::of(&rejected, dialect).code);
                     if let Rejected::Failed(failure) = &rejected {
                         log_failure(id, failure);
@@ -67,6 +69,7 @@ impl Handler for Gateway {
             },
             Err(rejected) => rejected,
         };
+        let dialect = dialect(&live, &head);
         keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected, dialect));
         // Strangers get their answer and no more: the places to linger in are few, and tenants'
         // hang-ups need them.
@@ -82,7 +85,11 @@ impl Handler for Gateway {
 }
 
 /// The dialect of the gateway's own answers, which is known even for paths that lead nowhere.
-fn dialect(live: &Snapshot, path: &str) -> Dialect {
+fn dialect(live: &Snapshot, head: &Parts) -> Dialect {
+    let path = head.uri.path();
+    if let Ok(route) = find(&live.policy, &head.method, path) {
+        return route.dialect();
+    }
     let first = path
         .trim_start_matches('/')
         .split('/')
@@ -105,14 +112,14 @@ async fn forward(
     let Admitted {
         caller,
         provider,
+        dialect,
         outgoing,
         payload,
         mut settlement,
         carries_secret,
     } = admitted;
-    let fail = |settlement, outcome, rejected, sent| {
-        fail(settlement, outcome, rejected, provider.dialect, sent)
-    };
+    let fail =
+        |settlement, outcome, rejected, sent| fail(settlement, outcome, rejected, dialect, sent);
     let (body, usage_was_asked_for, memory) = match payload {
         Payload::Judged(collected) => {
             let (bytes, share) = collected.into_parts();

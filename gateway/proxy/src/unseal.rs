@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use tollgate_core::identity::Caller;
-use tollgate_core::policy::Provider;
+use tollgate_core::policy::{Dialect, Provider};
 
 use crate::admit::Rejected;
 use crate::ask::{Call, Payload};
@@ -20,6 +20,8 @@ use crate::settle::Settlement;
 pub(crate) struct Admitted {
     pub(crate) caller: Arc<Caller>,
     pub(crate) provider: Arc<Provider>,
+    /// The language of the client.
+    pub(crate) dialect: Dialect,
     pub(crate) outgoing: Outgoing,
     pub(crate) payload: Payload,
     pub(crate) settlement: Settlement,
@@ -63,6 +65,7 @@ pub(crate) async fn unseal(
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
     Ok(Admitted {
         caller: permit.caller,
+        dialect: permit.route.dialect(),
         provider: permit.route.provider,
         outgoing,
         payload,

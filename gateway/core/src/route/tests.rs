@@ -385,6 +385,22 @@ fn a_model_that_two_programs_could_read_differently_is_refused() {
     }
 }
 
+#[test]
+fn a_route_speaks_the_language_of_its_clients() {
+    let more = "[[endpoint]]\nmethod = \"POST\"\npath = \"/openai/v1/chat/completions\"\noperation = \"chat_completions\"\n\
+                [[endpoint]]\nmethod = \"POST\"\npath = \"/v1/messages\"\noperation = \"messages\"\n";
+    let policy = policy_of(&format!("{BEDROCK}{more}"));
+    for (path, dialect) in [
+        ("/bedrock/model/m/converse", Dialect::Bedrock),
+        ("/bedrock/guardrail/g/apply", Dialect::Bedrock),
+        ("/bedrock/openai/v1/chat/completions", Dialect::OpenAi),
+        ("/bedrock/v1/messages", Dialect::Anthropic),
+    ] {
+        let route = find(&policy, &Method::POST, path).expect(path);
+        assert_eq!(route.dialect(), dialect, "{path}");
+    }
+}
+
 /// Case 80: a paid action is not reached by the name of a free one, nor an unlisted one at all.
 #[test]
 fn case_80_another_action_is_not_reached_by_a_look_alike() {
