@@ -297,9 +297,19 @@ impl<'de> Deserialize<'de> for Key {
             fn visit_str<E>(self, key: &str) -> Result<Key, E> {
                 Ok(match key {
                     "finish_reason" => Key::FinishReason,
-                    "role" | "type" | "id" | "item_id" | "call_id" | "status" | "signature"
-                    | "encrypted_content" | "annotations" | "logprobs" | "mimeType"
-                    | "thoughtSignature" => Key::Label,
+                    "role"
+                    | "type"
+                    | "id"
+                    | "item_id"
+                    | "call_id"
+                    | "status"
+                    | "signature"
+                    | "encrypted_content"
+                    | "annotations"
+                    | "logprobs"
+                    | "stop_reason"
+                    | "native_finish_reason"
+                    | "content_filter_results" => Key::Label,
                     _ => Key::Content,
                 })
             }
