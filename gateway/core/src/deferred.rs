@@ -190,16 +190,13 @@ impl Tally {
                 .into_iter()
                 .flatten()
                 .find_map(|model| self.prices.rates(catalogue, model, self.charge.at));
-            match rates {
-                Some(rates) => {
-                    // Deferred work is priced as what it is, whatever its lines repeat of it.
-                    let terms = Terms {
-                        processing: self.charge.terms.processing.clone(),
-                        ..stated.or(&self.charge.terms)
-                    };
-                    let cost = rates.exact(usage, &terms);
-                    self.cost = self.cost.saturating_add(cost);
-                }
+            // Deferred work is priced as what it is, whatever its lines repeat of it.
+            let terms = Terms {
+                processing: self.charge.terms.processing.clone(),
+                ..stated.or(&self.charge.terms)
+            };
+            match rates.and_then(|rates| rates.exact_if_priced(usage, &terms)) {
+                Some(cost) => self.cost = self.cost.saturating_add(cost),
                 None => self.unread = true,
             }
         }

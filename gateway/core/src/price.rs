@@ -6,11 +6,17 @@
 //! afterwards. It does not know budgets, and it never guesses: a model it does not know has no
 //! rates, which is not the same as costing nothing.
 
+mod bound;
 mod catalogue;
 mod decimal;
+mod embedded;
+mod list;
 mod matching;
 mod overlay;
 mod rates;
+mod settle;
+mod terms;
+mod units;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,18 +24,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-pub use rates::{MOST, Rates};
+pub use bound::MOST;
+pub use list::{Change, Listed, ListedPrice, ListedVariant};
+pub use rates::Rates;
+pub use settle::Settlement;
 
-use crate::call::Ask;
-use crate::money::PicoUsd;
-use crate::policy::Operation;
-use crate::record::UsageSource;
 use crate::time::Timestamp;
-use crate::usage::{Metered, Reading, Usage};
-
-const CATALOGUE: &str = include_str!("../prices/genai-prices-0.2.3.json");
-const OVERLAY: &str = include_str!("../prices/price_overlay.json");
-const MAX_OUTPUT_TOKENS: &str = include_str!("../prices/max_output_tokens.json");
+use overlay::{Alias, Author};
 
 /// Why a price file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,7 @@ pub enum PriceError {
     #[error("{0:?} is not a usable pattern for model names")]
     BadMatch(String),
     /// A date or time that cannot be read.
-    #[error("a price holds from a date or between two times of day, not: {0}")]
+    #[error("a price holds from a date, between two times of day, on some weekdays, not: {0}")]
     BadConstraint(String),
     /// An override that says nothing, contradicts itself or applies to no model.
     #[error("a price override cannot be applied: {0}")]
@@ -60,7 +61,7 @@ impl From<serde_json::Error> for PriceError {
 /// Every price there is.
 ///
 /// ```
-/// # use tollgate_core::{call::Terms, price::PriceBook, usage::Usage};
+/// # use tollgate_core::{call::Terms, policy::Operation, price::PriceBook, usage::Usage};
 /// let book = PriceBook::embedded()?;
 /// let at = "2026-11-20T12:00:00Z".parse()?;
 /// let rates = book.rates("openai", "gpt-4.1", at).expect("a known model");
@@ -68,25 +69,20 @@ impl From<serde_json::Error> for PriceError {
 /// // 300 at $2, 2,048 cached at $0.50 and 311 out at $8 per million.
 /// assert_eq!(rates.exact(&usage, &Terms::default()).to_string(), "0.004112");
 /// assert!(book.rates("openai", "no-such-model", at).is_none(), "unknown is not free");
+///
+/// let whisper = book.rates("openai", "whisper-1", at).expect("a known model");
+/// assert!(whisper.covers(Operation::Transcriptions));
+/// assert!(!whisper.covers(Operation::ChatCompletions), "it has a price per hour, not per token");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct PriceBook {
     catalogue: catalogue::Catalogue,
     indexes: HashMap<String, matching::Index>,
+    /// By provider and the lower-case name that stands for another.
+    aliases: HashMap<String, HashMap<String, String>>,
     max_output_tokens: HashMap<String, HashMap<String, u64>>,
     version: String,
-}
-
-/// What a finished call is settled at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settlement {
-    /// The counts, over all models involved.
-    pub usage: Usage,
-    /// What they cost.
-    pub cost: PicoUsd,
-    /// [`UsageSource::Exact`] or [`UsageSource::Estimated`].
-    pub source: UsageSource,
 }
 
 #[derive(Deserialize)]
@@ -100,17 +96,28 @@ impl PriceBook {
     /// # Errors
     /// [`PriceError`], never in a build whose tests pass.
     pub fn embedded() -> Result<Self, PriceError> {
-        let mut catalogue = catalogue::parse(CATALOGUE)?;
-        overlay::apply(&mut catalogue, OVERLAY)?;
-        let max_output: MaxOutputFile = serde_json::from_str(MAX_OUTPUT_TOKENS)?;
+        Self::assemble(&embedded::catalogue()?, Author::Project)
+    }
+
+    /// The prices of another catalogue in the shape of genai-prices, below our corrections. Those
+    /// that speak of models it does not list are left out.
+    ///
+    /// # Errors
+    /// [`PriceError`] says what is wrong with the catalogue.
+    pub fn from_catalogue(json: &str) -> Result<Self, PriceError> {
+        Self::assemble(json, Author::ProjectElsewhere)
+    }
+
+    fn assemble(json: &str, author: Author) -> Result<Self, PriceError> {
+        let max_output: MaxOutputFile = serde_json::from_str(embedded::MAX_OUTPUT_TOKENS)?;
         let mut book = Self {
-            catalogue,
+            catalogue: catalogue::parse(json)?,
             indexes: HashMap::new(),
+            aliases: HashMap::new(),
             max_output_tokens: max_output.providers,
-            version: String::new(),
+            version: version(&[json, embedded::MAX_OUTPUT_TOKENS]),
         };
-        book.version = version(&[CATALOGUE, OVERLAY, MAX_OUTPUT_TOKENS]);
-        book.index()?;
+        book.apply(embedded::OVERLAY, author)?;
         Ok(book)
     }
 
@@ -120,10 +127,34 @@ impl PriceBook {
     /// # Errors
     /// [`PriceError`] says what is wrong with the file.
     pub fn with_file(mut self, text: &str) -> Result<Self, PriceError> {
-        overlay::apply(&mut self.catalogue, text)?;
-        self.version = version(&[&self.version, text]);
-        self.index()?;
+        self.apply(text, Author::Operator)?;
         Ok(self)
+    }
+
+    fn apply(&mut self, text: &str, author: Author) -> Result<(), PriceError> {
+        let aliases = overlay::apply(&mut self.catalogue, text, author)?;
+        self.version = version(&[&self.version, text]);
+        self.indexes.clear();
+        for (id, provider) in &self.catalogue {
+            let index = matching::Index::new(&provider.models)?;
+            self.indexes.insert(id.clone(), index);
+        }
+        for alias in aliases {
+            self.add_alias(alias)?;
+        }
+        Ok(())
+    }
+
+    fn add_alias(&mut self, alias: Alias) -> Result<(), PriceError> {
+        if self.look_up(&alias.provider, &alias.priced_as).is_none() {
+            return Err(PriceError::BadOverride(format!(
+                "no model {}/{}",
+                alias.provider, alias.priced_as
+            )));
+        }
+        let aliases = self.aliases.entry(alias.provider).or_default();
+        aliases.insert(alias.model.to_lowercase(), alias.priced_as);
+        Ok(())
     }
 
     /// A hash over everything the prices were made from. The same version always prices the same.
@@ -132,76 +163,51 @@ impl PriceBook {
         &self.version
     }
 
-    /// The prices of a model at a time, or `None` if there are none per token.
+    /// The prices of a model at a time, or `None` if there are none. Whether they say what an
+    /// operation costs is for [`Rates::covers`] to tell.
     ///
     /// `provider` is its name in the catalogue. Where a provider resells others' models, theirs
     /// are looked up too.
     #[must_use]
     pub fn rates(&self, provider: &str, model: &str, at: Timestamp) -> Option<Rates> {
-        let name = model.to_lowercase();
-        let (seller, entry) = self.find(provider, &name).or_else(|| {
-            let dashed = matching::with_dashed_dates(&name)?;
-            self.find(provider, &dashed)
-        })?;
-        entry.standard(at)?;
-        let ceilings = self.max_output_tokens.get(seller);
-        let ceiling = ceilings.and_then(|ceilings| {
-            ceilings
-                .get(&name)
-                .or_else(|| ceilings.get(&entry.id))
-                .copied()
-        });
+        let aliases = self.aliases.get(provider).filter(|map| !map.is_empty());
+        let alias = aliases.and_then(|aliases| aliases.get(&*matching::lower(model)));
+        let found = self.look_up(provider, alias.map_or(model, String::as_str))?;
+        let now = at.civil();
+        let standard = found.entry.standard(now)?;
+        let resold = found.seller != provider;
         Some(Rates {
-            model: Arc::clone(entry),
-            at,
-            resold: seller != provider,
-            max_output_tokens: entry.max_output_tokens.or(ceiling),
+            model: Arc::clone(found.entry),
+            standard,
+            variants: if resold {
+                0
+            } else {
+                found.entry.variants_at(now)
+            },
+            resold,
+            max_output_tokens: found.max_output_tokens,
         })
     }
 
-    /// What a finished call is settled at, or `None` if neither the model that answered nor the
-    /// one asked for has a price.
-    ///
-    /// Reported usage is priced by the model and terms the answer names, else by the request's.
-    /// Without final usage it is [`Rates::estimate`]d. Usage of other models is added at their own
-    /// prices. Not to be called for an answer with a status other than 2xx, which costs nothing.
-    #[must_use]
-    pub fn settle(
-        &self,
-        provider: &str,
-        ask: &Ask,
-        reading: &Reading,
-        at: Timestamp,
-        default_max_output: u64,
-    ) -> Option<Settlement> {
-        let asked = self.rates(provider, ask.model.as_str(), at);
-        let answered = reading
-            .response_model
-            .as_deref()
-            .and_then(|model| self.rates(provider, model, at));
-        let (mut usage, mut cost, source) = if let Metered::Exact(mut usage) = reading.metered {
-            if ask.operation == Operation::ChatCompletions {
-                // Search models search once a call and do not report it.
-                usage.web_searches = usage.web_searches.max(ask.most.web_searches);
-            }
-            let rates = answered.as_ref().or(asked.as_ref())?;
-            let cost = rates.exact(&usage, &reading.terms.or(&ask.terms));
-            (usage, cost, UsageSource::Exact)
-        } else {
-            let rates = asked.as_ref().or(answered.as_ref())?;
-            let (usage, cost) = rates.estimate(ask, reading, default_max_output);
-            (usage, cost, UsageSource::Estimated)
-        };
-        for (model, extra) in &reading.elsewhere {
-            let rates = self.rates(provider, model, at);
-            let rates = rates.as_ref().or(answered.as_ref()).or(asked.as_ref())?;
-            usage = usage.plus(extra);
-            cost = cost.saturating_add(rates.exact(extra, &reading.terms));
-        }
-        Some(Settlement {
-            usage,
-            cost,
-            source,
+    fn look_up<'a>(&'a self, provider: &'a str, model: &str) -> Option<Found<'a>> {
+        let name = matching::lower(model);
+        let other_names = || matching::other_names(&name);
+        let (seller, entry) = self.find(provider, &name).or_else(|| {
+            other_names()
+                .into_iter()
+                .find_map(|name| self.find(provider, &name))
+        })?;
+        let ceilings = self.max_output_tokens.get(seller);
+        let ceiling = ceilings.and_then(|ceilings| {
+            ceilings
+                .get(&*name)
+                .or_else(|| ceilings.get(&entry.id))
+                .copied()
+        });
+        Some(Found {
+            seller,
+            entry,
+            max_output_tokens: entry.max_output_tokens.or(ceiling),
         })
     }
 
@@ -220,15 +226,14 @@ impl PriceBook {
             Some((fallback.as_str(), entry))
         })
     }
+}
 
-    fn index(&mut self) -> Result<(), PriceError> {
-        self.indexes.clear();
-        for (id, provider) in &self.catalogue {
-            self.indexes
-                .insert(id.clone(), matching::Index::new(&provider.models)?);
-        }
-        Ok(())
-    }
+/// What a name means.
+struct Found<'a> {
+    /// The provider that lists the entry.
+    seller: &'a str,
+    entry: &'a Arc<catalogue::ModelPrices>,
+    max_output_tokens: Option<u64>,
 }
 
 /// Half of a SHA-256 over the parts and their lengths, in hexadecimal.

@@ -150,7 +150,8 @@ fn tariff(live: &Snapshot, call: &mut Call<'_>, now: Timestamp) -> Tariff {
     }
     let priced = provider.prices.as_deref().and_then(|catalogue| {
         let rates = live.prices.rates(catalogue, ask.model.as_str(), now)?;
-        Some((catalogue.to_owned(), rates))
+        let covered = rates.covers(ask.operation);
+        covered.then(|| (catalogue.to_owned(), rates))
     });
     match priced {
         Some((catalogue, rates)) => Tariff::Metered(Box::new(Metering {

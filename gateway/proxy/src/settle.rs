@@ -171,7 +171,8 @@ impl Metering {
             default_max_output,
             ..
         } = self;
-        match prices.settle(catalogue, ask, reading, *at, *default_max_output) {
+        let asked = Some(&self.rates);
+        match prices.settle_at(catalogue, asked, ask, reading, *at, *default_max_output) {
             Some(settled) => Charge::new(settled.cost, Some(settled.usage), settled.source),
             // The call was priced before it was made, so this is out of reach; were it not, the
             // worst case is what the hold stands for.

@@ -8,8 +8,6 @@ use crate::json::Fields;
 
 /// The most pages that one document may have, as Mistral's documentation of OCR states it.
 const MAX_PAGES: u64 = 1_000;
-/// What a page with annotations costs in plain pages: $3 per thousand on top of $1.
-const ANNOTATED: u64 = 4;
 
 /// Reads a request to read a document.
 pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) {
@@ -21,9 +19,9 @@ pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) {
         .map(|pages| length(pages.len()))
         .filter(|&pages| pages > 0);
     let pages = listed.map_or(MAX_PAGES, |pages| pages.min(MAX_PAGES));
-    let annotated = ["document_annotation_format", "bbox_annotation_format"]
+    ask.most.pages = pages;
+    // Annotated pages have a price of their own.
+    ask.tools = ["document_annotation_format", "bbox_annotation_format"]
         .iter()
         .any(|name| fields.given(name).is_some());
-    let factor = if annotated { ANNOTATED } else { 1 };
-    ask.most.pages = pages.saturating_mul(factor);
 }

@@ -1,51 +1,77 @@
 //! The price catalogue as data: providers, models, dated prices and variants.
 //!
-//! Reads the shape of genai-prices. Units that none of the metered operations can use (pages,
-//! pixels, hours of audio) are left out; a model without a price per input token keeps its place
-//! but has no prices, so that it is unpriced rather than free.
+//! Reads the shape of genai-prices. A model priced in a unit that is not known here has no prices
+//! at all: what such a model bills could not be counted in full, and unpriced is not free.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use jiff::civil::{Date, Time};
+use jiff::civil::{Date, DateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::PriceError;
 use super::decimal::{Factor, Price};
 use super::matching::Match;
-use crate::time::Timestamp;
+use super::terms::{RawConstraint, Validity, When};
+use super::units::Unit;
 
-/// What is counted and priced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Unit {
-    Input,
-    CacheRead,
-    CacheWrite,
-    CacheWrite1h,
-    InputAudio,
-    CachedAudio,
-    Output,
-    Reasoning,
-    OutputAudio,
-    WebSearch,
-    FileSearch,
-    Request,
+/// Prices by unit, few enough to look through. Partial in a variant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Prices(Vec<(Unit, Tiered)>);
+
+impl Prices {
+    pub(super) fn get(&self, unit: Unit) -> Option<&Tiered> {
+        let mut prices = self.0.iter();
+        prices
+            .find(|(priced, _)| *priced == unit)
+            .map(|(_, price)| price)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Unit, Tiered)> {
+        self.0.iter()
+    }
+
+    /// No charge for anything, but for this much per call.
+    pub(super) fn per_call(price: Price) -> Self {
+        let roots = Unit::ROOTS.iter().map(|&unit| {
+            let base = if unit == Unit::Request {
+                price
+            } else {
+                Price(0)
+            };
+            (unit, Tiered::flat(base))
+        });
+        Self(roots.collect())
+    }
+
+    fn without_tiers(&self) -> Self {
+        let flat = |(unit, price): &(Unit, Tiered)| (*unit, Tiered::flat(price.base));
+        Self(self.0.iter().map(flat).collect())
+    }
 }
-
-/// Prices by unit. Partial in a variant.
-pub(super) type Prices = BTreeMap<Unit, Tiered>;
 
 /// A price that may depend on how many tokens go in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tiered {
-    base: Price,
+    pub(super) base: Price,
     /// Ascending: above so many input tokens, every token of the call costs this instead.
-    tiers: Vec<(u64, Price)>,
+    pub(super) tiers: Vec<(u64, Price)>,
 }
 
 impl Tiered {
+    const fn flat(base: Price) -> Self {
+        Self {
+            base,
+            tiers: Vec::new(),
+        }
+    }
+
     /// The price for a call with so many input tokens.
     pub(super) fn at(&self, input_tokens: u64) -> Price {
         self.tiers
@@ -63,51 +89,25 @@ impl Tiered {
             .map(|&(_, price)| price)
             .fold(self.base, Price::max)
     }
-
-    fn flat(&self) -> Self {
-        Self {
-            base: self.base,
-            tiers: Vec::new(),
-        }
-    }
-}
-
-/// When a price holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Validity {
-    Always,
-    From(Date),
-    /// Each day from one time to the other (UTC), which may lie past midnight.
-    Daily(Time, Time),
-}
-
-impl Validity {
-    fn covers(self, at: Timestamp) -> bool {
-        let now = at.civil();
-        match self {
-            Self::Always => true,
-            Self::From(date) => now.date() >= date,
-            Self::Daily(start, end) if end < start => now.time() >= start || now.time() < end,
-            Self::Daily(start, end) => start <= now.time() && now.time() < end,
-        }
-    }
 }
 
 /// Other prices under certain terms.
 #[derive(Debug, Clone)]
 pub(super) struct Variant {
-    /// Terms that must all hold, such as `service_tier` = `flex`.
-    pub(super) when: BTreeMap<String, String>,
-    validity: Validity,
-    prices: Prices,
+    pub(super) when: When,
+    pub(super) validity: Validity,
+    pub(super) prices: Prices,
 }
 
 /// A factor on all token prices under certain terms.
 #[derive(Debug, Clone)]
 pub(super) struct Multiplier {
-    pub(super) when: BTreeMap<String, String>,
+    pub(super) when: When,
     pub(super) factor: Factor,
 }
+
+/// The most variants one model may have: as many as there are bits in a set of them.
+const MAX_VARIANTS: usize = 64;
 
 /// One entry of the catalogue.
 #[derive(Debug, Clone)]
@@ -116,10 +116,13 @@ pub(super) struct ModelPrices {
     pub(super) condition: Match,
     /// The most tokens that fit in, where it is known.
     pub(super) context_window: Option<u64>,
-    /// The most tokens that come out, where an operator has stated it.
+    /// The most tokens that come out, where a file of corrections states it.
     pub(super) max_output_tokens: Option<u64>,
-    /// The last that holds counts; if none does, the first. Empty if the model has no price per
-    /// token.
+    /// Audio shorter than this is billed as this long.
+    pub(super) least_audio_ms: u64,
+    /// Whether an operator set these prices for this very name.
+    pub(super) by_operator: bool,
+    /// The last that holds counts; if none does, the first. Empty if the model has no prices.
     pub(super) dated: Vec<(Validity, Prices)>,
     /// For each unit, the first that holds counts.
     pub(super) variants: Vec<Variant>,
@@ -127,59 +130,44 @@ pub(super) struct ModelPrices {
 }
 
 impl ModelPrices {
-    /// The prices at a time, without variants.
-    pub(super) fn standard(&self, at: Timestamp) -> Option<&Prices> {
-        self.dated
-            .iter()
-            .rev()
-            .find(|(validity, _)| validity.covers(at))
-            .or(self.dated.first())
-            .map(|(_, prices)| prices)
+    /// The position of the prices at an instant, without variants; `None` if there are none.
+    pub(super) fn standard(&self, now: DateTime) -> Option<usize> {
+        let holds = |(validity, _): &(Validity, Prices)| validity.covers(now);
+        let position = self.dated.iter().rposition(holds).unwrap_or(0);
+        let (_, prices) = self.dated.get(position)?;
+        (!prices.is_empty()).then_some(position)
     }
 
-    /// The prices at a time under terms, of which `holds` tells.
-    pub(super) fn under(
-        &self,
-        at: Timestamp,
-        holds: impl Fn(&BTreeMap<String, String>) -> bool,
-    ) -> Prices {
-        let mut prices = Prices::new();
-        for variant in &self.variants {
-            if variant.validity.covers(at) && holds(&variant.when) {
-                for (unit, price) in &variant.prices {
-                    prices.entry(*unit).or_insert_with(|| price.clone());
-                }
-            }
-        }
-        for (unit, price) in self.standard(at).into_iter().flatten() {
-            prices.entry(*unit).or_insert_with(|| price.clone());
-        }
-        prices
+    /// The variants that may hold at an instant, as a set of bits.
+    pub(super) fn variants_at(&self, now: DateTime) -> u64 {
+        let positions = (0_u32..).zip(&self.variants);
+        positions
+            .filter(|(_, variant)| variant.validity.covers(now))
+            .fold(0, |set, (position, _)| set | bit(position))
     }
 
     /// Takes context tiers away from a date on; from ever, without one.
     pub(super) fn drop_tiers(&mut self, from: Option<Date>) {
-        let flat = |prices: &Prices| -> Prices {
-            prices
-                .iter()
-                .map(|(unit, price)| (*unit, price.flat()))
-                .collect()
-        };
         match (from, self.dated.last()) {
             (Some(date), Some((_, prices))) => {
-                let entry = (Validity::From(date), flat(prices));
+                let entry = (Validity::from(date), prices.without_tiers());
                 self.dated.push(entry);
             }
             _ => {
                 for (_, prices) in &mut self.dated {
-                    *prices = flat(prices);
+                    *prices = prices.without_tiers();
                 }
             }
         }
         for variant in &mut self.variants {
-            variant.prices = flat(&variant.prices);
+            variant.prices = variant.prices.without_tiers();
         }
     }
+}
+
+/// The set that holds one variant.
+pub(super) fn bit(position: u32) -> u64 {
+    1_u64.checked_shl(position).unwrap_or(0)
 }
 
 /// One provider's part of the catalogue.
@@ -239,17 +227,6 @@ struct RawDated<'a> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConstraint<'a> {
-    #[serde(borrow)]
-    start_date: Option<&'a str>,
-    #[serde(borrow)]
-    start_time: Option<&'a str>,
-    #[serde(borrow)]
-    end_time: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
 struct RawTiered<'a> {
     #[serde(borrow)]
     base: &'a RawValue,
@@ -264,11 +241,15 @@ struct RawTier<'a> {
     price: &'a RawValue,
 }
 
-/// Reads a catalogue.
+/// Reads a catalogue: an object with a list of providers, or that list alone.
 pub(super) fn parse(text: &str) -> Result<Catalogue, PriceError> {
-    let raw: RawCatalogue<'_> = serde_json::from_str(text)?;
-    let mut catalogue = Catalogue::new();
-    for provider in raw.providers {
+    let providers = if text.trim_ascii_start().starts_with('[') {
+        serde_json::from_str(text)?
+    } else {
+        serde_json::from_str::<RawCatalogue<'_>>(text)?.providers
+    };
+    let mut catalogue = Catalogue::with_capacity(providers.len());
+    for provider in providers {
         let mut models = Vec::with_capacity(provider.models.len());
         for model in provider.models {
             models.push(Arc::new(read_model(model)?));
@@ -283,131 +264,84 @@ pub(super) fn parse(text: &str) -> Result<Catalogue, PriceError> {
 }
 
 fn read_model(raw: RawModel<'_>) -> Result<ModelPrices, PriceError> {
-    let mut dated = read_dated(raw.prices.get())?;
-    let priced = |(_, prices): &(Validity, Prices)| prices.contains_key(&Unit::Input);
-    if !dated.iter().all(priced) {
-        dated.clear();
+    if raw.price_variants.len() > MAX_VARIANTS {
+        return Err(PriceError::BadShape(format!(
+            "{} has more than {MAX_VARIANTS} variants",
+            raw.id
+        )));
     }
+    let mut countable = true;
+    let mut dated = read_dated(raw.prices.get(), &mut countable)?;
     let mut variants = Vec::with_capacity(raw.price_variants.len());
     for variant in raw.price_variants {
         variants.push(Variant {
-            when: variant.when,
-            validity: validity(variant.constraint)?,
-            prices: read_prices(variant.prices.get())?,
+            when: When::new(variant.when),
+            validity: read_constraint(variant.constraint)?,
+            prices: read_prices(variant.prices.get(), &mut countable)?,
         });
+    }
+    if !countable {
+        dated.clear();
     }
     Ok(ModelPrices {
         id: raw.id,
         condition: raw.condition,
         context_window: raw.context_window,
         max_output_tokens: None,
+        least_audio_ms: 0,
+        by_operator: false,
         dated,
         variants,
         multipliers: Vec::new(),
     })
 }
 
-/// Reads prices, or a list of prices with constraints.
-pub(super) fn read_dated(json: &str) -> Result<Vec<(Validity, Prices)>, PriceError> {
+/// Reads prices, or a list of prices with constraints. `countable` turns false if one of them is
+/// in a unit that is not known here.
+pub(super) fn read_dated(
+    json: &str,
+    countable: &mut bool,
+) -> Result<Vec<(Validity, Prices)>, PriceError> {
     if !json.starts_with('[') {
-        return Ok(vec![(Validity::Always, read_prices(json)?)]);
+        return Ok(vec![(Validity::default(), read_prices(json, countable)?)]);
     }
     let raw: Vec<RawDated<'_>> = serde_json::from_str(json)?;
-    raw.into_iter()
-        .map(|entry| {
-            Ok((
-                validity(entry.constraint)?,
-                read_prices(entry.prices.get())?,
-            ))
-        })
-        .collect()
+    let mut dated = Vec::with_capacity(raw.len());
+    for entry in raw {
+        let prices = read_prices(entry.prices.get(), countable)?;
+        dated.push((read_constraint(entry.constraint)?, prices));
+    }
+    Ok(dated)
 }
 
-fn read_prices(json: &str) -> Result<Prices, PriceError> {
+fn read_constraint(raw: Option<RawConstraint<'_>>) -> Result<Validity, PriceError> {
+    raw.map_or(Ok(Validity::default()), RawConstraint::read)
+}
+
+fn read_prices(json: &str, countable: &mut bool) -> Result<Prices, PriceError> {
     let raw: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json)?;
-    let mut prices = Prices::new();
+    let mut prices = Vec::with_capacity(raw.len());
     for (key, value) in raw {
-        if let Some((unit, read)) = unit(&key) {
-            prices.insert(unit, read_tiered(value.get(), read)?);
+        match Unit::of_key(&key) {
+            Some(unit) => prices.push((unit, read_tiered(value.get(), unit)?)),
+            None => *countable = false,
         }
     }
-    Ok(prices)
+    Ok(Prices(prices))
 }
 
-type ReadPrice = fn(&str) -> Result<Price, PriceError>;
-
-/// The unit behind a price key, and how its price is written.
-fn unit(key: &str) -> Option<(Unit, ReadPrice)> {
-    let unit = match key {
-        "input_mtok" => Unit::Input,
-        "cache_read_mtok" => Unit::CacheRead,
-        "cache_write_mtok" => Unit::CacheWrite,
-        "cache_write_1h_mtok" => Unit::CacheWrite1h,
-        "input_audio_mtok" => Unit::InputAudio,
-        "cache_audio_read_mtok" => Unit::CachedAudio,
-        "output_mtok" => Unit::Output,
-        "output_reasoning_mtok" => Unit::Reasoning,
-        "output_audio_mtok" => Unit::OutputAudio,
-        "web_searches_kcount" => Unit::WebSearch,
-        "storage_searches_kcount" => Unit::FileSearch,
-        "requests_kcount" => Unit::Request,
-        _ => return None,
-    };
-    let read: ReadPrice = if key.ends_with("_kcount") {
-        Price::per_thousand
-    } else {
-        Price::per_million
-    };
-    Some((unit, read))
-}
-
-fn read_tiered(json: &str, read: ReadPrice) -> Result<Tiered, PriceError> {
+fn read_tiered(json: &str, unit: Unit) -> Result<Tiered, PriceError> {
     if !json.starts_with('{') {
-        return Ok(Tiered {
-            base: read(json)?,
-            tiers: Vec::new(),
-        });
+        return Ok(Tiered::flat(unit.read(json)?));
     }
     let raw: RawTiered<'_> = serde_json::from_str(json)?;
     let mut tiers = Vec::with_capacity(raw.tiers.len());
     for tier in raw.tiers {
-        tiers.push((tier.start, read(tier.price.get())?));
+        tiers.push((tier.start, unit.read(tier.price.get())?));
     }
     tiers.sort_by_key(|&(start, _)| start);
     Ok(Tiered {
-        base: read(raw.base.get())?,
+        base: unit.read(raw.base.get())?,
         tiers,
     })
-}
-
-fn validity(raw: Option<RawConstraint<'_>>) -> Result<Validity, PriceError> {
-    let time = |text: &str| {
-        text.strip_suffix("+00:00")
-            .or(text.strip_suffix('Z'))
-            .unwrap_or(text)
-            .parse::<Time>()
-            .map_err(|_bad: jiff::Error| PriceError::BadConstraint(text.to_owned()))
-    };
-    match raw {
-        None => Ok(Validity::Always),
-        Some(RawConstraint {
-            start_date: Some(date),
-            start_time: None,
-            end_time: None,
-        }) => Ok(Validity::From(read_date(date)?)),
-        Some(RawConstraint {
-            start_date: None,
-            start_time: Some(start),
-            end_time: Some(end),
-        }) => Ok(Validity::Daily(time(start)?, time(end)?)),
-        Some(_) => Err(PriceError::BadConstraint(
-            "neither a start date nor a start and an end time".to_owned(),
-        )),
-    }
-}
-
-/// Reads a calendar date.
-pub(super) fn read_date(text: &str) -> Result<Date, PriceError> {
-    text.parse()
-        .map_err(|_bad: jiff::Error| PriceError::BadConstraint(text.to_owned()))
 }

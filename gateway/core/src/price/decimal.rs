@@ -1,13 +1,22 @@
 //! Prices as integers, read from decimal text and never through a float.
 
-use super::PriceError;
+use std::fmt::Write as _;
 
-/// Pico-US-dollars per million units (tokens or calls).
+use super::PriceError;
+use crate::money::PicoUsd;
+
+/// What one of a unit costs, in pico-US-dollars divided by [`Price::SCALE`].
 ///
-/// Twelve decimal places hold every hand-kept price exactly. Some imported ones carry the noise of
-/// a float (`0.13999999999999999`); they are rounded to the nearest, which takes the noise away.
+/// The scale makes prices per million, per thousand and per hour of milliseconds whole numbers, so
+/// that lines of all kinds add up before anything is rounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Price(pub(super) i128);
+
+impl Price {
+    /// Divisible by a million (tokens, characters), by a thousand (calls, pages) and by the 3.6
+    /// million milliseconds of an hour.
+    pub(super) const SCALE: i128 = 36_000_000;
+}
 
 /// A factor on prices, in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,45 +25,57 @@ pub(super) struct Factor(pub(super) i128);
 impl Factor {
     /// No change.
     pub(super) const ONE: Self = Self(1_000_000);
-}
 
-/// The most digits before the point: a trillion US dollars is no price.
-const MAX_WHOLE_DIGITS: usize = 12;
-
-impl Price {
-    /// Reads US dollars per million units. JSON numbers and strings are taken alike, as text.
-    pub(super) fn per_million(json: &str) -> Result<Self, PriceError> {
-        decimal(json, 12).map(Self)
-    }
-
-    /// Reads US dollars per thousand units.
-    pub(super) fn per_thousand(json: &str) -> Result<Self, PriceError> {
-        let Self(price) = Self::per_million(json)?;
-        Ok(Self(price.saturating_mul(1_000)))
-    }
-}
-
-impl Factor {
     /// Reads a plain factor such as `1.1`.
     pub(super) fn read(json: &str) -> Result<Self, PriceError> {
         decimal(json, 6).map(Self)
     }
 }
 
-/// A non-negative decimal scaled by 10 to the `places`, rounded to the nearest.
-fn decimal(json: &str, places: usize) -> Result<i128, PriceError> {
+/// The most digits before the point: a trillion US dollars is no price.
+const MAX_WHOLE_DIGITS: usize = 12;
+/// The largest exponent read, either way. `1e-9` US dollars per million is nothing.
+const MAX_EXPONENT: usize = 15;
+
+/// A non-negative decimal scaled by 10 to the `places`, rounded to the nearest. JSON numbers and
+/// strings are taken alike, as text.
+///
+/// Twelve places hold every hand-kept price exactly. Some imported ones carry the noise of a float
+/// (`0.13999999999999999`); rounding takes it away.
+pub(super) fn decimal(json: &str, places: usize) -> Result<i128, PriceError> {
     let bad = || PriceError::BadPrice(json.chars().take(40).collect());
     let text = json
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
         .unwrap_or(json);
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(part) || whole.len() > MAX_WHOLE_DIGITS {
+    let (smaller, exponent) = match exponent.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, exponent.strip_prefix('+').unwrap_or(exponent)),
+    };
+    if !digits(whole) || !digits(part) || !digits(exponent) || whole.len() > MAX_WHOLE_DIGITS {
         return Err(bad());
     }
+    let shift: usize = exponent
+        .parse()
+        .ok()
+        .filter(|shift| *shift <= MAX_EXPONENT)
+        .ok_or_else(bad)?;
+    // The point moves; the digits stay as they are.
+    let (whole, part) = if smaller {
+        let padded = format!("{}{whole}", "0".repeat(shift));
+        let at = padded.len().saturating_sub(shift);
+        let (kept, moved) = padded.split_at(at);
+        (kept.to_owned(), format!("{moved}{part}"))
+    } else {
+        let padded = format!("{part}{}", "0".repeat(shift));
+        let (moved, rest) = padded.split_at(shift);
+        (format!("{whole}{moved}"), rest.to_owned())
+    };
     let kept: String = part.chars().take(places).collect();
-    let scaled: i128 = format!("{whole}{kept:0<places$}")
+    let scaled: i128 = format!("0{whole}{kept:0<places$}")
         .parse()
         .map_err(|_overflow: std::num::ParseIntError| bad())?;
     let up = part
@@ -62,6 +83,14 @@ fn decimal(json: &str, places: usize) -> Result<i128, PriceError> {
         .get(places)
         .is_some_and(|&next| next >= b'5');
     Ok(scaled.saturating_add(i128::from(up)))
+}
+
+/// A price as it would be written: an exact decimal of US dollars.
+pub(super) fn text(pico: i128) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _: std::fmt::Result = write!(text, "{}", PicoUsd::new(pico));
+    text
 }
 
 #[cfg(test)]
@@ -77,14 +106,16 @@ mod tests {
             ("\"0.13999999999999999\"", 140_000_000_000),
             ("0.18000000000000002", 180_000_000_000),
             ("\"0\"", 0),
+            ("5e-05", 50_000_000),
+            ("1.25E-3", 1_250_000_000),
+            ("1.5e1", 15_000_000_000_000),
+            ("1.5e+2", 150_000_000_000_000),
+            ("4.1400000000000003e-05", 41_400_000),
         ] {
-            assert_eq!(Price::per_million(text), Ok(Price(expected)), "{text}");
+            assert_eq!(decimal(text, 12), Ok(expected), "{text}");
         }
-        assert_eq!(
-            Price::per_thousand("\"10\""),
-            Ok(Price(10_000_000_000_000_000))
-        );
         assert_eq!(Factor::read("\"1.1\""), Ok(Factor(1_100_000)));
+        assert_eq!(text(1_250_000_000), "0.00125");
     }
 
     #[test]
@@ -93,14 +124,18 @@ mod tests {
             "",
             "\"\"",
             "-1",
-            "1e-5",
+            "1e",
+            "1e-",
+            "1e99",
+            "1e-99",
+            "e5",
             "1.",
             ".5",
             "\"1",
             "null",
             "9999999999999",
         ] {
-            assert!(Price::per_million(bad).is_err(), "{bad}");
+            assert!(decimal(bad, 12).is_err(), "{bad}");
         }
     }
 }

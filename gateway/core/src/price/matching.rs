@@ -3,6 +3,7 @@
 //! Entries are tried in file order and the first that matches wins, as the catalogue is written
 //! for. Names are compared in lower case.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -94,6 +95,7 @@ pub(super) fn fits(condition: &Match, name: &str) -> Result<bool, PriceError> {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     models: Vec<Arc<ModelPrices>>,
+    /// What each plain name means, earlier conditions of other kinds included.
     exact: HashMap<String, usize>,
     /// Conditions other than a plain name, in file order.
     loose: Vec<(usize, Matcher)>,
@@ -112,7 +114,12 @@ impl Index {
             };
             for condition in alternatives {
                 if let Match::Equals(name) = condition {
-                    index.exact.entry(name.to_lowercase()).or_insert(position);
+                    let name = name.to_lowercase();
+                    if !index.exact.contains_key(&name) {
+                        // Only earlier conditions are there yet.
+                        let means = index.first_loose(&name).unwrap_or(position);
+                        index.exact.insert(name, means);
+                    }
                 } else {
                     index.loose.push((position, Matcher::new(condition)?));
                 }
@@ -124,20 +131,57 @@ impl Index {
     /// The entry for `name`, which is in lower case.
     pub(super) fn find(&self, name: &str) -> Option<&Arc<ModelPrices>> {
         let exact = self.exact.get(name).copied();
-        let before = exact.unwrap_or(usize::MAX);
-        let loose = self
-            .loose
-            .iter()
-            .take_while(|(position, _)| *position < before)
-            .find(|(_, matcher)| matcher.fits(name))
-            .map(|(position, _)| *position);
-        self.models.get(loose.or(exact)?)
+        let position = exact.or_else(|| self.first_loose(name))?;
+        self.models.get(position)
     }
+
+    fn first_loose(&self, name: &str) -> Option<usize> {
+        let mut loose = self.loose.iter();
+        loose
+            .find(|(_, matcher)| matcher.fits(name))
+            .map(|(position, _)| *position)
+    }
+}
+
+/// A name in lower case, as entries are found by.
+pub(super) fn lower(name: &str) -> Cow<'_, str> {
+    if name
+        .bytes()
+        .all(|b| b.is_ascii() && !b.is_ascii_uppercase())
+    {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(name.to_lowercase())
+    }
+}
+
+/// Where Amazon routes a call to: the part of an inference profile's name before the model's. A
+/// region's price is never above the one that the bare name has.
+const GEOGRAPHIES: [&str; 7] = ["global.", "us.", "eu.", "apac.", "jp.", "au.", "ca."];
+
+/// What else a name that means nothing may mean: the same with dates dashed, the model at the end
+/// of an Amazon resource name, the model behind an inference profile. More special ones first.
+pub(super) fn other_names(name: &str) -> Vec<String> {
+    let mut names: Vec<String> = with_dashed_dates(name).into_iter().collect();
+    let mut model = name;
+    if let Some(resource) = name.strip_prefix("arn:aws") {
+        // Profiles and models of the account's own have names that say nothing of their model.
+        let known = ["foundation-model/", "inference-profile/"].iter();
+        let mut known = known.filter_map(|kind| resource.split_once(kind));
+        let Some((_, id)) = known.find(|(before, _)| before.ends_with(':')) else {
+            return names;
+        };
+        names.push(id.to_owned());
+        model = id;
+    }
+    let bare = GEOGRAPHIES.iter().find_map(|geo| model.strip_prefix(geo));
+    names.extend(bare.map(str::to_owned));
+    names
 }
 
 /// `gpt-5.2-20251211` as `gpt-5.2-2025-12-11`: some clients write dates compactly. `None` if the
 /// name has no such date.
-pub(super) fn with_dashed_dates(name: &str) -> Option<String> {
+fn with_dashed_dates(name: &str) -> Option<String> {
     let mut dashed = String::with_capacity(name.len().saturating_add(2));
     let mut changed = false;
     for (i, part) in name.split('-').enumerate() {

@@ -1,61 +1,119 @@
-//! What one model costs at one time: the worst case before a call, the exact cost after it.
+//! What one model costs at one time, under the terms of a call.
 //!
-//! All sums are integers: counts times prices per million units times a factor in millionths,
-//! divided once. A unit without a price of its own is charged as the more general one (cached as
-//! plain input, audio as text), never as free.
-//!
-//! Worst case: a catalogue that understates a price or a context window makes the bound too low by
-//! as much. The cost settled is still the exact one.
+//! All sums are integers: counts times prices times a factor in millionths, divided once. A unit
+//! without a price of its own is charged as a more general one; where there is none either, the
+//! cost says that it is not whole, and nobody may take it for the price of the call.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::catalogue::{ModelPrices, Prices, Unit};
+use super::catalogue::{ModelPrices, Prices, Tiered, bit};
 use super::decimal::{Factor, Price};
-use crate::call::{Ask, CacheWrite, Input, Terms};
+use super::units::{Line, Unit, token_lines};
+use crate::call::Terms;
 use crate::money::PicoUsd;
 use crate::policy::Operation;
-use crate::time::Timestamp;
-use crate::usage::{Metered, Reading, Usage};
+use crate::usage::Usage;
 
-/// Tokens that providers add to the prompt when tools are defined, at most. Anthropic states up to
-/// 735 for tool use with computer use and 499 to 700 for its own editor and shell tools.
-const TOOL_PROMPT_TOKENS: u64 = 2_048;
-/// Context window assumed where the catalogue knows none: the largest in common use.
-const UNKNOWN_CONTEXT_TOKENS: u64 = 1_000_000;
-/// Input assumed where the provider may loop. Real answers with server tools report the sum of
-/// all internal calls, up to 494,549 tokens on a model with a window of 200,000.
-const LOOP_INPUT_TOKENS: u64 = 1_000_000;
-/// Bytes of text per token, for estimates (never for bounds). Checked against o200k on English
-/// text and code, which it overestimates by 8 %.
-const BYTES_PER_TOKEN: u64 = 4;
 /// Fee for a web search where the model has no price for it: 25 US dollars per thousand, the
 /// dearest that OpenAI charges.
-const WEB_SEARCH: Price = Price(25_000_000_000_000_000);
+const WEB_SEARCH: Price = Price(25 * PICO_PER_CALL_OF_A_DOLLAR_PER_THOUSAND);
 /// Fee for a file search where the model has no price for it: 2.5 US dollars per thousand.
-const FILE_SEARCH: Price = Price(2_500_000_000_000_000);
-/// Sums are in pico-US-dollars divided by this: prices are per million, factors in millionths.
-const SCALE: i128 = 1_000_000_000_000;
-/// The most one call is taken to cost: 9.2 million US dollars, the range of 64 bits.
-pub const MOST: PicoUsd = PicoUsd::new(i64::MAX as i128);
-/// The largest count that any JSON reader takes (2⁵³).
-const MAX_COUNT: u64 = 1 << 53;
+const FILE_SEARCH: Price = Price(5 * PICO_PER_CALL_OF_A_DOLLAR_PER_THOUSAND / 2);
+/// A thousandth of a US dollar, in units of [`Price`].
+const PICO_PER_CALL_OF_A_DOLLAR_PER_THOUSAND: i128 = Price::SCALE * 1_000_000_000;
+/// Sums are in pico-US-dollars divided by this: the scales of prices and of factors.
+pub(super) const SCALE: i128 = Price::SCALE * Factor::ONE.0;
 
 /// The prices of one model at one time.
 #[derive(Debug, Clone)]
 pub struct Rates {
     pub(super) model: Arc<ModelPrices>,
-    pub(super) at: Timestamp,
-    /// Variants are the listing provider's own terms; a reseller has others.
+    /// Which of the model's dated prices hold.
+    pub(super) standard: usize,
+    /// Which of its variants may hold. None where a reseller sells it, whose terms are others.
+    pub(super) variants: u64,
     pub(super) resold: bool,
     pub(super) max_output_tokens: Option<u64>,
 }
 
-/// The dearest price of each kind that a request can reach.
-struct Dearest {
-    input: Price,
-    output: Price,
-    fees: i128,
+/// The prices under certain terms.
+#[derive(Clone, Copy)]
+pub(super) struct Card<'a> {
+    model: &'a ModelPrices,
+    standard: Option<&'a Prices>,
+    variants: u64,
+    factor: Factor,
+}
+
+impl<'a> Card<'a> {
+    fn price(&self, unit: Unit) -> Option<&'a Tiered> {
+        let mut rest = self.variants;
+        while rest != 0 {
+            let position = rest.trailing_zeros();
+            rest &= !bit(position);
+            let variant = self.model.variants.get(usize::try_from(position).ok()?);
+            if let Some(price) = variant.and_then(|variant| variant.prices.get(unit)) {
+                return Some(price);
+            }
+        }
+        self.standard?.get(unit)
+    }
+
+    pub(super) fn has(&self, unit: Unit) -> bool {
+        self.price(unit).is_some()
+    }
+
+    /// What a unit is charged at, if anything.
+    pub(super) fn charged(&self, unit: Unit) -> Option<&'a Tiered> {
+        unit.chain().iter().find_map(|&unit| self.price(unit))
+    }
+
+    /// The dearest price that tokens counted in any of `units` can be charged at, times the factor.
+    pub(super) fn dearest(&self, units: &[Unit], input_tokens: u64) -> i128 {
+        let prices = units.iter().filter_map(|&unit| self.charged(unit));
+        let price = prices.map(|price| price.dearest(input_tokens)).max();
+        let price = price.unwrap_or(Price(0));
+        price.0.saturating_mul(self.factor.0)
+    }
+
+    /// The cost of what is not a token, in the unit of sums.
+    pub(super) fn others(&self, usage: &Usage, least_audio_ms: u64, annotated: bool) -> i128 {
+        let audio_ms = match usage.audio_ms {
+            0 => 0,
+            audio_ms => audio_ms.max(least_audio_ms),
+        };
+        let pages = if annotated {
+            Unit::AnnotatedPages
+        } else {
+            Unit::Pages
+        };
+        let lines: [(Unit, u64, Price); 7] = [
+            (Unit::InputAudioHours, audio_ms, Price(0)),
+            (Unit::Characters, usage.characters, Price(0)),
+            (pages, usage.pages, Price(0)),
+            (Unit::Rerank, usage.search_units, Price(0)),
+            (Unit::WebSearch, usage.web_searches, WEB_SEARCH),
+            (Unit::FileSearch, usage.file_searches, FILE_SEARCH),
+            (Unit::Request, 1, Price(0)),
+        ];
+        let sum = lines.iter().fold(0_i128, |sum, &(unit, count, otherwise)| {
+            if count == 0 {
+                return sum;
+            }
+            let price = self.charged(unit);
+            // Such units have no context tiers.
+            let price = price.map_or(otherwise, |price| price.dearest(u64::MAX));
+            sum.saturating_add(i128::from(count).saturating_mul(price.0))
+        });
+        sum.saturating_mul(Factor::ONE.0)
+    }
+}
+
+/// A cost before rounding, and whether everything that was used has a price.
+pub(super) struct Cost {
+    /// In the unit of sums.
+    pub(super) sum: i128,
+    pub(super) whole: bool,
 }
 
 impl Rates {
@@ -71,319 +129,171 @@ impl Rates {
         self.max_output_tokens
     }
 
-    /// The most this request can cost, rounded up.
-    ///
-    /// Input is bounded by the body's bytes, or by the context window where [`Input`] says that
-    /// bytes do not bound it; it is charged at the dearest input price that can apply (cache
-    /// writes, audio, context tier, service tier). Output is bounded by the request's own limit,
-    /// else by the model's, else by `default_max_output` tokens; times the choices asked for.
-    /// At most [`MOST`], so that absurd bounds stay sums that every store can hold.
+    /// Whether what this operation bills has a price. Otherwise the model is not priced for it:
+    /// a model priced by the hour of audio says nothing about what a chat with it costs.
     #[must_use]
-    pub fn worst_case(&self, ask: &Ask, default_max_output: u64) -> PicoUsd {
-        let input = self.input_bound(ask);
-        let dearest = self.dearest(ask, input);
-        let output = self.output_bound(ask, default_max_output);
-        round_up(dearest.cost(input, output)).min(MOST)
+    pub fn covers(&self, operation: Operation) -> bool {
+        let card = self.card(&Terms::default());
+        let text = card.has(Unit::Input) && card.has(Unit::Output);
+        match operation {
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Responses
+            | Operation::ResponseStatus
+            | Operation::Messages
+            | Operation::GenerateContent
+            | Operation::Converse
+            | Operation::CohereChat
+            | Operation::OllamaChat => text,
+            Operation::Embeddings
+            | Operation::EmbedContent
+            | Operation::CohereEmbed
+            | Operation::OllamaEmbed
+            | Operation::InvokeModel => card.has(Unit::Input),
+            Operation::ImageGenerations | Operation::ImageEdits => {
+                card.has(Unit::Input) && card.charged(Unit::OutputImage).is_some()
+            }
+            Operation::Transcriptions => text || card.charged(Unit::InputAudioHours).is_some(),
+            Operation::Speech => text || card.has(Unit::Characters),
+            Operation::Ocr => card.has(Unit::Pages),
+            Operation::Rerank => card.has(Unit::Rerank) || card.has(Unit::Input),
+            // Each line of a batch is a call of its own kind.
+            Operation::BatchInput
+            | Operation::Batch
+            | Operation::BatchStatus
+            | Operation::BatchOutput
+            | Operation::MessageBatch
+            | Operation::MessageBatchResults
+            | Operation::Free
+            | Operation::Tool => true,
+        }
     }
 
-    /// The largest bound on output tokens, per choice, with which the request costs at most
-    /// `available`; `None` if not even one token fits, or output is not what it costs.
-    #[must_use]
-    pub fn largest_output_bound(&self, ask: &Ask, available: PicoUsd) -> Option<u64> {
-        if ask.max_output_tokens == Some(0) {
-            return None;
-        }
-        let input = self.input_bound(ask);
-        let dearest = self.dearest(ask, input);
-        let left = available
-            .as_pico()
-            .saturating_mul(SCALE)
-            .checked_sub(dearest.cost(input, 0))?;
-        if left < 0 {
-            return None;
-        }
-        let tokens = left
-            .checked_div(dearest.output.0)
-            .map_or(MAX_COUNT, |tokens| {
-                u64::try_from(tokens).unwrap_or(MAX_COUNT)
-            });
-        let per_choice = tokens.checked_div(ask.choices)?;
-        let bound = per_choice.checked_sub(predicted(ask))?.min(MAX_COUNT);
-        (bound > 0).then_some(bound)
-    }
-
-    /// What `usage` costs under `terms`, rounded half to even.
+    /// What `usage` costs under `terms`, rounded half to even. What was used and has no price is
+    /// left out; see [`Rates::exact_if_priced`].
     #[must_use]
     pub fn exact(&self, usage: &Usage, terms: &Terms) -> PicoUsd {
-        round_half_even(self.cost(usage, terms))
+        round_half_even(self.cost(usage, terms, false).sum)
     }
 
-    /// Usage and cost of an answer whose final usage did not come: what it reported, completed
-    /// from the bytes of the request and of the generated text. Not zero unless the model is free,
-    /// and not above [`Rates::worst_case`].
+    /// The same, or `None` if something was used that has no price.
     #[must_use]
-    pub fn estimate(
+    pub fn exact_if_priced(&self, usage: &Usage, terms: &Terms) -> Option<PicoUsd> {
+        let cost = self.cost(usage, terms, false);
+        cost.whole.then(|| round_half_even(cost.sum))
+    }
+
+    /// The cost of `usage`. `annotated` is whether its pages were asked for with annotations.
+    pub(super) fn cost(&self, usage: &Usage, terms: &Terms, annotated: bool) -> Cost {
+        let usage = usage.consistent();
+        let card = self.card(terms);
+        let mut unpriced_tokens = false;
+        let tokens = token_lines(&usage, |unit| card.has(unit))
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .fold(0_i128, |sum, &(unit, count): &Line| {
+                let Some(price) = card.charged(unit) else {
+                    unpriced_tokens = true;
+                    return sum;
+                };
+                let price = price.at(usage.input_tokens);
+                sum.saturating_add(i128::from(count).saturating_mul(price.0))
+            });
+        let others = card.others(&usage, self.model.least_audio_ms, annotated);
+        // What one of these bills, the others only describe: a minute of audio is not billed
+        // again by the tokens that stand for it, unless the model has a price for both.
+        let kinds = [
+            (usage.input_tokens, !unpriced_tokens),
+            (usage.output_tokens, !unpriced_tokens),
+            (
+                usage.audio_ms,
+                card.charged(Unit::InputAudioHours).is_some(),
+            ),
+            (usage.characters, card.has(Unit::Characters)),
+            (usage.pages, card.has(Unit::Pages)),
+            (usage.search_units, card.has(Unit::Rerank)),
+        ];
+        let mut used = kinds.iter().filter(|(count, _)| *count > 0).peekable();
+        let whole = used.peek().is_none() || used.any(|(_, priced)| *priced);
+        Cost {
+            sum: tokens.saturating_mul(card.factor.0).saturating_add(others),
+            whole,
+        }
+    }
+
+    /// The prices under these terms.
+    pub(super) fn card(&self, terms: &Terms) -> Card<'_> {
+        self.card_where(terms, |_, variant| variant.holds(terms))
+    }
+
+    fn card_where(
         &self,
-        ask: &Ask,
-        reading: &Reading,
-        default_max_output: u64,
-    ) -> (Usage, PicoUsd) {
-        let reported = match reading.metered {
-            Metered::Exact(usage) | Metered::Partial(usage) => usage,
-            Metered::Unknown => Usage::default(),
-        };
-        let worst = self.worst_case(ask, default_max_output);
-        let usage = self.complete(ask, reported, reading.output_bytes, default_max_output);
-        if ask.deferred {
-            return (usage, worst);
-        }
-        let cost = round_up(self.cost(&usage, &reading.terms.or(&ask.terms)));
-        (usage, cost.max(PicoUsd::new(1)).min(worst))
-    }
-
-    fn complete(&self, ask: &Ask, reported: Usage, output_bytes: u64, default: u64) -> Usage {
-        let mut usage = reported;
-        if usage.input_tokens == 0 {
-            let seen = tokens_of(ask.body_bytes);
-            usage.input_tokens = match ask.input {
-                Input::Bounded => seen,
-                // Most of it is out of sight; a quarter of the bound stands for it.
-                Input::Referenced | Input::Looping => seen.max(tokens_of(self.input_bound(ask))),
-            };
-        }
-        if ask.max_output_tokens != Some(0) {
-            let ceiling = self.output_bound(ask, default).max(usage.output_tokens);
-            let seen = tokens_of(output_bytes).max(1);
-            usage.output_tokens = usage.output_tokens.max(seen).min(ceiling);
-        }
-        usage
-    }
-
-    /// The most tokens that can go in.
-    fn input_bound(&self, ask: &Ask) -> u64 {
-        let window = self.model.context_window.unwrap_or(UNKNOWN_CONTEXT_TOKENS);
-        match ask.input {
-            Input::Bounded if ask.tools => ask.body_bytes.saturating_add(TOOL_PROMPT_TOKENS),
-            Input::Bounded => ask.body_bytes,
-            Input::Referenced => window,
-            Input::Looping => window.max(LOOP_INPUT_TOKENS),
-        }
-    }
-
-    /// The most tokens that can come out, over all choices.
-    fn output_bound(&self, ask: &Ask, default_max_output: u64) -> u64 {
-        ask.max_output_tokens
-            .or(self.max_output_tokens)
-            .or(self.model.context_window)
-            .unwrap_or(default_max_output)
-            .saturating_add(predicted(ask))
-            .saturating_mul(ask.choices)
-    }
-
-    fn dearest(&self, ask: &Ask, input_tokens: u64) -> Dearest {
-        let mut dearest = Dearest {
-            input: Price(0),
-            output: Price(0),
-            fees: 0,
-        };
-        for terms in self.reachable_terms(&ask.terms) {
-            let prices = self.prices(&terms);
-            let factor = self.factor(&terms);
-            let most = |units: &[Unit]| {
-                let prices = units.iter().filter_map(|unit| prices.get(unit));
-                let price = prices.map(|price| price.dearest(input_tokens)).max();
-                Price(price.unwrap_or(Price(0)).0.saturating_mul(factor.0))
-            };
-            dearest.input = dearest.input.max(most(input_units(ask)));
-            let output = if prices.contains_key(&Unit::Output) {
-                most(&OUTPUT_UNITS)
-            } else {
-                most(&[Unit::Input])
-            };
-            dearest.output = dearest.output.max(output);
-            dearest.fees =
-                dearest
-                    .fees
-                    .max(self.fees(&prices, ask.most.web_searches, ask.most.file_searches));
-        }
-        dearest
-    }
-
-    /// The terms under which the provider may serve the request: those asked for and the standard
-    /// ones; every service tier if it may choose.
-    fn reachable_terms(&self, asked: &Terms) -> Vec<Terms> {
-        let mut reachable = vec![Terms::default(), asked.clone()];
-        if asked.service_tier.as_deref() == Some("auto") {
-            let tiers = self.model.variants.iter();
-            for tier in tiers.filter_map(|variant| variant.when.get("service_tier")) {
-                reachable.push(Terms {
-                    service_tier: Some(tier.clone()),
-                    ..asked.clone()
-                });
+        terms: &Terms,
+        holds: impl Fn(u32, &super::terms::When) -> bool,
+    ) -> Card<'_> {
+        let mut variants = 0;
+        if self.variants != 0 {
+            for (position, variant) in (0_u32..).zip(&self.model.variants) {
+                if self.variants & bit(position) != 0 && holds(position, &variant.when) {
+                    variants |= bit(position);
+                }
             }
         }
-        reachable
+        let mut multipliers = self.model.multipliers.iter();
+        let factor = multipliers
+            .find(|multiplier| !self.resold && multiplier.when.holds(terms))
+            .map_or(Factor::ONE, |multiplier| multiplier.factor);
+        let standard = self.model.dated.get(self.standard);
+        Card {
+            model: &self.model,
+            standard: standard.map(|(_, prices)| prices),
+            variants,
+            factor,
+        }
     }
 
-    fn prices(&self, terms: &Terms) -> Prices {
-        self.model
-            .under(self.at, |when| !self.resold && holds(when, terms))
-    }
-
-    fn factor(&self, terms: &Terms) -> Factor {
-        let multipliers = self.model.multipliers.iter();
-        multipliers
-            .filter(|multiplier| !self.resold && holds(&multiplier.when, terms))
-            .map(|multiplier| multiplier.factor)
-            .next()
-            .unwrap_or(Factor::ONE)
-    }
-
-    /// Fees per call, in the unit of sums.
-    fn fees(&self, prices: &Prices, web_searches: u64, file_searches: u64) -> i128 {
-        let fee = |unit, otherwise: Price| prices.get(&unit).map_or(otherwise, |price| price.at(0));
-        let lines = [
-            (1, fee(Unit::Request, Price(0))),
-            (web_searches, fee(Unit::WebSearch, WEB_SEARCH)),
-            (file_searches, fee(Unit::FileSearch, FILE_SEARCH)),
-        ];
-        sum(&lines).saturating_mul(Factor::ONE.0)
-    }
-
-    /// The cost in the unit of sums.
-    fn cost(&self, usage: &Usage, terms: &Terms) -> i128 {
-        let usage = usage.consistent();
-        let prices = self.prices(terms);
-        let tokens = sum(&token_lines(&usage, &prices)).saturating_mul(self.factor(terms).0);
-        tokens.saturating_add(self.fees(&prices, usage.web_searches, usage.file_searches))
-    }
-}
-
-impl Dearest {
-    /// The cost in the unit of sums.
-    fn cost(&self, input_tokens: u64, output_tokens: u64) -> i128 {
-        let tokens = sum(&[(input_tokens, self.input), (output_tokens, self.output)]);
-        tokens.saturating_add(self.fees)
-    }
-}
-
-const OUTPUT_UNITS: [Unit; 3] = [Unit::Output, Unit::Reasoning, Unit::OutputAudio];
-
-/// What input tokens of a request may be charged as. OpenAI writes caches of itself; Anthropic
-/// only where it is asked to.
-fn input_units(ask: &Ask) -> &'static [Unit] {
-    const ALL: [Unit; 6] = [
-        Unit::Input,
-        Unit::CacheRead,
-        Unit::InputAudio,
-        Unit::CachedAudio,
-        Unit::CacheWrite,
-        Unit::CacheWrite1h,
-    ];
-    let count = match (ask.operation, ask.cache_write) {
-        (Operation::Messages, CacheWrite::Unasked) => 4,
-        (_, CacheWrite::OneHour) => 6,
-        _ => 5,
-    };
-    ALL.get(..count).unwrap_or(&ALL)
-}
-
-/// Tokens of predicted output that may be rejected and still billed, per choice.
-fn predicted(ask: &Ask) -> u64 {
-    if ask.prediction { ask.body_bytes } else { 0 }
-}
-
-fn tokens_of(bytes: u64) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN)
-}
-
-/// Whether every term a variant names is as it says.
-fn holds(when: &BTreeMap<String, String>, terms: &Terms) -> bool {
-    when.iter().all(|(term, value)| {
-        let stated = match term.as_str() {
-            "service_tier" => &terms.service_tier,
-            "speed" => &terms.speed,
-            "inference_geo" => &terms.inference_geo,
-            "processing" => &terms.processing,
-            _ => return false,
+    /// Calls `visit` with the prices under all terms that the provider may serve a request under:
+    /// those asked for and the standard ones, every service tier if it may choose, and those that
+    /// requests do not state.
+    pub(super) fn each_reachable<'a>(&'a self, asked: &Terms, mut visit: impl FnMut(Card<'a>)) {
+        visit(self.card(asked));
+        if self.variants == 0 && self.model.multipliers.is_empty() {
+            return;
+        }
+        // Whether a call is part of a batch is not the provider's choice.
+        let standard = Terms {
+            processing: asked.processing.clone(),
+            ..Terms::default()
         };
-        stated.as_ref() == Some(value)
-    })
+        visit(self.card(&standard));
+        let may_choose = asked
+            .service_tier
+            .as_deref()
+            .is_some_and(|tier| tier.eq_ignore_ascii_case("auto"));
+        for (position, variant) in (0_u32..).zip(&self.model.variants) {
+            if self.variants & bit(position) == 0 {
+                continue;
+            }
+            if let (true, Some(tier)) = (may_choose, variant.when.service_tier()) {
+                let terms = Terms {
+                    service_tier: Some(tier.to_owned()),
+                    ..asked.clone()
+                };
+                visit(self.card(&terms));
+            } else if variant.when.may_hold(asked) && !variant.when.holds(asked) {
+                visit(self.card_where(asked, |other, when| other == position || when.holds(asked)));
+            }
+        }
+    }
 }
 
-/// Token counts that exclude one another, each with its price.
-fn token_lines(usage: &Usage, prices: &Prices) -> [(u64, Price); 9] {
-    let first = |units: &[Unit]| {
-        let price = units.iter().find_map(|unit| prices.get(unit));
-        price.map_or(Price(0), |price| price.at(usage.input_tokens))
-    };
-    let cached_text = usage
-        .cached_input_tokens
-        .saturating_sub(usage.cached_audio_tokens);
-    let fresh_audio = usage
-        .input_audio_tokens
-        .saturating_sub(usage.cached_audio_tokens);
-    let plain = usage
-        .input_tokens
-        .saturating_sub(usage.cached_input_tokens)
-        .saturating_sub(usage.cache_write_tokens)
-        .saturating_sub(usage.cache_write_1h_tokens)
-        .saturating_sub(fresh_audio);
-    // Reasoning is priced apart by few models only, none of which speaks.
-    let reasoning = usage.reasoning_tokens;
-    let spoken = usage
-        .output_audio_tokens
-        .min(usage.output_tokens.saturating_sub(reasoning));
-    let written = usage
-        .output_tokens
-        .saturating_sub(reasoning)
-        .saturating_sub(spoken);
-    [
-        (plain, first(&[Unit::Input])),
-        (cached_text, first(&[Unit::CacheRead, Unit::Input])),
-        (
-            usage.cached_audio_tokens,
-            first(&[
-                Unit::CachedAudio,
-                Unit::InputAudio,
-                Unit::CacheRead,
-                Unit::Input,
-            ]),
-        ),
-        (fresh_audio, first(&[Unit::InputAudio, Unit::Input])),
-        (
-            usage.cache_write_tokens,
-            first(&[Unit::CacheWrite, Unit::Input]),
-        ),
-        (
-            usage.cache_write_1h_tokens,
-            first(&[Unit::CacheWrite1h, Unit::CacheWrite, Unit::Input]),
-        ),
-        (written, first(&[Unit::Output, Unit::Input])),
-        (
-            reasoning,
-            first(&[Unit::Reasoning, Unit::Output, Unit::Input]),
-        ),
-        (
-            spoken,
-            first(&[Unit::OutputAudio, Unit::Output, Unit::Input]),
-        ),
-    ]
-}
-
-fn sum(lines: &[(u64, Price)]) -> i128 {
-    lines.iter().fold(0_i128, |sum, &(count, price)| {
-        sum.saturating_add(i128::from(count).saturating_mul(price.0))
-    })
-}
-
-fn round_up(sum: i128) -> PicoUsd {
+pub(super) fn round_up(sum: i128) -> PicoUsd {
     let whole = sum.div_euclid(SCALE);
     let rest = sum.rem_euclid(SCALE);
     PicoUsd::new(whole.saturating_add(i128::from(rest > 0)))
 }
 
-fn round_half_even(sum: i128) -> PicoUsd {
+pub(super) fn round_half_even(sum: i128) -> PicoUsd {
     const HALF: i128 = SCALE / 2;
     let whole = sum.div_euclid(SCALE);
     let rest = sum.rem_euclid(SCALE);

@@ -52,22 +52,6 @@ pub(crate) fn every_vector() -> Vec<(Operation, Value)> {
     covered
 }
 
-/// The vectors of OpenAI's chat, responses and embeddings, and Anthropic's messages.
-pub(crate) fn vectors() -> Vec<(Operation, Value)> {
-    let mut vectors = every_vector();
-    vectors.retain(|(_, case)| {
-        let endpoint = case["endpoint"].as_str().unwrap_or_default();
-        match case["provider"].as_str() {
-            Some("openai") => {
-                ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"].contains(&endpoint)
-            }
-            Some("anthropic") => endpoint == "/v1/messages",
-            _ => false,
-        }
-    });
-    vectors
-}
-
 pub(crate) fn is_stream(case: &Value) -> bool {
     case["streaming"] == Value::Bool(true)
 }

@@ -351,17 +351,19 @@ fn a_rerank_is_bounded_in_searches_and_in_tokens() {
 
 #[test]
 fn a_document_has_no_more_pages_than_are_asked_for_or_can_be() {
-    for (rest, pages) in [
-        (json!({}), 1_000),
-        (json!({"pages":[0,1,2]}), 3),
-        (json!({"pages":[]}), 1_000),
-        (json!({"pages":"0-5"}), 1_000),
+    for (rest, pages, annotated) in [
+        (json!({}), 1_000, false),
+        (json!({"pages":[0,1,2]}), 3, false),
+        (json!({"pages":[]}), 1_000, false),
+        (json!({"pages":"0-5"}), 1_000, false),
         (
             json!({"pages":[0],"bbox_annotation_format":{"type":"json_schema"}}),
-            4,
+            1,
+            true,
         ),
     ] {
-        assert_eq!(ask(Operation::Ocr, &rest).most.pages, pages, "{rest}");
+        let ask = ask(Operation::Ocr, &rest);
+        assert_eq!((ask.most.pages, ask.tools), (pages, annotated), "{rest}");
     }
 }
 
