@@ -7,8 +7,7 @@
 //! [`Input`] says so.
 //!
 //! Worst case: words such as `"image_url"` are looked for as bytes, so a harmless body may be
-//! taken for one with images and reserve more than it needs. It never reserves less. What only
-//! request headers say (Bedrock's service tier, Vertex AI's request type) is not seen here.
+//! taken for one with images and reserve more than it needs. It never reserves less.
 
 mod anthropic;
 pub mod batch;
@@ -16,6 +15,7 @@ mod bedrock;
 mod cohere;
 mod form;
 mod gemini;
+mod head;
 mod media;
 mod mistral;
 mod ollama;
@@ -169,7 +169,8 @@ pub struct Ask {
 impl Ask {
     /// Reads a request.
     ///
-    /// Batches are not one call; [`batch`] reads them.
+    /// Batches are not one call; [`batch`] reads them. What the head says beside path and content
+    /// type is added by [`Ask::read_head`].
     ///
     /// # Errors
     /// [`Refusal::Malformed`] with `invalid_json`, `invalid_form`, `duplicate_field`,

@@ -265,7 +265,7 @@ fn from_hex(digits: &str) -> Option<u8> {
 }
 
 /// Percent-decoding that leaves anything which is no escape as it is.
-fn decode(text: &str) -> Vec<u8> {
+pub(crate) fn decode(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes: Vec<u8> = parts.next().unwrap_or_default().into();
     for part in parts {

@@ -66,7 +66,8 @@ pub(crate) async fn read_ask<'r>(
         content_type: content_type(head)?,
         body: &collected.bytes,
     };
-    let ask = Ask::parse(operation, &request)?;
+    let mut ask = Ask::parse(operation, &request)?;
+    ask.read_head(&head.headers, head.uri.query())?;
     draft.asks_for(&ask, mentions_handle(&collected.bytes));
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);

@@ -1,8 +1,7 @@
 //! Bedrock's dialect: Converse, and models invoked in their own languages.
 //!
 //! The path names the model. Bedrock refuses fields that a model does not have, so the largest of
-//! all bounds that are given is the one that holds. What is asked for by request headers
-//! (`X-Amzn-Bedrock-Service-Tier`, `-PerformanceConfig-Latency`) is not seen here.
+//! all bounds that are given is the one that holds.
 
 use super::openai::add_searches;
 use super::read::{BOUND_DETAIL, count, elements, invalid, largest, object, text};

@@ -79,7 +79,7 @@ pub(super) fn read_completion(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), 
         .max(1);
     ask.choices = choices(fields)?.saturating_mul(prompts);
     ask.terms = terms(fields)?;
-    Ok(())
+    tools::read_searches(ask, fields)
 }
 
 /// Reads a response.
