@@ -1,7 +1,7 @@
 //! What a tenant has spent, holds reserved and may spend, counter by counter.
 //!
-//! Reads the same counters that calls reserve from, in the windows of now. An agent's counters
-//! are listed if it has a cap, a task's only if asked for by name: tasks are without number.
+//! Reads the same counters that calls reserve from, in the windows of now. An agent's and a
+//! model's counters are listed if it has a cap, a task's only if asked for by name: tasks are without number.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tollgate_core::budget::{BudgetKey, Scope};
 use tollgate_core::ids::TenantId;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::policy::Tenant;
+use tollgate_core::policy::{Caps, Tenant};
 use tollgate_core::time::{Timestamp, Window};
 
 use crate::Admin;
@@ -81,11 +81,13 @@ fn counters(
         (key(Scope::Tenant, day), tenant.caps.daily),
         (key(Scope::Tenant, month), tenant.caps.monthly),
     ];
-    for (agent, limits) in &tenant.agents {
-        let scope = || Scope::Agent(agent.clone());
-        let daily = limits.caps.daily.map(|cap| (key(scope(), day), Some(cap)));
-        let monthly = limits.caps.monthly;
-        let monthly = monthly.map(|cap| (key(scope(), month), Some(cap)));
+    let agents = tenant.agents.iter();
+    let agents = agents.map(|(agent, of)| (Scope::Agent(agent.clone()), of.caps));
+    let models = tenant.models.iter();
+    let models = models.map(|(pattern, of)| (Scope::Model(pattern.clone()), of.caps));
+    for (scope, Caps { daily, monthly }) in agents.chain(models) {
+        let daily = daily.map(|cap| (key(scope.clone(), day), Some(cap)));
+        let monthly = monthly.map(|cap| (key(scope, month), Some(cap)));
         counters.extend(daily.into_iter().chain(monthly));
     }
     if let Some(task) = &asked.task {

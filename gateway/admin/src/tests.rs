@@ -123,7 +123,8 @@ fn policy() -> Arc<Policy> {
         path: format!("tenants/{id}.toml"),
         text: format!("[tenant]\nid = \"{id}\"\n{rest}"),
     };
-    let caps = "[caps]\ndaily_usd = \"5\"\ntask_usd = \"2\"\n[agents.bot]\ndaily_usd = \"1\"\n";
+    let caps = "[caps]\ndaily_usd = \"5\"\ntask_usd = \"2\"\n[agents.bot]\ndaily_usd = \"1\"\n\
+                [models.\"gpt-5*\"]\nmonthly_usd = \"3\"\n";
     let files = [tenant("acme", caps), tenant("closed", "enabled = false\n")];
     Arc::new(parse(&files).expect("a policy"))
 }
@@ -359,6 +360,7 @@ async fn balances_stand_beside_their_caps() {
             ("acme/tenant/day:2026-11-23", Some("5"), Some("3.75")),
             ("acme/tenant/month:2026-11", None, None),
             ("acme/agent=bot/day:2026-11-23", Some("1"), Some("0")),
+            ("acme/model=gpt-5*/month:2026-11", Some("3"), Some("1.75")),
             ("acme/task=t-1/total", Some("2"), Some("0.75")),
         ]
     );

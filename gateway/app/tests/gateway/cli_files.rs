@@ -174,6 +174,43 @@ fn tenants_are_listed_and_shown() {
 }
 
 #[test]
+fn every_cap_and_limit_of_a_tenant_is_shown() {
+    let site = Site::new();
+    let mut plan = Plan::at(([127, 0, 0, 1], 9).into());
+    let acme = plan.tenant("acme");
+    acme.caps = "daily_usd = \"25\"\ntask_usd = \"2\"\nnotify_percent = [90]\n".to_owned();
+    acme.limits = "requests_per_minute = 600\ntokens_per_minute = 90000\n\
+                   token_burst = 30000\nconcurrent_requests = 8\n"
+        .to_owned();
+    acme.more = "[clamp]\nmax_output_tokens = 4096\n\
+                 [agents.bot]\nmonthly_usd = \"5\"\n\
+                 [models.\"gpt-5*\"]\ndaily_usd = \"3\"\nconcurrent_requests = 2\n"
+        .to_owned();
+    plan.write(&site);
+    let shown = site.cli_ok(&["tenant", "show", "acme"], "");
+    let caps = "\
+CAPS AND LIMITS  DAILY USD  MONTHLY USD  TASK USD  CALLS/MIN  BURST  TOKENS/MIN  BURST  AT ONCE
+tenant           25         -            2         600        60     90000       30000  8
+agent bot        -          5            -         -          -      -           -      -
+model gpt-5*     3          -            -         -          -      -           -      2
+";
+    assert!(shown.contains(caps), "{shown}");
+    for line in [
+        "notice at percent of a cap  90\n",
+        "output bounds are lowered   to 4096 tokens, or to what still fits under the caps\n",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    let json = json(&site, &["tenant", "show", "acme", "--json"]);
+    assert_eq!(json["limits"]["tokens_per_minute"], 90_000);
+    assert_eq!(json["limits"]["concurrent_requests"], 8);
+    assert_eq!(json["clamp"]["max_output_tokens"], 4096);
+    assert_eq!(json["agents"][0]["monthly_usd"], "5");
+    assert_eq!(json["models"][0]["model"], "gpt-5*");
+    assert_eq!(json["models"][0]["limits"]["concurrent_requests"], 2);
+}
+
+#[test]
 fn every_command_helps_and_none_runs_without_being_asked() {
     let site = Site::new();
     for command in [
