@@ -17,10 +17,12 @@ fn operation_of(provider: &str, endpoint: &str) -> Option<Operation> {
         ("openai", "/v1/images/edits") => Operation::ImageEdits,
         ("openai", "/v1/audio/speech") => Operation::Speech,
         ("openai", "/v1/moderations") => Operation::Free,
+        ("openai", "/v1/batches (output file line)") => Operation::BatchOutput,
         // The gateway relays no realtime session; the event has the form of a response.
         ("openai", "wss /v1/realtime (response.done event)") => Operation::Responses,
         ("anthropic", "/v1/messages") => Operation::Messages,
         ("anthropic", "/v1/messages/count_tokens") => Operation::Free,
+        ("anthropic", path) if path.contains("/batches/") => Operation::MessageBatchResults,
         ("google", path) if path.contains("/publishers/anthropic/") => Operation::Messages,
         ("google", path) if path.contains("enerateContent") => Operation::GenerateContent,
         ("aws", path) if path.contains("/converse") => Operation::Converse,
@@ -48,7 +50,7 @@ pub(crate) fn every_vector() -> Vec<(Operation, Value)> {
             Some((operation, case))
         })
         .collect();
-    assert_eq!(covered.len(), 92, "of 94");
+    assert_eq!(covered.len(), 94, "all of them");
     covered
 }
 
@@ -108,7 +110,32 @@ fn read(operation: Operation, stream: bool, bytes: &[u8]) -> Reading {
 }
 
 pub(crate) fn read_vector(operation: Operation, case: &Value) -> Reading {
-    run(meter_of(operation, case), [answer(case).as_slice()]).1
+    run_vector(operation, case, [answer(case).as_slice()]).1
+}
+
+/// Feeds `pieces` of the answer of `case`, or of a file with it as the only line of results.
+fn run_vector<'a>(
+    operation: Operation,
+    case: &Value,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<u8>, Reading) {
+    if !matches!(
+        operation,
+        Operation::BatchOutput | Operation::MessageBatchResults
+    ) {
+        return run(meter_of(operation, case), pieces);
+    }
+    let mut results = batch::Results::new(operation);
+    let (mut passed, mut lines) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        passed.extend_from_slice(piece);
+        results.feed(piece, |line| lines.push(line));
+    }
+    results.finish(|line| lines.push(line));
+    match lines.pop() {
+        Some(batch::Line::Used(reading)) if lines.is_empty() => (passed, *reading),
+        _ => (passed, Reading::nothing()),
+    }
 }
 
 /// The usage that the vector of an operation expects.
@@ -201,14 +228,14 @@ fn any_split_and_either_line_end_gives_the_same_reading_and_relays_every_byte() 
         }
         for bytes in answers {
             for cut in 0..=bytes.len() {
-                let meter = meter_of(operation, &case);
-                let (relayed, reading) = run(meter, [&bytes[..cut], &bytes[cut..]]);
+                let pieces = [&bytes[..cut], &bytes[cut..]];
+                let (relayed, reading) = run_vector(operation, &case, pieces);
                 assert_eq!(relayed, bytes);
                 assert_eq!(reading, whole, "{} cut at {cut}", case["id"]);
             }
             for step in [1, 2, 7] {
-                let meter = meter_of(operation, &case);
-                assert_eq!(run(meter, bytes.chunks(step)).1, whole, "{}", case["id"]);
+                let (_, reading) = run_vector(operation, &case, bytes.chunks(step));
+                assert_eq!(reading, whole, "{} by {step}", case["id"]);
             }
         }
     }
@@ -223,7 +250,7 @@ fn a_stream_cut_anywhere_is_never_exact_unless_nothing_more_would_be_billed() {
         let bytes = answer(&case);
         let whole = read_vector(operation, &case);
         for cut in 0..bytes.len() {
-            let reading = run(meter_of(operation, &case), [&bytes[..cut]]).1;
+            let reading = run_vector(operation, &case, [&bytes[..cut]]).1;
             if let Metered::Exact(_) = reading.metered {
                 assert_eq!(reading.metered, whole.metered, "{} at {cut}", case["id"]);
             }

@@ -49,6 +49,14 @@ fn choices_say_whether_they_are_finished() {
             true,
             2,
         ),
+        // What Azure and OpenRouter remark on a choice is not generated.
+        (
+            r#"[{"delta":{"content":"a"},"native_finish_reason":"end_turn",
+                "content_filter_results":{"hate":{"severity":"safe"}}}]"#,
+            false,
+            false,
+            1,
+        ),
         (r#"[null,7,"x",[1]]"#, false, false, 0),
         ("7", false, false, 0),
     ] {
