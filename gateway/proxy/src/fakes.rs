@@ -294,9 +294,14 @@ pub(crate) fn snapshot(tenant: &str, keys: KeySet) -> Snapshot {
     snapshot_of(OPENAI, tenant, keys)
 }
 
-/// A view in which the provider listens on this machine, in clear.
-pub(crate) fn snapshot_to(upstream: SocketAddr, tenant: &str, keys: KeySet) -> Snapshot {
-    let here = format!("http://{upstream}\"\ninsecure = true\n#\"");
+/// A view in which the provider listens on this machine, in clear, with more `settings` of it.
+pub(crate) fn snapshot_with(
+    settings: &str,
+    upstream: SocketAddr,
+    tenant: &str,
+    keys: KeySet,
+) -> Snapshot {
+    let here = format!("http://{upstream}\"\ninsecure = true\n{settings}\n#\"");
     let provider = OPENAI.replace("https://api.openai.example", &here);
     snapshot_of(&provider, tenant, keys)
 }

@@ -16,7 +16,7 @@ use tollgate_testkit::recorder::Recorder;
 use tollgate_testkit::wait::until;
 
 use super::*;
-use crate::fakes::{Asked, Fakes, gateway, noon, snapshot_to};
+use crate::fakes::{Asked, Fakes, gateway, noon, snapshot_with};
 
 mod clamp;
 
@@ -48,13 +48,22 @@ impl World {
     }
 
     async fn of_tenant(tenant: &str, answer: &str) -> Self {
+        Self::of_provider("", tenant, answer).await
+    }
+
+    async fn of_provider(settings: &str, tenant: &str, answer: &str) -> Self {
         let upstream = Recorder::start(answer).await;
         let mint = Mint::from_pem(&new_private_key(&[7; 32]), "issuer", "tollgate").unwrap();
         let name = "acme".parse().unwrap();
         let (agent, task) = ("bot".parse().unwrap(), "t-1".parse().unwrap());
         let life = Duration::from_secs(300);
         let issued = mint.issue(name, agent, task, life, noon(), "jti-1".parse().unwrap());
-        let (gw, fakes) = gateway(snapshot_to(upstream.address(), tenant, mint.keys()));
+        let (gw, fakes) = gateway(snapshot_with(
+            settings,
+            upstream.address(),
+            tenant,
+            mint.keys(),
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -148,6 +157,19 @@ async fn usage_the_client_did_not_ask_for_is_counted_and_taken_out() {
     assert_eq!(ending.cost, "0.0001".parse().unwrap());
     assert_eq!(ending.usage_source, UsageSource::Exact);
     assert_eq!(ending.outcome, Outcome::Completed);
+}
+
+#[tokio::test]
+async fn a_stream_is_left_as_it_is_where_the_provider_refuses_the_question() {
+    let as_is = "usage_in_streams = \"as_is\"";
+    let head = "200 OK\r\ncontent-type: text/event-stream";
+    let world = World::of_provider(as_is, ACME, &answer(head, STREAM)).await;
+    let got = world.call(CHAT, &[], STREAMED).await;
+    assert_eq!(got.text(), STREAM);
+    assert!(!world.sent().contains("include_usage"));
+    let ending = world.ending().await;
+    assert_eq!(ending.cost, "0.0001".parse().unwrap());
+    assert_eq!(ending.usage_source, UsageSource::Exact);
 }
 
 #[tokio::test]
