@@ -4,6 +4,8 @@
 //! file or log. "Now" is always passed in. The store traits are the only `async` code, and they
 //! are implemented elsewhere. Each decision can therefore be tested with a table of values.
 #![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::float_arithmetic,
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing
@@ -32,6 +34,10 @@ pub mod notice;
 pub mod policy;
 pub mod price;
 pub mod rate;
+#[expect(
+    clippy::disallowed_types,
+    reason = "what serde derives for flattened fields names every type there is"
+)]
 pub mod record;
 pub mod refusal;
 pub mod registry;

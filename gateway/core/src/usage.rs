@@ -7,6 +7,10 @@
 //! Worst case: an answer or event beyond the bounds below is relayed unread, and its usage is
 //! [`Metered::Unknown`] unless a later event states it.
 
+#[expect(
+    clippy::disallowed_types,
+    reason = "what serde derives for flattened fields names every type there is"
+)]
 mod anthropic;
 mod aws_events;
 pub mod batch;
@@ -24,6 +28,10 @@ mod openai;
 mod plain;
 mod sse;
 mod tally;
+#[expect(
+    clippy::disallowed_types,
+    reason = "some providers write counts as 10.0, and serde hands them over as floats"
+)]
 mod text;
 
 pub use framing::Framing;
