@@ -171,6 +171,25 @@ fn an_operators_price_for_the_name_asked_for_wins_over_the_answers_name() {
 }
 
 #[test]
+fn the_example_in_the_documentation_is_a_sound_file() {
+    let page = include_str!("../../../prices/README.md");
+    let (_, rest) = page.split_once("```json").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let book = with(example);
+    let cost = |model, at| input(&book, "deepseek", model, at);
+    assert_eq!(cost("our-model", NOON).as_deref(), Some("1"));
+    assert_eq!(
+        cost("our-model", "2026-11-20T02:00:00Z").as_deref(),
+        Some("2")
+    );
+    assert_eq!(
+        input(&book, "azure", "my-deploy", NOON).as_deref(),
+        Some("1.6"),
+        "an alias follows the price of what it stands for"
+    );
+}
+
+#[test]
 fn a_price_file_with_a_mistake_is_refused() {
     for (text, expected) in [
         ("[]", "shape"),
