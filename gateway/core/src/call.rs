@@ -92,7 +92,8 @@ pub enum Input {
     Looping,
 }
 
-/// Which cache the request asks to write to, which is dearer than plain input.
+/// Which cache the request asks to write to, which is dearer than plain input. Read where a
+/// dialect has breakpoints of its own; servers compatible with OpenAI may take any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CacheWrite {
     /// None, or whatever the provider does of itself.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::read::{
     count, elements, flag, invalid, length, object, output_bound, refuse_other_spellings, text,
 };
-use super::{Ask, CacheWrite, Input, Terms, anthropic, tools};
+use super::{Ask, Input, Terms, anthropic, tools};
 use crate::json::{Fields, Word, disguises_ascii, words};
 use crate::refusal::Refusal;
 use crate::usage::Usage;
@@ -62,9 +62,6 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     }
     if given(&LOOPING) {
         ask.widen(Input::Looping);
-    }
-    if mentions_an_hour(body) {
-        ask.cache_write = CacheWrite::OneHour;
     }
     tools::read(ask, fields)?;
     tools::read_searches(ask, fields)
@@ -289,12 +286,6 @@ fn ends_in_url(body: &[u8]) -> bool {
         body.get(..at)
             .is_some_and(|before| STEMS.iter().any(|stem| before.ends_with(stem)))
     })
-}
-
-/// Whether a cache may be asked to live an hour: OpenRouter passes Anthropic's markers on.
-fn mentions_an_hour(body: &[u8]) -> bool {
-    static HOUR: [Word; 1] = words!["1h"];
-    HOUR.iter().any(|word| word.occurs(body))
 }
 
 /// Adds searches of the web to what may be billed.

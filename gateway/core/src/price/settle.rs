@@ -251,8 +251,9 @@ impl Rates {
         };
         if let Some(mut usage) = usage.filter(|usage| says_enough(ask.operation, usage)) {
             if ask.operation == Operation::ChatCompletions {
-                // Search models search once a call and do not report it.
-                usage.web_searches = usage.web_searches.max(ask.most.web_searches);
+                // Search models search once a call and do not report it. What else may search
+                // reports it, or the cost; the most that it may is no measure of what it did.
+                usage.web_searches = usage.web_searches.max(ask.most.web_searches.min(1));
             }
             let cost = self.cost(
                 &self.billed(ask.operation, usage),

@@ -340,11 +340,6 @@ fn cache_writes_are_seen_in_every_dialect_that_asks_for_them() {
             r#""system":[{"cache_control":{"type":"ephemeral"}}]"#,
             FiveMinutes,
         ),
-        (
-            Op::ChatCompletions,
-            r#""x":{"cache_control":{"ttl":"1h"}}"#,
-            OneHour,
-        ),
         (Op::Messages, r#""x":{"cache\u005fcontrol":{}}"#, OneHour),
     ] {
         let body = format!(r#"{{"model":"m",{rest}}}"#);
