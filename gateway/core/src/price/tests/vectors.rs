@@ -111,6 +111,13 @@ fn ask_of(operation: Operation, case: &Value) -> Ask {
     ask.terms.service_tier = text(&request["service_tier"]);
     ask.terms.speed = text(&request["speed"]);
     ask.terms.inference_geo = text(&request["inference_geo"]);
+    if matches!(
+        operation,
+        Operation::BatchOutput | Operation::MessageBatchResults
+    ) {
+        // As the batch was asked for, of which the answer is one line.
+        ask.terms.processing = Some("batch".to_owned());
+    }
     if operation == Operation::Speech {
         let characters = request["input"].as_str().expect("an input").chars().count();
         ask.most.characters = u64::try_from(characters).expect("a count");
