@@ -1,6 +1,10 @@
 //! The mock speaks each dialect as its provider does, keeps its own bill, and lies when told to.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of a test fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::too_many_lines,
+    reason = "the helpers of a test fail the test, and a table of inputs stands beside what is expected"
+)]
 
 use base64::Engine as _;
 use bytes::Bytes;

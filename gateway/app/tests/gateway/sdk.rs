@@ -4,10 +4,17 @@
 //! The SDKs themselves are installed by `make sdk`, pinned, under `target/sdk`. A test whose SDK is
 //! lacking fails and says so: a pass always means that the SDK ran.
 
+mod clouds;
+mod media;
+mod refusals;
+mod tls;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use tollgate_loadtest::mock::SeenRequest;
 
 use crate::harness::{World, chat, key, text};
 
@@ -47,9 +54,15 @@ fn node(script: &str, mode: &str) -> Command {
 }
 
 /// Runs a client to its end, beside the mock in this process.
-async fn run(mut command: Command, world: &World, token: &str) -> Output {
+async fn run(command: Command, world: &World, token: &str) -> Output {
+    let url = format!("http://{}", world.gateway.address);
+    run_at(&url, command, token).await
+}
+
+/// As [`run`], with the gateway at `url`.
+async fn run_at(url: &str, mut command: Command, token: &str) -> Output {
     command
-        .env("TOLLGATE_URL", format!("http://{}", world.gateway.address))
+        .env("TOLLGATE_URL", url)
         .env("TASK_TOKEN", token)
         .env("NO_PROXY", "*");
     let output = tokio::task::spawn_blocking(move || command.output().unwrap())
@@ -67,8 +80,20 @@ async fn run(mut command: Command, world: &World, token: &str) -> Output {
 /// Runs a client as `acme`; checks that each of its calls bore acme's key and left a record.
 async fn runs_well(command: Command, header: &str, provider: &str) -> Vec<Value> {
     let world = World::new().await;
+    let url = format!("http://{}", world.gateway.address);
+    runs_well_in(&world, &url, command, header, provider).await
+}
+
+/// As [`runs_well`], with the gateway of `world` at `url`.
+async fn runs_well_in(
+    world: &World,
+    url: &str,
+    command: Command,
+    header: &str,
+    provider: &str,
+) -> Vec<Value> {
     let token = world.token("acme").await;
-    run(command, &world, &token).await;
+    run_at(url, command, &token).await;
     let calls = world.calls();
     assert!(!calls.is_empty());
     for seen in &calls {
@@ -89,7 +114,38 @@ async fn runs_well(command: Command, header: &str, provider: &str) -> Vec<Value>
             assert_eq!(source, if metered { "exact" } else { "none" }, "{record:#}");
         }
     }
+    assert_eq!(
+        recorded_tokens(&records),
+        billed_tokens(&calls),
+        "the mock's own bill"
+    );
     records
+}
+
+/// The tokens in and out of each metered record, in no order.
+fn recorded_tokens(records: &[Value]) -> Vec<(u64, u64)> {
+    let mut tokens: Vec<_> = records
+        .iter()
+        .filter(|record| record["tollgate.usage.source"] == "exact")
+        .map(|record| {
+            let count = |name: &str| record["tollgate.usage"][name].as_u64().unwrap_or(0);
+            let input = count("input_tokens");
+            (input, count("output_tokens"))
+        })
+        .collect();
+    tokens.sort_unstable();
+    tokens
+}
+
+/// The tokens in and out that the mock billed for each call, in no order.
+fn billed_tokens(calls: &[SeenRequest]) -> Vec<(u64, u64)> {
+    let mut tokens: Vec<_> = calls
+        .iter()
+        .filter_map(|seen| seen.billed)
+        .map(|billed| (billed.input, billed.output))
+        .collect();
+    tokens.sort_unstable();
+    tokens
 }
 
 /// Runs a client as a tenant whose cap is reached; checks that it called once and reached nobody.

@@ -31,6 +31,12 @@ impl Ask {
         }
     }
 
+    /// Calls the gateway by another name.
+    pub(crate) fn host(mut self, name: &str) -> Self {
+        self.headers.retain(|(field, _)| field != "host");
+        self.header("host", name)
+    }
+
     /// Adds a header field.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

@@ -155,6 +155,43 @@ impl ProviderPlan {
         )
     }
 
+    /// The Gemini API. Google's SDKs differ in which version they call.
+    pub(crate) fn gemini(url: &str) -> Self {
+        let mut plan = Self::new("gemini", url, "prices = \"google\"\n", &[]);
+        for version in ["v1", "v1beta"] {
+            for (action, operation) in [
+                ("generateContent", "generate_content"),
+                ("streamGenerateContent", "generate_content"),
+                ("embedContent", "embed_content"),
+                ("batchEmbedContents", "embed_content"),
+                ("countTokens", "free"),
+            ] {
+                let path = format!("/{version}/models/{{model}}:{action}");
+                plan.endpoint("POST", &path, operation, "");
+            }
+        }
+        plan
+    }
+
+    /// Amazon Bedrock.
+    pub(crate) fn bedrock(url: &str) -> Self {
+        Self::new(
+            "bedrock",
+            url,
+            "prices = \"aws\"\n",
+            &[
+                ("POST", "/model/{model}/converse", "converse"),
+                ("POST", "/model/{model}/converse-stream", "converse"),
+                ("POST", "/model/{model}/invoke", "invoke_model"),
+                (
+                    "POST",
+                    "/model/{model}/invoke-with-response-stream",
+                    "invoke_model",
+                ),
+            ],
+        )
+    }
+
     /// A tool over HTTP.
     pub(crate) fn github(url: &str) -> Self {
         let mut plan = Self::new(
@@ -197,6 +234,18 @@ impl ProviderPlan {
 impl TenantPlan {
     /// A tenant with a roomy cap, leave to call everything, and a default key for each provider.
     pub(crate) fn new(id: &str) -> Self {
+        Self::with_keys(
+            id,
+            &[
+                ("openai", "openai_key"),
+                ("anthropic", "anthropic_key"),
+                ("github", "github_token"),
+            ],
+        )
+    }
+
+    /// The same with these providers and the names of its keys for them.
+    pub(crate) fn with_keys(id: &str, keys: &[(&str, &str)]) -> Self {
         let mut plan = Self {
             caps: "daily_usd = \"100\"\n".to_owned(),
             limits: String::new(),
@@ -205,11 +254,7 @@ impl TenantPlan {
             more: String::new(),
             secrets: BTreeMap::new(),
         };
-        for (provider, name) in [
-            ("openai", "openai_key"),
-            ("anthropic", "anthropic_key"),
-            ("github", "github_token"),
-        ] {
+        for &(provider, name) in keys {
             plan.allow(provider, "");
             plan.credential(
                 name,
