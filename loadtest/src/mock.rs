@@ -19,6 +19,7 @@
 mod answer;
 mod anthropic;
 mod ask;
+mod batches;
 mod bedrock;
 mod bench;
 mod cohere;
@@ -58,6 +59,7 @@ pub use bench::BenchAnswers;
 pub use seen::{Billed, Outcome, SeenRequest};
 
 use answer::{Body, Written, gate_open, respond};
+use batches::Deferred;
 use place::Place;
 use provider::Asked;
 use seen::{BodyFacts, Journal};
@@ -108,6 +110,7 @@ struct Shared {
     serial: AtomicU64,
     accepted: AtomicU64,
     gate: watch::Sender<bool>,
+    deferred: Deferred,
 }
 
 impl Mock {
@@ -133,6 +136,7 @@ impl Mock {
             serial: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             gate: watch::Sender::new(false),
+            deferred: Deferred::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared))).abort_handle();
         Ok(Self {
@@ -270,6 +274,7 @@ async fn exchange(
         facts: &BodyFacts::default(),
         whole: &Bytes::new(),
         body: &Value::Null,
+        deferred: &shared.deferred,
     };
     if steering.early {
         let answer = provider::answer(&asked, &steering);

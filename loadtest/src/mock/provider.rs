@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Whole, Written};
 use super::ask::Ask;
+use super::batches::Deferred;
 use super::openai::flavour::OPENAI;
 use super::place::{Api, Place};
 use super::seen::BodyFacts;
@@ -30,6 +31,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) whole: &'a Bytes,
     /// The body as JSON, a form's fields included.
     pub(crate) body: &'a Value,
+    pub(crate) deferred: &'a Deferred,
 }
 
 /// The answer to a request.
@@ -67,6 +69,9 @@ pub(crate) fn misspelt(word: &UnknownWord) -> Written {
 }
 
 fn endpoint(asked: &Asked<'_>, steering: &Steering) -> Answer {
+    if let Some(answer) = asked.deferred.answer(asked) {
+        return answer;
+    }
     let Asked { head, place, .. } = asked;
     let flavour = match (steering.flavour, place.api) {
         (Some(flavour), _) | (None, Api::OpenAi(flavour)) => flavour,
