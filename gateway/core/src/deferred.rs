@@ -19,6 +19,7 @@ use crate::ids::{ModelName, ProviderName, RecordId, TenantId};
 use crate::money::PicoUsd;
 use crate::price::PriceBook;
 use crate::record::{Ending, UsageSource};
+use crate::route::decode;
 use crate::time::Timestamp;
 use crate::usage::{Metered, Reading, Usage};
 
@@ -72,6 +73,21 @@ impl RemoteId {
         })
     }
 
+    /// The id that `path` names, escaped or not, in the segment behind `collection`.
+    #[must_use]
+    pub fn in_path(
+        tenant: &TenantId,
+        provider: &ProviderName,
+        kind: Kind,
+        path: &str,
+        collection: &str,
+    ) -> Option<Self> {
+        let mut segments = path.split('/');
+        segments.find(|segment| *segment == collection)?;
+        let id = String::from_utf8(decode(segments.next()?)).ok()?;
+        Self::new(tenant, provider, kind, &id)
+    }
+
     /// The id as the provider writes it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -87,8 +103,13 @@ pub enum Known {
     Input(BatchBound),
     /// Work under way, charged in advance.
     Charge(Charge),
-    /// The file with the results of this batch.
-    ResultsOf(String),
+    /// The file with the results of a batch.
+    Results {
+        /// The batch.
+        batch: String,
+        /// How many results it holds at least.
+        lines: u64,
+    },
 }
 
 /// What a batch can cost at most.
@@ -98,6 +119,8 @@ pub struct BatchBound {
     pub amount: Option<PicoUsd>,
     /// The models asked for, each once.
     pub models: Vec<ModelName>,
+    /// The names those models are priced by.
+    pub priced_as: Vec<String>,
     /// The version of the prices used.
     pub prices: String,
 }
@@ -115,6 +138,8 @@ pub struct Charge {
     pub catalogue: Option<String>,
     /// The model asked for, where there is one only.
     pub model: Option<ModelName>,
+    /// How many results there will be at least, where that is known.
+    pub lines: u64,
     /// The terms asked for.
     pub terms: Terms,
     /// When the work was started, which is when its prices held.

@@ -49,6 +49,12 @@ pub enum Refusal {
         /// The model or endpoint.
         what: String,
     },
+    /// A batch over a file that has not passed through this gateway, or whose calls cannot be
+    /// priced, where it matters what it costs or which models it uses.
+    #[error(
+        "what this batch may cost is not known: upload its input through this gateway, with models that have a price"
+    )]
+    BatchNotBounded,
     /// Too many requests or tokens for now, or too many requests at once.
     #[error("the limit {key} is reached; retry in {} s", .retry_after.as_millis().div_ceil(1_000))]
     RateLimited {
@@ -112,6 +118,7 @@ impl Refusal {
             Self::HandleRepeated => "handle_repeated",
             Self::BadHandle { .. } => "bad_handle",
             Self::NotPriced { .. } => "model_not_priced",
+            Self::BatchNotBounded => "batch_not_bounded",
             Self::RateLimited { .. } => "rate_limit_exceeded",
             Self::CapReached { .. } => "spend_limit_exceeded",
             Self::ExceedsHeadroom { .. } => "request_exceeds_headroom",

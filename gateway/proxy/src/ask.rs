@@ -11,6 +11,7 @@ use tollgate_core::refusal::Refusal;
 use crate::admit::Rejected;
 use crate::bind::BoundCall;
 use crate::collect::{Collected, collect};
+use crate::deferred::Work;
 use crate::gateway::Gateway;
 use crate::record::Draft;
 use crate::respond::Failure;
@@ -27,6 +28,8 @@ pub(crate) enum Payload {
 pub(crate) struct Call<'r> {
     pub(crate) bound: BoundCall<'r>,
     pub(crate) ask: Option<Ask>,
+    /// Where the request readies or starts work that is made later.
+    pub(crate) work: Option<Work>,
     pub(crate) payload: Payload,
 }
 
@@ -43,6 +46,7 @@ pub(crate) async fn read_ask<'r>(
         return Ok(Call {
             bound,
             ask: None,
+            work: None,
             payload: Payload::Streamed,
         });
     }
@@ -66,6 +70,14 @@ pub(crate) async fn read_ask<'r>(
         content_type: content_type(head)?,
         body: &collected.bytes,
     };
+    if let Some(work) = Work::read(&bound.permit, head, &request)? {
+        return Ok(Call {
+            bound,
+            ask: None,
+            work: Some(work),
+            payload: Payload::Judged(collected),
+        });
+    }
     let mut ask = Ask::parse(operation, &request)?;
     ask.read_head(&head.headers, head.uri.query())?;
     draft.asks_for(&ask, mentions_handle(&collected.bytes));
@@ -80,6 +92,7 @@ pub(crate) async fn read_ask<'r>(
     Ok(Call {
         bound,
         ask: Some(ask),
+        work: None,
         payload: Payload::Judged(collected),
     })
 }

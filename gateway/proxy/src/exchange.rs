@@ -24,6 +24,7 @@ use crate::ask::Payload;
 use crate::authenticate::is_cut_off;
 use crate::body::{AnswerBody, RequestBody};
 use crate::collect::linger;
+use crate::deferred::Watch;
 use crate::forward::{incoming_head, is_plain};
 use crate::gateway::Gateway;
 use crate::guard::HeadFault;
@@ -116,6 +117,7 @@ async fn forward(
         outgoing,
         payload,
         mut settlement,
+        later,
         carries_secret,
     } = admitted;
     let fail =
@@ -166,11 +168,14 @@ async fn forward(
         let withheld = Failure::AnswerWithheld.into();
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
+    let (head, whose) = (&answer.response, (&caller.tenant, &provider.name));
+    let watch = Watch::new(gw, whose, later, head.status(), head.headers());
     Ok(relay(
         gw,
         caller,
         answer,
         settlement,
+        watch,
         usage_was_asked_for,
         id_value(id),
     ))
@@ -188,6 +193,7 @@ fn relay(
     caller: Arc<Caller>,
     answer: UpstreamAnswer,
     settlement: Settlement,
+    watch: Option<Watch>,
     usage_was_asked_for: bool,
     id: HeaderValue,
 ) -> Response<AnswerBody> {
@@ -209,7 +215,7 @@ fn relay(
     if let Some(tokens) = settlement.clamped_to() {
         head.headers.insert(MAX_OUTPUT_TOKENS, tokens.into());
     }
-    let tap = MeterTap::new(Arc::clone(gw), caller, meter, settlement);
+    let tap = MeterTap::new(Arc::clone(gw), caller, meter, watch, settlement);
     let relay = Relay::new(
         incoming,
         answer.lease,

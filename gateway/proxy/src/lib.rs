@@ -20,6 +20,7 @@ mod route;
 mod authorize;
 mod bind;
 mod ask;
+mod deferred;
 mod reserve;
 mod unseal;
 mod forward;

@@ -8,6 +8,7 @@ use tollgate_core::usage::{Meter, Reading, Relay};
 use std::sync::Arc;
 
 use crate::authenticate::is_cut_off;
+use crate::deferred::{Watch, Watched};
 use crate::gateway::Gateway;
 use crate::relay::{RelayEnd, Tap, Tapped};
 use crate::settle::Settlement;
@@ -17,6 +18,7 @@ pub(crate) struct MeterTap {
     gw: Arc<Gateway>,
     caller: Arc<Caller>,
     meter: Option<Meter>,
+    watch: Option<Watch>,
     settlement: Settlement,
     revoked: bool,
 }
@@ -27,12 +29,14 @@ impl MeterTap {
         gw: Arc<Gateway>,
         caller: Arc<Caller>,
         meter: Option<Meter>,
+        watch: Option<Watch>,
         settlement: Settlement,
     ) -> Self {
         Self {
             gw,
             caller,
             meter,
+            watch,
             settlement,
             revoked: false,
         }
@@ -41,17 +45,26 @@ impl MeterTap {
 
 impl Tap for MeterTap {
     fn frame(&mut self, bytes: Bytes) -> Tapped {
-        match &mut self.meter {
+        let bytes = match &mut self.meter {
             Some(meter) => match meter.feed(&bytes) {
-                Relay::Unchanged => Tapped::Pass(bytes),
-                Relay::Instead(others) => Tapped::Pass(Bytes::copy_from_slice(others)),
+                Relay::Unchanged => bytes,
+                Relay::Instead(others) => Bytes::copy_from_slice(others),
             },
-            None => Tapped::Pass(bytes),
-        }
+            None => bytes,
+        };
+        Tapped::Pass(match &mut self.watch {
+            Some(watch) => watch.frame(bytes, &mut self.settlement),
+            None => bytes,
+        })
     }
 
     fn flush(&mut self) -> Option<Bytes> {
-        self.meter.as_mut().map(|meter| Bytes::from(meter.end()))
+        let rest = self.meter.as_mut().map(|meter| Bytes::from(meter.end()));
+        // The meter withholds chunks of chat completions only, which nothing else is sought in.
+        match &mut self.watch {
+            Some(watch) => watch.flush(&mut self.settlement).or(rest),
+            None => rest,
+        }
     }
 
     fn tick(&mut self) -> bool {
@@ -67,8 +80,18 @@ impl Tap for MeterTap {
             RelayEnd::Cut | RelayEnd::UpstreamFailed | RelayEnd::Idle => Outcome::UpstreamFailed,
         };
         // A meter that has just panicked would do so again, and take the process with it.
-        let meter = self.meter.filter(|_| !std::thread::panicking());
+        let panicking = std::thread::panicking();
+        let meter = self.meter.filter(|_| !panicking);
         let reading = meter.map_or_else(Reading::nothing, Meter::finish);
-        self.settlement.close(outcome, &reading);
+        match self
+            .watch
+            .filter(|_| !panicking)
+            .map_or(Watched::Nothing, Watch::end)
+        {
+            Watched::Nothing => self.settlement.close(outcome, &reading),
+            Watched::Corrects(id, charge, correction) => {
+                self.settlement.correct(outcome, &id, &charge, correction);
+            }
+        }
     }
 }

@@ -118,6 +118,15 @@ impl Draft {
                 self.price_provider = Some(call.catalogue.clone());
                 self.price_version = Some(prices.to_owned());
             }
+            Tariff::Deferred(work) => {
+                if let [only] = work.models() {
+                    self.request_model = Some(only.clone());
+                }
+                if work.starts_work() {
+                    self.price_provider = work.catalogue().map(str::to_owned);
+                    self.price_version = Some(prices.to_owned());
+                }
+            }
             Tariff::Unmetered(_) => self.notes.push("model_not_priced".to_owned()),
             Tariff::PerCall(_) | Tariff::Unpriced | Tariff::Free => {}
         }
@@ -130,6 +139,17 @@ impl Draft {
     /// The request's bound on output was lowered, or written where there was none.
     pub(crate) fn is_clamped(&mut self) {
         self.notes.push("output_clamped".to_owned());
+    }
+
+    /// Its usage is stated by a later call.
+    pub(crate) fn is_deferred(&mut self) {
+        self.notes.push("deferred".to_owned());
+    }
+
+    /// It corrects a charge by these prices.
+    pub(crate) fn corrects(&mut self, catalogue: Option<&str>, prices: &str) {
+        self.price_provider = catalogue.map(str::to_owned);
+        self.price_version = Some(prices.to_owned());
     }
 
     pub(crate) fn uses(&mut self, credential: &HandleName, version: u32) {

@@ -18,6 +18,7 @@ use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
 use crate::ask::Call;
+use crate::deferred::{Later, later};
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
 use crate::record::Draft;
@@ -31,6 +32,8 @@ use scopes::Scopes;
 pub(crate) struct Held<'r> {
     pub(crate) call: Call<'r>,
     pub(crate) settlement: Settlement,
+    /// What the answer may tell of deferred work.
+    pub(crate) later: Later,
 }
 
 pub(crate) async fn reserve<'r>(
@@ -41,7 +44,7 @@ pub(crate) async fn reserve<'r>(
     now: Timestamp,
 ) -> Result<Held<'r>, Rejected> {
     let asked = call.ask.as_ref().map(|ask| ask.model.clone());
-    let mut tariff = tariff(live, &mut call, now);
+    let mut tariff = tariff(gw, live, &mut call, now)?;
     let permit = &call.bound.permit;
     let names: Vec<&str> = asked
         .iter()
@@ -76,7 +79,19 @@ pub(crate) async fn reserve<'r>(
     if let Some(pass) = pace(gw, &limits, expected, draft).await? {
         settlement.paced(pass);
     }
-    Ok(Held { call, settlement })
+    let later = later(
+        gw,
+        live,
+        &call.bound.permit,
+        settlement.tariff(),
+        draft,
+        now,
+    );
+    Ok(Held {
+        call,
+        settlement,
+        later,
+    })
 }
 
 /// Takes the worst case from every counter, or says which has no room for it.
@@ -135,15 +150,24 @@ async fn pace(
 }
 
 /// What the call is charged by. From here on its model goes by the name it is priced under.
-fn tariff(live: &Snapshot, call: &mut Call<'_>, now: Timestamp) -> Tariff {
+fn tariff(
+    gw: &Gateway,
+    live: &Snapshot,
+    call: &mut Call<'_>,
+    now: Timestamp,
+) -> Result<Tariff, Refusal> {
     let permit = &call.bound.permit;
     let (provider, endpoint) = (&permit.route.provider, &permit.route.endpoint);
     let Some(mut ask) = call.ask.take() else {
-        return match (endpoint.price_per_call, endpoint.operation) {
+        let work = call.work.take();
+        return Ok(match (endpoint.price_per_call, endpoint.operation) {
             (Some(price), _) => Tariff::PerCall(price),
             (None, Operation::Tool) => Tariff::Unpriced,
-            (None, _) => Tariff::Free,
-        };
+            (None, _) => match work {
+                Some(work) => work.tariff(gw, live, permit, now)?,
+                None => Tariff::Free,
+            },
+        });
     };
     if let Some(model) = provider.aliases.get(&ask.model) {
         ask.model = model.clone();
@@ -153,7 +177,7 @@ fn tariff(live: &Snapshot, call: &mut Call<'_>, now: Timestamp) -> Tariff {
         let covered = rates.covers(ask.operation);
         covered.then(|| (catalogue.to_owned(), rates))
     });
-    match priced {
+    Ok(match priced {
         Some((catalogue, rates)) => Tariff::Metered(Box::new(Metering {
             ask,
             rates,
@@ -163,7 +187,7 @@ fn tariff(live: &Snapshot, call: &mut Call<'_>, now: Timestamp) -> Tariff {
             default_max_output: permit.tenant.default_max_output_tokens,
         })),
         None => Tariff::Unmetered(Box::new(ask)),
-    }
+    })
 }
 
 /// Where there is a cap, what has no price is refused: the cap could not be kept.
@@ -175,7 +199,8 @@ fn refuse_unpriced(tariff: &Tariff) -> Result<(), Refusal> {
         Tariff::Unpriced => Err(Refusal::NotPriced {
             what: "this endpoint".to_owned(),
         }),
-        Tariff::Metered(_) | Tariff::PerCall(_) | Tariff::Free => Ok(()),
+        Tariff::Deferred(work) if work.is_unbounded() => Err(Refusal::BatchNotBounded),
+        Tariff::Metered(_) | Tariff::PerCall(_) | Tariff::Deferred(_) | Tariff::Free => Ok(()),
     }
 }
 

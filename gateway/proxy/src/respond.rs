@@ -195,7 +195,8 @@ const fn refusal_status(refusal: &Refusal) -> StatusCode {
         | Refusal::ModelDenied(_)
         | Refusal::CredentialDenied { .. }
         | Refusal::HandleRepeated
-        | Refusal::NotPriced { .. } => StatusCode::FORBIDDEN,
+        | Refusal::NotPriced { .. }
+        | Refusal::BatchNotBounded => StatusCode::FORBIDDEN,
         Refusal::BadHandle { .. } | Refusal::Malformed { .. } => StatusCode::BAD_REQUEST,
         Refusal::RateLimited { .. }
         | Refusal::CapReached { .. }
@@ -351,7 +352,8 @@ const fn kind(rejected: &Rejected) -> Kind {
             | Refusal::ModelDenied(_)
             | Refusal::CredentialDenied { .. }
             | Refusal::HandleRepeated
-            | Refusal::NotPriced { .. } => of(INVALID, "permission_error", "AccessDeniedException"),
+            | Refusal::NotPriced { .. }
+            | Refusal::BatchNotBounded => of(INVALID, "permission_error", "AccessDeniedException"),
         },
         Rejected::Failed(failure) => match failure {
             Failure::Upstream(UpstreamError::Upload(UploadFault::TooLarge)) => {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::Ask;
+use tollgate_core::deferred::{self, Correction, Known, RemoteId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
@@ -15,6 +16,7 @@ use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
 use tollgate_core::time::Timestamp;
 use tollgate_core::usage::{Metered, Reading, Usage};
 
+use crate::deferred::Advance;
 use crate::gateway::Gateway;
 use crate::record::log_ending;
 use crate::respond::Verdict;
@@ -31,6 +33,8 @@ pub(crate) enum Tariff {
     Unmetered(Box<Ask>),
     /// A tool call at a fixed price, due when the upstream answers with success.
     PerCall(PicoUsd),
+    /// Work that is made later, charged at its bound from the start.
+    Deferred(Box<Advance>),
     /// A tool call without a price.
     Unpriced,
     /// An endpoint that is known to cost nothing.
@@ -83,6 +87,7 @@ impl Tariff {
         match self {
             Self::Metered(call) => call.rates.worst_case(&call.ask, call.default_max_output),
             Self::PerCall(price) => *price,
+            Self::Deferred(work) => work.worst_case(),
             Self::Unmetered(_) | Self::Unpriced | Self::Free => PicoUsd::ZERO,
         }
     }
@@ -111,7 +116,7 @@ impl Tariff {
         match self {
             Self::Metered(call) => Some(&call.ask),
             Self::Unmetered(ask) => Some(ask),
-            Self::PerCall(_) | Self::Unpriced | Self::Free => None,
+            Self::PerCall(_) | Self::Deferred(_) | Self::Unpriced | Self::Free => None,
         }
     }
 
@@ -119,7 +124,7 @@ impl Tariff {
         match self {
             Self::Metered(call) => Some(&mut call.ask),
             Self::Unmetered(ask) => Some(ask),
-            Self::PerCall(_) | Self::Unpriced | Self::Free => None,
+            Self::PerCall(_) | Self::Deferred(_) | Self::Unpriced | Self::Free => None,
         }
     }
 
@@ -130,7 +135,14 @@ impl Tariff {
             _ => None,
         };
         let asked = self.ask().map(|ask| ask.model.as_str());
-        asked.into_iter().chain(priced)
+        let deferred = match self {
+            Self::Deferred(work) => Some(work.names()),
+            _ => None,
+        };
+        asked
+            .into_iter()
+            .chain(priced)
+            .chain(deferred.into_iter().flatten())
     }
 
     /// The tokens the call is expected to take, for limits on tokens. Without a bound, that is the
@@ -148,6 +160,11 @@ impl Tariff {
                 cost: *price,
                 ..Charge::NOTHING
             },
+            Self::Deferred(work) if work.starts_work() => Charge {
+                cost: work.worst_case(),
+                source: UsageSource::Estimated,
+                ..Charge::NOTHING
+            },
             Self::Unmetered(_) => {
                 let source = match reading.metered {
                     Metered::Exact(_) => UsageSource::Exact,
@@ -156,7 +173,7 @@ impl Tariff {
                 };
                 Charge::new(PicoUsd::ZERO, reading.total(), source)
             }
-            Self::Unpriced | Self::Free => Charge::NOTHING,
+            Self::Deferred(_) | Self::Unpriced | Self::Free => Charge::NOTHING,
         }
     }
 }
@@ -204,6 +221,8 @@ pub(crate) struct Settlement {
     status: Option<u16>,
     first_byte_us: Option<u64>,
     clamped: Option<u64>,
+    /// What the charge made here is kept under, since a later call corrects it.
+    begun: Option<RemoteId>,
 }
 
 impl Settlement {
@@ -217,6 +236,7 @@ impl Settlement {
             status: None,
             first_byte_us: None,
             clamped: None,
+            begun: None,
         }
     }
 
@@ -285,6 +305,78 @@ impl Settlement {
         self.finish(ending, charge);
     }
 
+    /// The work of this call goes by `id` from now on; what is held for it is charged, to be
+    /// corrected when its usage is stated.
+    pub(crate) fn begun(&mut self, id: RemoteId, charge: deferred::Charge) {
+        let charge = Known::Charge(deferred::Charge {
+            keys: self.hold.keys.clone(),
+            amount: self.hold.amount,
+            ..charge
+        });
+        let now = (self.gw.clock)();
+        match self.gw.stores.deferred.remember(&id, &charge, now) {
+            Ok(()) => self.begun = Some(id),
+            Err(error) => {
+                tracing::error!(%error, id = id.as_str(), "deferred work stays charged as it is");
+            }
+        }
+    }
+
+    /// Ends a call whose answer states what the work behind `charge` has used. What it costs is the
+    /// difference, and goes where the charge went.
+    pub(crate) fn correct(
+        mut self,
+        outcome: Outcome,
+        id: &RemoteId,
+        charge: &deferred::Charge,
+        correction: Correction,
+    ) {
+        let (only, elsewhere) = match &correction.models[..] {
+            [(only, _)] => (Some(only.clone()), Vec::new()),
+            _ => (None, correction.models),
+        };
+        let ending = Ending {
+            response_model: only,
+            usage_source: correction.source,
+            usage: Some(correction.usage),
+            elsewhere,
+            terms: charge.terms.clone(),
+            cost: correction.cost,
+            adjusts: Some(charge.record),
+            ..self.ending(outcome)
+        };
+        if !self.gw.stores.deferred.correct(id, self.hold.id, &ending) {
+            // Another call has corrected it in the meantime.
+            return self.close(outcome, &Reading::nothing());
+        }
+        if ending.cost > PicoUsd::ZERO && charge.amount > PicoUsd::ZERO {
+            let (id, cost) = (id.as_str(), ending.cost.to_string());
+            tracing::warn!(
+                id,
+                cost,
+                "deferred work has used more than was charged for it"
+            );
+        }
+        let gw = Arc::clone(&self.gw);
+        let stage = std::mem::replace(&mut self.stage, Stage::Closed);
+        gw.stores.budgets.settle(&self.hold, PicoUsd::ZERO);
+        gw.stores
+            .budgets
+            .correct(&charge.keys, ending.cost, ending.ended_at);
+        if ending.cost > PicoUsd::ZERO {
+            gw.caps.spent(&Hold {
+                id: charge.record,
+                keys: charge.keys.clone(),
+                amount: PicoUsd::ZERO,
+            });
+        }
+        self.leave(Some(0));
+        gw.metrics.settled(&ending);
+        if let Stage::Intended(subject) = stage {
+            log_ending(&subject, &ending);
+        }
+    }
+
     /// The price of the answer. Providers bill none but a success, which an answer that has not
     /// come may still become.
     fn charge(&self, reading: &Reading) -> Charge {
@@ -309,18 +401,37 @@ impl Settlement {
         }
     }
 
+    /// Concludes a call that has begun work and stated all the same what it used: nothing is left
+    /// to correct. If a later call has corrected its charge already, the charge is its cost.
+    fn settles_itself(&self, ending: &mut Ending) -> bool {
+        let Some(id) = self.begun.as_ref() else {
+            return false;
+        };
+        if ending.usage_source == UsageSource::Exact {
+            if self.gw.stores.deferred.correct(id, self.hold.id, ending) {
+                return true;
+            }
+            ending.usage_source = UsageSource::Estimated;
+        }
+        ending.cost = self.hold.amount;
+        false
+    }
+
     fn finish(&mut self, mut ending: Ending, charge: Charge) {
         // Closed first: were a store to panic, dropping this must not do it all again.
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
         ending.cost = charge.cost;
         ending.usage = charge.usage;
         ending.usage_source = charge.source;
+        let concluded = self.settles_itself(&mut ending);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
         if ending.cost > PicoUsd::ZERO {
             self.gw.caps.spent(&self.hold);
         }
         self.leave(charge.tokens);
-        self.gw.stores.records.conclude(self.hold.id, &ending);
+        if !concluded {
+            self.gw.stores.records.conclude(self.hold.id, &ending);
+        }
         self.gw.metrics.settled(&ending);
         if let Stage::Intended(subject) = stage {
             log_ending(&subject, &ending);

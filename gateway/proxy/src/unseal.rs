@@ -9,6 +9,7 @@ use tollgate_core::policy::{Dialect, Provider};
 use crate::admit::Rejected;
 use crate::ask::{Call, Payload};
 use crate::authenticate::recheck;
+use crate::deferred::Later;
 use crate::forward::{Outgoing, outgoing};
 use crate::gateway::Gateway;
 use crate::record::Draft;
@@ -25,6 +26,8 @@ pub(crate) struct Admitted {
     pub(crate) outgoing: Outgoing,
     pub(crate) payload: Payload,
     pub(crate) settlement: Settlement,
+    /// What the answer may tell of deferred work.
+    pub(crate) later: Later,
     /// Whether an answer could echo a secret.
     pub(crate) carries_secret: bool,
 }
@@ -38,6 +41,7 @@ pub(crate) async fn unseal(
     let Held {
         call,
         mut settlement,
+        later,
     } = held;
     let Call { bound, payload, .. } = call;
     let permit = bound.permit;
@@ -70,6 +74,7 @@ pub(crate) async fn unseal(
         outgoing,
         payload,
         settlement,
+        later,
         carries_secret: credential.is_some(),
     })
 }

@@ -10,6 +10,7 @@
               inputs stands beside what is expected of them"
 )]
 
+mod batches;
 mod cases;
 mod clamp;
 mod cli_files;

@@ -17,6 +17,7 @@ fn charge(catalogue: &str, amount: i128) -> Charge {
         amount: PicoUsd::new(amount),
         catalogue: Some(catalogue.to_owned()),
         model: None,
+        lines: 0,
         terms: Terms {
             processing: Some("batch".to_owned()),
             ..Terms::default()
@@ -187,4 +188,12 @@ fn ids_that_no_provider_gives_are_not_kept() {
     assert_eq!(id(""), None);
     assert_eq!(id(&"x".repeat(257)), None);
     assert!(id("file-1").is_some());
+    for path in ["/v1/files/file-1/content", "/v1/files/file%2D1"] {
+        let named = RemoteId::in_path(&tenant, &provider, Kind::File, path, "files");
+        assert_eq!(named, id("file-1"), "{path}");
+    }
+    for path in ["/v1/files", "/v1/files/", "/v1/batches/file-1"] {
+        let named = RemoteId::in_path(&tenant, &provider, Kind::File, path, "files");
+        assert_eq!(named, None, "{path}");
+    }
 }

@@ -204,6 +204,8 @@ pub struct BatchState {
     pub id: String,
     /// The file with its results, once there is one.
     pub output_file: Option<String>,
+    /// How many calls it has completed, each a line of that file.
+    pub completed: u64,
     /// It is over and nothing in it was completed, so that nothing is billed.
     pub came_to_nothing: bool,
 }
@@ -211,30 +213,41 @@ pub struct BatchState {
 #[derive(Deserialize)]
 struct Batch<'a> {
     id: String,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
+    /// OpenAI's.
+    #[serde(borrow, default)]
+    status: Option<Cow<'a, str>>,
+    /// Anthropic's.
+    #[serde(borrow, default)]
+    processing_status: Option<Cow<'a, str>>,
     #[serde(default)]
     output_file_id: Option<String>,
     #[serde(default)]
     request_counts: Option<RequestCounts>,
 }
 
-#[derive(Deserialize)]
+/// How many calls a provider has made, in OpenAI's word or in Anthropic's.
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct RequestCounts {
-    completed: u64,
+    completed: Option<u64>,
+    succeeded: Option<u64>,
 }
 
 impl From<Batch<'_>> for BatchState {
     fn from(batch: Batch<'_>) -> Self {
-        let over = matches!(
-            &*batch.status,
-            "completed" | "failed" | "expired" | "cancelled"
-        );
+        let counts = batch.request_counts.unwrap_or_default();
+        let nothing_done = match (batch.status.as_deref(), batch.processing_status.as_deref()) {
+            (Some("completed" | "failed" | "expired" | "cancelled"), None) => {
+                counts.completed == Some(0)
+            }
+            (None, Some("ended")) => counts.succeeded == Some(0),
+            _ => false,
+        };
         let output_file = batch.output_file_id.filter(|id| !id.is_empty());
-        let completed = batch.request_counts.map(|counts| counts.completed);
         Self {
             id: batch.id,
-            came_to_nothing: over && output_file.is_none() && completed == Some(0),
+            completed: counts.completed.unwrap_or(0),
+            came_to_nothing: nothing_done && output_file.is_none(),
             output_file,
         }
     }

@@ -85,6 +85,7 @@ impl World {
         let bound = handle::bind(&asked, &tenant, &caller.agent, &route.provider).unwrap();
         let operation = route.endpoint.operation;
         let call = Call {
+            work: None,
             ask: operation
                 .is_metered()
                 .then(|| Ask::parse(operation, &Request::json(body.as_bytes())).unwrap()),

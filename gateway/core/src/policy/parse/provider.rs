@@ -297,6 +297,10 @@ fn foreign(dialect: Dialect, operation: Operation) -> Option<String> {
         Operation::MessageBatch | Operation::MessageBatchResults => {
             (&[Dialect::Anthropic], "\"anthropic\"")
         }
+        Operation::BatchStatus => (
+            &[Dialect::OpenAi, Dialect::Anthropic],
+            "\"openai\" or \"anthropic\"",
+        ),
         Operation::GenerateContent | Operation::EmbedContent => (&[Dialect::Gemini], "\"gemini\""),
         Operation::Converse | Operation::InvokeModel => (&[Dialect::Bedrock], "\"bedrock\""),
         Operation::CohereChat | Operation::CohereEmbed => (&[Dialect::Cohere], "\"cohere\""),

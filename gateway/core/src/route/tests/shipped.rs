@@ -102,7 +102,7 @@ const TYPICAL: &[Row] = &[
     ("POST", "/anthropic/v1/messages", Operation::Messages, None),
     ("POST", "/anthropic/v1/messages/count_tokens", Operation::Free, None),
     ("POST", "/anthropic/v1/messages/batches", Operation::MessageBatch, None),
-    ("GET", "/anthropic/v1/messages/batches/b1", Operation::Free, None),
+    ("GET", "/anthropic/v1/messages/batches/b1", Operation::BatchStatus, None),
     ("GET", "/anthropic/v1/messages/batches/b1/results", Operation::MessageBatchResults, None),
     ("POST", "/anthropic/v1/messages/batches/b1/cancel", Operation::Free, None),
     ("DELETE", "/anthropic/v1/messages/batches/b1", Operation::Tool, None),
