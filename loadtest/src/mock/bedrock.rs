@@ -59,11 +59,12 @@ fn converse_stream(ask: &Ask<'_>, framing: Framing) -> Answer {
     }
     events.push(event("contentBlockStop", json!({"contentBlockIndex": 0})));
     events.push(event("messageStop", json!({"stopReason": "end_turn"})));
-    let mut end = json!({"metrics": {"latencyMs": 12}, "usage": usage(ask), "p": "abcd"});
-    if framing == Framing::AmazonChunks {
-        metrics(ask, &mut end);
+    let end = json!({"metrics": {"latencyMs": 12}, "usage": usage(ask), "p": "abcd"});
+    let mut end = event("metadata", end);
+    if let (Framing::AmazonChunks, Event::Named(_, body)) = (framing, &mut end) {
+        metrics(ask, body);
     }
-    events.push(event("metadata", end));
+    events.push(end);
     Answer::stream(framing, events, exception(), ask.counts().beside_cache())
 }
 
