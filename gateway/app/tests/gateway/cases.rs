@@ -13,4 +13,6 @@ mod identity;
 mod leaks;
 mod limits;
 mod metering;
+mod money_dialects;
 mod tokens;
+mod ways;

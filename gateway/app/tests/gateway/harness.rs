@@ -6,6 +6,7 @@
 //! tests' business. A process that dies takes its standard error into the panic message.
 
 mod client;
+mod clouds;
 mod plan;
 mod process;
 mod records;
@@ -13,6 +14,7 @@ mod refusal;
 mod world;
 
 pub(crate) use client::{Ask, Dialect, chat, message};
+pub(crate) use clouds::{Called, Streams, Way};
 pub(crate) use plan::{Plan, ProviderPlan, TenantPlan};
 pub(crate) use process::{Gateway, Site};
 pub(crate) use records::{cost, outcome, text};
