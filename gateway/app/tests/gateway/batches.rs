@@ -1,13 +1,13 @@
 //! Work that is made later is charged when it is started and corrected, once, when it is stated.
 
-use std::sync::Arc;
+mod killed;
+mod others;
 
 use serde_json::{Value, json};
 use tollgate_core::money::PicoUsd;
-use tollgate_loadtest::mock::Mock;
 use tollgate_testkit::raw::{Answer, Raw};
 
-use crate::harness::{Ask, Gateway, Plan, Site, World, cost, start_mock, text};
+use crate::harness::{Ask, Gateway, Plan, World, cost, text};
 
 /// Two calls of 1,000 tokens in at half of $2 and 100 out at half of $8 per million.
 const USED: &str = "0.0028";
@@ -340,6 +340,25 @@ async fn results_that_break_off_correct_nothing_and_the_next_whole_ones_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn results_whose_client_hangs_up_are_read_to_their_end() {
+    let world = world(|_| {}).await;
+    let acme = Client::new(&world.gateway, "acme").await;
+    let started = acme.batch().await;
+    let output = acme.output_of(&id(&started)).await;
+    let slow = get(&format!(
+        "/openai/v1/files/{output}/content?mock=hold,frame-bytes-50"
+    ));
+    let mut raw = Raw::connect(world.gateway.address).await;
+    raw.send(slow.bearer(&acme.token).bytes()).await;
+    world.mock.wait_for(4).await;
+    drop(raw);
+    world.mock.release();
+    let records = world.gateway.site.records_when("acme", 4).await;
+    assert_eq!(sum(&records), usd(USED), "{records:#?}");
+    assert_eq!(settled(&world.gateway, "acme").await, usd(USED));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_ends_with_nothing_done_is_given_back_whole() {
     let world = world(|_| {}).await;
     let acme = Client::new(&world.gateway, "acme").await;
@@ -362,138 +381,4 @@ async fn a_batch_that_ends_with_nothing_done_is_given_back_whole() {
     }
     let records = world.gateway.site.records_when("acme", 12).await;
     assert_eq!(sum(&records), PicoUsd::ZERO);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_of_messages_is_bounded_by_its_own_calls() {
-    let world = world(|_| {}).await;
-    let acme = Client::new(&world.gateway, "acme").await;
-    let call = |id: &str| {
-        json!({"custom_id": id, "params": {
-            "model": "claude-sonnet-4-6", "max_tokens": 400,
-            "metadata": {"user_id": "mock-usage-1200-80"},
-            "messages": [{"role": "user", "content": "Say something."}],
-        }})
-    };
-    let batches = "/anthropic/v1/messages/batches";
-    let started = acme
-        .send(Ask::new("POST", batches).json(&json!({"requests": [call("a"), call("b")]})))
-        .await;
-    let batch = id(&started);
-    let bound = settled(&world.gateway, "acme").await;
-    assert!(bound > PicoUsd::ZERO);
-    let state = acme.send(get(&format!("{batches}/{batch}"))).await;
-    assert_eq!(text(&body(&state), "processing_status"), "ended");
-    for _ in 0..2 {
-        let results = acme.send(get(&format!("{batches}/{batch}/results"))).await;
-        assert_eq!(results.text().lines().count(), 2);
-        // 1,200 in at half of $3 and 80 out at half of $15 per million, twice.
-        assert_eq!(settled(&world.gateway, "acme").await, usd("0.0048"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_background_response_is_corrected_when_it_has_ended() {
-    let world = world(|_| {}).await;
-    let acme = Client::new(&world.gateway, "acme").await;
-    let started = acme
-        .send(Ask::new("POST", "/openai/v1/responses").json(&json!({
-            "model": "gpt-4.1", "input": "Say something.", "background": true,
-            "max_output_tokens": 500,
-        })))
-        .await;
-    let response = id(&started);
-    let bound = settled(&world.gateway, "acme").await;
-    let path = format!("/openai/v1/responses/{response}");
-    let state = acme.send(get(&path)).await;
-    assert_eq!(text(&body(&state), "status"), "in_progress");
-    assert_eq!(settled(&world.gateway, "acme").await, bound);
-    for _ in 0..2 {
-        let state = acme.send(get(&path)).await;
-        assert_eq!(text(&body(&state), "status"), "completed");
-        // 100 in at $2 and 20 out at $8 per million.
-        assert_eq!(settled(&world.gateway, "acme").await, usd("0.00036"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_background_response_that_is_streamed_to_its_end_needs_no_correction() {
-    let world = world(|_| {}).await;
-    let acme = Client::new(&world.gateway, "acme").await;
-    let ask = Ask::new("POST", "/openai/v1/responses").json(&json!({
-        "model": "gpt-4.1", "input": "Say something.", "background": true, "stream": true,
-        "max_output_tokens": 500, "user": "mock-usage-1000-100",
-    }));
-    let streamed = acme.send(ask).await;
-    assert_eq!(streamed.status, 200);
-    let created = streamed
-        .text()
-        .lines()
-        .find_map(|line| line.strip_prefix("data: "))
-        .and_then(|data| serde_json::from_str::<Value>(data).ok())
-        .expect("the first event");
-    let record = world.record_of("acme", &streamed).await;
-    assert_eq!(cost(&record), USED, "at the price of calls made at once");
-    assert_eq!(text(&record, "tollgate.usage.source"), "exact");
-    let path = format!("/openai/v1/responses/{}", text(&created["response"], "id"));
-    for _ in 0..2 {
-        let state = acme.send(get(&path)).await;
-        assert_eq!(cost(&world.record_of("acme", &state).await), "0");
-    }
-    assert_eq!(settled(&world.gateway, "acme").await, usd(USED));
-}
-
-/// A mock, and a gateway on a directory that outlives it.
-async fn mortal() -> (Mock, Arc<Site>) {
-    let mock = start_mock().await;
-    let site = Site::new();
-    let mut plan = Plan::at(mock.addr());
-    deferred_endpoints(&mut plan);
-    plan.write(&site);
-    (mock, site)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_at_any_step_a_batch_is_corrected_once_and_exactly() {
-    let (_mock, site) = mortal().await;
-    let mut gateway = site.serve().await;
-    let file = {
-        let acme = Client::new(&gateway, "acme").await;
-        id(&acme.send(upload(&input("gpt-4.1"), "batch")).await)
-    };
-    gateway.kill();
-
-    let mut gateway = site.serve().await;
-    let batch = {
-        let acme = Client::new(&gateway, "acme").await;
-        id(&acme.send(start(&file)).await)
-    };
-    gateway.kill();
-
-    let mut gateway = site.serve().await;
-    let output = {
-        let acme = Client::new(&gateway, "acme").await;
-        acme.output_of(&batch).await
-    };
-    gateway.kill();
-
-    // The kill comes right after the fetch, whose correction may or may not have been written.
-    let mut gateway = site.serve().await;
-    let bound = settled(&gateway, "acme").await;
-    assert!(bound > usd(USED));
-    {
-        let acme = Client::new(&gateway, "acme").await;
-        assert_eq!(acme.send(content(&output)).await.status, 200);
-    }
-    gateway.kill();
-
-    for fetches in 0..3_usize {
-        let mut gateway = site.serve().await;
-        let acme = Client::new(&gateway, "acme").await;
-        assert_eq!(acme.send(content(&output)).await.status, 200);
-        assert_eq!(settled(&gateway, "acme").await, usd(USED), "{fetches}");
-        let records = site.records_when("acme", 5 + fetches).await;
-        assert_eq!(sum(&records), usd(USED), "{records:#?}");
-        gateway.kill();
-    }
 }
