@@ -14,6 +14,7 @@ mod list;
 mod matching;
 mod overlay;
 mod rates;
+mod rerate;
 mod settle;
 mod terms;
 mod units;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 pub use bound::MOST;
 pub use list::{Change, Listed, ListedPrice, ListedVariant};
 pub use rates::Rates;
+pub use rerate::Rerated;
 pub use settle::Settlement;
 
 use crate::time::Timestamp;

@@ -136,6 +136,12 @@ impl Usage {
         self.zip(other, u64::max)
     }
 
+    /// What is left of each count, at least zero.
+    #[must_use]
+    pub fn minus(self, other: &Self) -> Self {
+        self.zip(other, u64::saturating_sub)
+    }
+
     fn zip(self, other: &Self, f: fn(u64, u64) -> u64) -> Self {
         Self {
             input_tokens: f(self.input_tokens, other.input_tokens),

@@ -37,6 +37,15 @@ impl Live {
         self.0.load_full()
     }
 
+    /// Puts other prices in force for calls that arrive from now on.
+    pub fn replace_prices(&self, prices: Arc<PriceBook>) {
+        self.0.rcu(|now| Snapshot {
+            policy: Arc::clone(&now.policy),
+            prices: Arc::clone(&prices),
+            keys: Arc::clone(&now.keys),
+        });
+    }
+
     /// Puts another policy in force for calls that arrive from now on.
     pub fn replace_policy(&self, policy: Arc<Policy>) {
         self.0.rcu(|now| Snapshot {

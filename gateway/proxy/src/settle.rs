@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tollgate_core::budget::{Hold, StoreError};
-use tollgate_core::call::Ask;
+use tollgate_core::call::{Ask, Terms};
 use tollgate_core::deferred::{self, Correction, Known, RemoteId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::price::{PriceBook, Rates};
@@ -282,8 +282,12 @@ impl Settlement {
     /// Ends the call at what its usage costs.
     pub(crate) fn close(mut self, outcome: Outcome, reading: &Reading) {
         let charge = self.charge(reading);
+        let asked = self.tariff.ask().map(|ask| &ask.terms);
         let ending = Ending {
             response_model: reading.response_model.clone(),
+            elsewhere: reading.elsewhere.clone(),
+            terms: asked.map_or_else(Terms::default, |asked| reading.terms.or(asked)),
+            reported_cost: reading.reported_cost,
             ..self.ending(outcome)
         };
         self.finish(ending, charge);

@@ -185,7 +185,7 @@ fn prefer_reported(
 }
 
 /// Whether what a provider reports as a call's cost is what it bills for it.
-fn bills_as_reported(provider: &str) -> bool {
+pub(super) fn bills_as_reported(provider: &str) -> bool {
     matches!(provider, "openrouter" | "x-ai")
 }
 
