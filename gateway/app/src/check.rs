@@ -14,7 +14,7 @@ use tollgate_core::price::PriceBook;
 
 use crate::clock::now;
 use crate::config::{self, Directories, Settings, Vars, files};
-use crate::serve::price_book;
+use crate::prices::book::PriceFiles;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
     match config::load(given, vars) {
         Ok(settings) => {
             report.warnings.extend(absent_files(&settings));
-            prices = price_book(&settings).ok();
+            prices = PriceFiles::of(&settings).load().ok();
         }
         Err(mistakes) => report.mistakes.extend(mistakes),
     }

@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
+use crate::prices::PricesCommand;
 use crate::secret::SecretCommand;
 use crate::tenant::{self, TenantCommand};
 use crate::token::{TaskCommand, TokenCommand};
@@ -61,6 +62,9 @@ enum Command {
     Tenant(TenantCommand),
     /// Show what has been spent on what
     Report(report::Command),
+    /// Show, compare and change what things cost
+    #[command(subcommand)]
+    Prices(PricesCommand),
 }
 
 #[derive(Debug, Args)]
@@ -118,6 +122,7 @@ impl Cli {
                 quickstart::run(once)?;
             }
             Command::Report(command) => command.run(&settings(&given)?)?,
+            Command::Prices(command) => command.run(&settings(&given)?)?,
             Command::Check(asked) => return asked.run(&given),
             Command::Token(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;

@@ -11,6 +11,7 @@ mod data_dir;
 mod logging;
 mod operator;
 mod output;
+mod prices;
 mod quickstart;
 mod reload;
 mod report;

@@ -113,21 +113,37 @@ pub(crate) fn spawn(
     interval: Duration,
     changed: impl Fn(Reloaded) + Send + 'static,
 ) -> io::Result<Watcher> {
-    let (stop, stopped) = mpsc::channel::<()>();
-    let thread = std::thread::Builder::new()
-        .name("policy-watch".to_owned())
-        .spawn(move || {
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                if let Some(reloaded) = watched.look() {
-                    log(&reloaded);
-                    changed(reloaded);
-                }
-            }
-        })?;
-    Ok(Watcher {
-        stop: Some(stop),
-        thread: Some(thread),
+    Watcher::every(interval, "policy-watch", move || {
+        if let Some(reloaded) = watched.look() {
+            log(&reloaded);
+            changed(reloaded);
+        }
     })
+}
+
+impl Watcher {
+    /// Looks at every `interval`, on a thread of that name.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub(crate) fn every(
+        interval: Duration,
+        name: &str,
+        mut look: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                    look();
+                }
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
 }
 
 fn log(reloaded: &Reloaded) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tollgate_core::ids::TenantId;
+use tollgate_core::record::Record;
 use tollgate_core::report::{self, Dimension, Order, Query, Report, Tally};
 use tollgate_core::time::Timestamp;
 use tollgate_stores::embedded::{Audit, ReadError};
@@ -149,19 +150,30 @@ impl Asked {
     /// # Errors
     /// [`Unanswered::Records`].
     pub(crate) fn answer(self, data_dir: &Path) -> Result<Report, Unanswered> {
-        let audit = Audit::of(data_dir);
-        let tenants = match self.tenant {
-            Some(tenant) => vec![tenant],
+        let mut tally = Tally::new(self.query.clone());
+        self.each(&Audit::of(data_dir), |record| tally.add(&record))?;
+        Ok(tally.finish())
+    }
+
+    /// Shows every record asked for to `look`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`Unanswered::Records`].
+    pub(crate) fn each(
+        &self,
+        audit: &Audit,
+        mut look: impl FnMut(Record),
+    ) -> Result<(), Unanswered> {
+        let tenants = match &self.tenant {
+            Some(tenant) => vec![tenant.clone()],
             None => audit.tenants()?,
         };
-        let (from, to) = (self.query.from, self.query.to);
-        let mut tally = Tally::new(self.query);
         for tenant in tenants {
-            for record in audit.records(&tenant, from, to)? {
-                tally.add(&record?);
+            for record in audit.records(&tenant, self.query.from, self.query.to)? {
+                look(record?);
             }
         }
-        Ok(tally.finish())
+        Ok(())
     }
 }
 

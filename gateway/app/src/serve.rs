@@ -33,7 +33,6 @@ use crate::{output, reload};
 use leave::Leave;
 use readiness::Ready;
 use wiring::Wired;
-pub(crate) use wiring::prices as price_book;
 
 /// How long the listeners may take until they can be connected to.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,10 +62,20 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     let ready = Arc::new(Ready::of(embedded));
     let (stop_admin, admin_stopped) = watch::channel(false);
     let admin = admin::start(settings, &wired, Arc::clone(&ready), admin_stopped)?;
-    let reloads = figures::Reloads::register(&wired.registry)?;
+    let reloads = figures::Reloads::of_policies(&wired.registry)?;
     let watcher = reload::spawn(watched.take()?, reload::INTERVAL, {
         let gateway = Arc::clone(gateway);
         move |reloaded| reloads.apply(&gateway, reloaded)
+    })?;
+    let mut priced = wired.priced.take()?;
+    let price_reloads = figures::Reloads::of_prices(&wired.registry)?;
+    let price_watcher = reload::Watcher::every(reload::INTERVAL, "price-watch", {
+        let gateway = Arc::clone(gateway);
+        move || {
+            if let Some(read) = priced.look() {
+                price_reloads.apply_prices(&gateway, read);
+            }
+        }
     })?;
     let webhook = wiring::webhook(settings)?;
     let calls = tokio::runtime::Builder::new_multi_thread()
@@ -95,7 +104,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         accepting.abort();
         anyhow::Ok(reason)
     });
-    drop(watcher);
+    drop((watcher, price_watcher));
     data.withdraw(admin.address);
     // Dropping a call settles it, so the stores are brought to rest after the calls.
     calls.shutdown_timeout(CUT);

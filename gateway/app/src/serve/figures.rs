@@ -5,12 +5,13 @@
 use std::sync::{Arc, Weak};
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tollgate_core::price::PriceBook;
 use tollgate_proxy::gateway::Gateway;
 use tollgate_stores::embedded::Embedded;
 
 use crate::reload::Reloaded;
 
-/// What came of changes to the policy files.
+/// What came of changes to files that are watched.
 pub(super) struct Reloads {
     results: IntCounterVec,
     last_good: IntGauge,
@@ -19,18 +20,35 @@ pub(super) struct Reloads {
 impl Reloads {
     /// # Errors
     /// If metrics of these names exist.
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let results = IntCounterVec::new(
-            Opts::new(
-                "tollgate_policy_reloads_total",
-                "Changes to the policy files, by result: adopted, or kept (mistakes; the last good policy stays).",
-            ),
-            &["result"],
-        )?;
-        let last_good = IntGauge::new(
+    pub(super) fn of_policies(registry: &Registry) -> prometheus::Result<Self> {
+        let results = Opts::new(
+            "tollgate_policy_reloads_total",
+            "Changes to the policy files, by result: adopted, or kept (mistakes; the last good policy stays).",
+        );
+        let in_step = Opts::new(
             "tollgate_policy_in_step",
             "1 while the policy in force is what the files say, 0 while they hold mistakes.",
-        )?;
+        );
+        Self::register(registry, results, in_step)
+    }
+
+    /// # Errors
+    /// If metrics of these names exist.
+    pub(super) fn of_prices(registry: &Registry) -> prometheus::Result<Self> {
+        let results = Opts::new(
+            "tollgate_price_reloads_total",
+            "Changes to the price files, by result: adopted, or kept (mistakes; the last good prices stay).",
+        );
+        let in_step = Opts::new(
+            "tollgate_prices_in_step",
+            "1 while the prices in force are what the files say, 0 while they hold mistakes.",
+        );
+        Self::register(registry, results, in_step)
+    }
+
+    fn register(registry: &Registry, results: Opts, in_step: Opts) -> prometheus::Result<Self> {
+        let results = IntCounterVec::new(results, &["result"])?;
+        let last_good = IntGauge::with_opts(in_step)?;
         registry.register(Box::new(results.clone()))?;
         registry.register(Box::new(last_good.clone()))?;
         for result in ["adopted", "kept"] {
@@ -49,6 +67,28 @@ impl Reloads {
             }
             Reloaded::Kept(_mistakes) => ("kept", 0),
         };
+        self.count(result, in_step);
+    }
+
+    /// Puts new prices in force, and counts.
+    pub(super) fn apply_prices(&self, gateway: &Gateway, read: anyhow::Result<PriceBook>) {
+        match read {
+            Ok(book) => {
+                tracing::info!(version = book.version(), "prices reloaded");
+                gateway.live.replace_prices(Arc::new(book));
+                self.count("adopted", 1);
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "price files cannot be used; the last good prices stay in force"
+                );
+                self.count("kept", 0);
+            }
+        }
+    }
+
+    fn count(&self, result: &str, in_step: i64) {
         self.results.with_label_values(&[result]).inc();
         self.last_good.set(in_step);
     }

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use prometheus::Registry;
 use tollgate_core::identity::Mint;
-use tollgate_core::price::PriceBook;
 use tollgate_proxy::authenticate::Keys;
 use tollgate_proxy::collect::MemoryBudget;
 use tollgate_proxy::engine::EngineConfig;
@@ -24,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::config::{Fsync, Layout, Settings};
 use crate::data_dir::DataDir;
+use crate::prices::book::{PriceFiles, PriceWatch};
 use crate::reload::Watched;
 use crate::{clock, tenant};
 
@@ -34,26 +34,30 @@ pub(super) struct Wired {
     /// The stores behind it.
     pub(super) embedded: Arc<Embedded>,
     /// The policy files, to be watched.
-    pub(super) watched: Unwatched,
+    pub(super) watched: Unwatched<Watched>,
+    /// The price files, to be watched.
+    pub(super) priced: Unwatched<PriceWatch>,
     /// Where keys are.
     pub(super) data: DataDir,
     /// All metrics.
     pub(super) registry: Registry,
 }
 
-/// Policy files that nobody watches yet.
-pub(super) struct Unwatched(Mutex<Option<Watched>>);
+/// Files that nobody watches yet.
+pub(super) struct Unwatched<W>(Mutex<Option<W>>);
 
-impl Unwatched {
+impl<W> Unwatched<W> {
+    fn new(watched: W) -> Self {
+        Self(Mutex::new(Some(watched)))
+    }
+
     /// Hands them to their watcher.
     ///
     /// # Errors
     /// If they have one.
-    pub(super) fn take(&self) -> anyhow::Result<Watched> {
+    pub(super) fn take(&self) -> anyhow::Result<W> {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watched
-            .take()
-            .context("the policy files are watched already")
+        watched.take().context("the files are watched already")
     }
 }
 
@@ -70,7 +74,9 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     }
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
-    let prices = prices(settings)?;
+    let files = PriceFiles::of(settings);
+    let prices = files.load()?;
+    let priced = PriceWatch::new(files, &prices);
     let embedded = Embedded::open(&stores(settings), clock::now())?;
     if embedded.interrupted() > 0 {
         let calls = embedded.interrupted();
@@ -121,7 +127,8 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     Ok(Wired {
         gateway,
         embedded: Arc::new(embedded),
-        watched: Unwatched(Mutex::new(Some(watched))),
+        watched: Unwatched::new(watched),
+        priced: Unwatched::new(priced),
         data,
         registry,
     })
@@ -179,18 +186,7 @@ pub(super) fn listener(
 }
 
 /// The prices that calls are charged by: the built-in catalogue and the operator's file above it.
-pub(crate) fn prices(settings: &Settings) -> anyhow::Result<PriceBook> {
-    let book = PriceBook::embedded()?;
-    let Some(path) = &settings.prices_file else {
-        return Ok(book);
-    };
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{} cannot be read", path.display()))?;
-    let book = book.with_file(&text);
-    book.with_context(|| format!("{} cannot be used", path.display()))
-}
-
-fn stores(settings: &Settings) -> EmbeddedConfig {
+pub(crate) fn stores(settings: &Settings) -> EmbeddedConfig {
     EmbeddedConfig {
         data_dir: settings.data_dir.clone(),
         fsync: match settings.records.fsync {

@@ -14,6 +14,7 @@ mod batches;
 mod cases;
 mod clamp;
 mod cli_files;
+mod cli_prices;
 mod cli_quickstart;
 mod cli_report;
 mod cli_serve;
