@@ -186,6 +186,8 @@ pub struct Tenant {
     /// Whether an output bound that is missing or too high is lowered in the request instead of
     /// being refused, and to how many tokens at most.
     pub clamp: Option<Clamp>,
+    /// What is charged where a provider never says what was used.
+    pub unreported: Unreported,
     /// Shares of a cap, in percent, whose passing is reported once per window. Ascending.
     pub notify_percent: Vec<u8>,
     /// What it may call.
@@ -197,6 +199,18 @@ pub struct Tenant {
     /// Models with limits of their own. Models that one pattern covers share its limits; a model
     /// that several cover is held to all of them.
     pub models: Vec<(NamePattern, ScopeLimits)>,
+}
+
+/// What is charged for a call whose usage the provider never states: the client left and the rest
+/// of the answer went on too long, or the upstream broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unreported {
+    /// An estimate from what was seen: close to the bill, and perhaps below it, since nobody sees
+    /// hidden reasoning.
+    #[default]
+    Estimate,
+    /// All that was reserved: never below the bill.
+    Reservation,
 }
 
 /// What is written into a request whose output bound is missing or too high.

@@ -14,6 +14,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     notices: IntCounterVec,
     webhooks: IntCounterVec,
+    above_reservation: IntCounter,
 }
 
 impl Metrics {
@@ -44,6 +45,11 @@ impl Metrics {
             "tollgate_calls_in_flight",
             "Calls and drains under way when the metrics were read.",
         )?;
+        let above_reservation = IntCounter::new(
+            "tollgate_settled_above_reservation_total",
+            "Calls that cost more than their worst case: a price or a bound is wrong. Alert on any.",
+        )?;
+        registry.register(Box::new(above_reservation.clone()))?;
         registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(first_byte.clone()))?;
         registry.register(Box::new(spend_nano_usd.clone()))?;
@@ -80,12 +86,17 @@ impl Metrics {
             spend_nano_usd,
             in_flight,
             webhooks,
+            above_reservation,
         })
     }
 
     /// Takes over what is under way now; called before the metrics are read.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn above_reservation(&self) {
+        self.above_reservation.inc();
     }
 
     pub(crate) fn noticed(&self, percent: u8) {

@@ -169,9 +169,8 @@ fn tariff(
             },
         });
     };
-    if let Some(model) = provider.aliases.get(&ask.model) {
-        ask.model = model.clone();
-    }
+    let alias = provider.aliases.get(&ask.model).cloned();
+    let alias = alias.map(|model| std::mem::replace(&mut ask.model, model));
     let priced = provider.prices.as_deref().and_then(|catalogue| {
         let rates = live.prices.rates(catalogue, ask.model.as_str(), now)?;
         let covered = rates.covers(ask.operation);
@@ -185,6 +184,8 @@ fn tariff(
             catalogue,
             at: now,
             default_max_output: permit.tenant.default_max_output_tokens,
+            alias,
+            unreported: permit.tenant.unreported,
         })),
         None => Tariff::Unmetered(Box::new(ask)),
     })

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::{Ask, Terms};
 use tollgate_core::deferred::{self, Correction, Known, RemoteId};
+use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
+use tollgate_core::policy::Unreported;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
 use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
@@ -51,6 +53,10 @@ pub(crate) struct Metering {
     /// When the call was priced; prices depend on date and time of day.
     pub(crate) at: Timestamp,
     pub(crate) default_max_output: u64,
+    /// What the client called the model, where the policy says which one that is.
+    pub(crate) alias: Option<ModelName>,
+    /// What is charged where the answer does not say what was used.
+    pub(crate) unreported: Unreported,
 }
 
 /// The price of an answer and what it rests on.
@@ -189,6 +195,14 @@ impl Metering {
             ..
         } = self;
         let asked = Some(&self.rates);
+        // An upstream that knows the model by the client's name for it says nothing new.
+        let echoed =
+            reading.response_model.as_deref() == self.alias.as_ref().map(ModelName::as_str);
+        let renamed = (echoed && self.alias.is_some()).then(|| Reading {
+            response_model: None,
+            ..reading.clone()
+        });
+        let reading = renamed.as_ref().unwrap_or(reading);
         match prices.settle_at(catalogue, asked, ask, reading, *at, *default_max_output) {
             Some(settled) => Charge::new(settled.cost, Some(settled.usage), settled.source),
             // The call was priced before it was made, so this is out of reach; were it not, the
@@ -384,9 +398,21 @@ impl Settlement {
     /// The price of the answer. Providers bill none but a success, which an answer that has not
     /// come may still become.
     fn charge(&self, reading: &Reading) -> Charge {
-        match self.status {
+        let charge = match self.status {
             Some(200..=299) | None => self.tariff.charge(reading),
-            Some(_) => Charge::NOTHING,
+            Some(_) => return Charge::NOTHING,
+        };
+        match &self.tariff {
+            Tariff::Metered(call)
+                if call.unreported == Unreported::Reservation
+                    && charge.source == UsageSource::Estimated =>
+            {
+                Charge {
+                    cost: charge.cost.max(self.hold.amount),
+                    ..charge
+                }
+            }
+            _ => charge,
         }
     }
 
@@ -429,6 +455,15 @@ impl Settlement {
         ending.usage_source = charge.source;
         let concluded = self.settles_itself(&mut ending);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
+        if ending.cost > self.hold.amount {
+            self.gw.metrics.above_reservation();
+            tracing::warn!(
+                request = %self.hold.id,
+                reserved_usd = %self.hold.amount,
+                cost_usd = %ending.cost,
+                "a call cost more than its worst case: its price or its bound is wrong"
+            );
+        }
         if ending.cost > PicoUsd::ZERO {
             self.gw.caps.spent(&self.hold);
         }

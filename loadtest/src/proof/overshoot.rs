@@ -48,6 +48,8 @@ struct Faults {
     hang_ups: u64,
     resets: u64,
     refusals: u64,
+    /// Whether calls without a bill are charged all that was reserved.
+    strict: bool,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +83,14 @@ pub async fn overshoot(config: &OvershootConfig) -> anyhow::Result<Vec<(&'static
             },
         ),
         (
+            "5 % upstream resets, charged at the reservation",
+            Faults {
+                resets: 5,
+                strict: true,
+                ..Faults::default()
+            },
+        ),
+        (
             "5 % upstream 429",
             Faults {
                 refusals: 5,
@@ -100,6 +110,11 @@ async fn one(config: &OvershootConfig, faults: Faults) -> anyhow::Result<Finding
         Tenant {
             id: BUSY,
             daily_usd: config.cap_usd.clone(),
+            unreported: if faults.strict {
+                "reservation"
+            } else {
+                "estimate"
+            },
         },
         Tenant::roomy(QUIET),
     ];
@@ -193,10 +208,11 @@ impl End {
         );
         let beyond = (self.billed - self.cap).max(0);
         let meaning = "billed by the provider beyond the cap";
-        if faults.resets == 0 {
+        if faults.resets == 0 || faults.strict {
             found.must_be_zero("provider_overshoot_pico_usd", meaning, beyond);
         } else {
-            // What a provider bills for an answer that it broke off is known to nobody else.
+            // What a provider bills for an answer that it broke off is known to nobody else, and
+            // this mock bills it whole.
             found.note(
                 "provider_overshoot_pico_usd",
                 meaning,

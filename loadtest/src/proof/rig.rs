@@ -28,6 +28,8 @@ pub(super) struct Tenant {
     pub(super) id: &'static str,
     /// US dollars per day.
     pub(super) daily_usd: String,
+    /// What is charged where the provider does not say what was used.
+    pub(super) unreported: &'static str,
 }
 
 impl Tenant {
@@ -36,6 +38,7 @@ impl Tenant {
         Self {
             id,
             daily_usd: ROOMY.to_owned(),
+            unreported: "estimate",
         }
     }
 }
@@ -93,10 +96,16 @@ impl Rig {
             let text = text.replace("{MOCK}", &self.mock.addr().to_string());
             fs::write(policies.join(format!("providers/{name}.toml")), text)?;
         }
-        for Tenant { id, daily_usd } in tenants {
+        for Tenant {
+            id,
+            daily_usd,
+            unreported,
+        } in tenants
+        {
             let text = TENANT_TOML
                 .replace("{ID}", id)
-                .replace("{DAILY}", daily_usd);
+                .replace("{DAILY}", daily_usd)
+                .replace("{UNREPORTED}", unreported);
             fs::write(policies.join(format!("tenants/{id}.toml")), text)?;
             for name in ["openai_key", "anthropic_key"] {
                 self.set_secret(id, name)?;
@@ -336,6 +345,7 @@ id = \"{ID}\"
 [caps]
 daily_usd = \"{DAILY}\"
 monthly_usd = \"1000000\"
+unreported_usage = \"{UNREPORTED}\"
 
 [[allow]]
 provider = \"openai\"

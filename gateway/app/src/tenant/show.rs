@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use serde_json::{Value, json};
-use tollgate_core::policy::{NamePattern, ScopeLimits, Tenant};
+use tollgate_core::policy::{NamePattern, ScopeLimits, Tenant, Unreported};
 use tollgate_core::rate::Limits;
 
 use super::summary;
@@ -71,6 +71,11 @@ pub(super) fn describe(tenant: &Tenant, secrets: &BTreeMap<String, u32>) -> Valu
     let mut described = summary(tenant);
     described["default_max_output_tokens"] = tenant.default_max_output_tokens.into();
     described["clamp"] = clamp.into();
+    described["unreported_usage"] = match tenant.unreported {
+        Unreported::Estimate => "estimate",
+        Unreported::Reservation => "reservation",
+    }
+    .into();
     described["notify_percent"] = tenant.notify_percent.clone().into();
     described["allow"] = grants.collect();
     described["credentials"] = credentials.collect();

@@ -86,6 +86,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
             .collect(),
         agents: BTreeMap::new(),
         clamp: None,
+        unreported: crate::policy::Unreported::default(),
         notify_percent: Vec::new(),
         models: Vec::new(),
     }

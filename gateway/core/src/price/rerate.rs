@@ -50,11 +50,17 @@ impl PriceBook {
             let Some(rates) = rates(model) else {
                 return Rerated::Kept("no price");
             };
+            let Some(part_cost) = rates.exact_if_priced(part, &ending.terms) else {
+                return Rerated::Kept("no price");
+            };
             rest = rest.minus(part);
-            cost = cost.saturating_add(rates.exact(part, &ending.terms));
+            cost = cost.saturating_add(part_cost);
         }
         if rest != Usage::default() || ending.elsewhere.is_empty() {
-            cost = cost.saturating_add(own.exact(&rest, &ending.terms));
+            let Some(own_cost) = own.exact_if_priced(&rest, &ending.terms) else {
+                return Rerated::Kept("no price");
+            };
+            cost = cost.saturating_add(own_cost);
         }
         Rerated::Cost(cost)
     }

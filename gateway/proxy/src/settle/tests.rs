@@ -23,6 +23,8 @@ fn metered(max_tokens: u64) -> Tariff {
         catalogue: "openai".to_owned(),
         at: noon(),
         default_max_output: 100,
+        alias: None,
+        unreported: Unreported::Estimate,
     }))
 }
 
@@ -118,6 +120,57 @@ async fn only_a_success_is_billed() {
             assert_eq!(cost > PicoUsd::ZERO, is_billed, "{status}, dropped");
         }
     }
+}
+
+#[tokio::test]
+async fn a_call_without_a_bill_is_charged_its_reservation_where_the_tenant_wants_it() {
+    let strict = |max_tokens| {
+        let mut tariff = metered(max_tokens);
+        if let Tariff::Metered(call) = &mut tariff {
+            call.unreported = Unreported::Reservation;
+        }
+        tariff
+    };
+    let worst = strict(100).worst_case();
+    let (mut settlement, fakes) = intended(strict(100)).await;
+    settlement.answered(200);
+    settlement.close(Outcome::ClientGone, &Reading::nothing());
+    let ending = ended(&fakes);
+    assert_eq!(
+        (ending.cost, ending.usage_source),
+        (worst, UsageSource::Estimated)
+    );
+
+    let (mut settlement, fakes) = intended(strict(100)).await;
+    settlement.answered(200);
+    settlement.close(Outcome::Completed, &used());
+    assert_eq!(ended(&fakes).cost, usd("0.0001"), "a bill is a bill");
+
+    let (mut settlement, fakes) = intended(strict(100)).await;
+    settlement.answered(503);
+    settlement.close(Outcome::Completed, &Reading::nothing());
+    assert_eq!(
+        ended(&fakes).cost,
+        PicoUsd::ZERO,
+        "and a refusal costs nothing"
+    );
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_with_the_clients_name_is_priced_as_its_alias() {
+    let mut tariff = metered(100);
+    if let Tariff::Metered(call) = &mut tariff {
+        // Another model of the catalogue, at another price.
+        call.alias = Some("gpt-4o-mini".parse().unwrap());
+    }
+    let (mut settlement, fakes) = intended(tariff).await;
+    settlement.answered(200);
+    let reading = Reading {
+        response_model: Some("gpt-4o-mini".to_owned()),
+        ..used()
+    };
+    settlement.close(Outcome::Completed, &reading);
+    assert_eq!(ended(&fakes).cost, usd("0.0001"));
 }
 
 #[tokio::test]

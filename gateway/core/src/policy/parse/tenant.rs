@@ -11,7 +11,7 @@ use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
 use crate::policy::{
     Binding, Caps, Clamp, Credential, Grant, NamePattern, PathPattern, Provider, ScopeLimits,
-    Tenant,
+    Tenant, Unreported,
 };
 use crate::rate::{Limits, RateLimit};
 
@@ -21,6 +21,11 @@ const DEFAULT_MAX_OUTPUT_TOKENS: u64 = 16_384;
 
 /// Shares of a cap that are worth a notice unless the policy says otherwise.
 const DEFAULT_SHARES: [u8; 3] = [50, 80, 100];
+
+const UNREPORTED: &[(&str, Unreported)] = &[
+    ("estimate", Unreported::Estimate),
+    ("reservation", Unreported::Reservation),
+];
 
 /// A name that is spoken of in two places: the provider, or at least that it exists.
 enum Known<'p> {
@@ -39,12 +44,22 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         let bound = section.optional("default_max_output_tokens", reader::integer(1..=10_000_000));
         Some((id?, section.at("id"), enabled, bound))
     });
-    let (caps, task_cap, notify_percent) = root
+    let (caps, task_cap, notify_percent, unreported) = root
         .table("caps", |section| {
             let task = section.optional("task_usd", reader::money);
-            (read_caps(section), task, read_shares(section))
+            let unreported = section.optional("unreported_usage", reader::one_of(UNREPORTED));
+            let caps = read_caps(section);
+            (
+                caps,
+                task,
+                read_shares(section),
+                unreported.unwrap_or_default(),
+            )
         })
-        .unwrap_or_else(|| (Caps::default(), None, DEFAULT_SHARES.to_vec()));
+        .unwrap_or_else(|| {
+            let shares = DEFAULT_SHARES.to_vec();
+            (Caps::default(), None, shares, Unreported::default())
+        });
     let limits = root.table("limits", read_limits).unwrap_or_default();
     let clamp = root.table("clamp", |section| Clamp {
         max_output_tokens: section.optional("max_output_tokens", reader::integer(1..=10_000_000)),
@@ -66,6 +81,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         limits,
         default_max_output_tokens: bound.unwrap_or(DEFAULT_MAX_OUTPUT_TOKENS),
         clamp,
+        unreported,
         notify_percent,
         grants,
         credentials,
