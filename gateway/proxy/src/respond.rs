@@ -37,7 +37,16 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// By which the AWS SDKs tell errors apart, before the body and the status.
 const AWS_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
-const AWS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// Where each dialect's SDKs look for the id of an answer, to show it with an error.
+const fn id_header(dialect: Dialect) -> Option<HeaderName> {
+    match dialect {
+        Dialect::OpenAi => Some(HeaderName::from_static("x-request-id")),
+        Dialect::Anthropic => Some(HeaderName::from_static("request-id")),
+        Dialect::Bedrock => Some(HeaderName::from_static("x-amzn-requestid")),
+        Dialect::Gemini | Dialect::Cohere | Dialect::Ollama | Dialect::Http => None,
+    }
+}
+
 /// The facts of the body as JSON, for clients that do not show it.
 const FACTS: HeaderName = HeaderName::from_static("x-tollgate-facts");
 
@@ -240,9 +249,11 @@ pub(crate) fn respond(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(ERROR_CODE, HeaderValue::from_static(verdict.code));
     headers.insert(REQUEST_ID, id_value(id));
+    if let Some(name) = id_header(dialect) {
+        headers.insert(name, id_value(id));
+    }
     if dialect == Dialect::Bedrock {
         headers.insert(AWS_ERROR_TYPE, HeaderValue::from_static(kind.bedrock));
-        headers.insert(AWS_REQUEST_ID, id_value(id));
         // Clients of AWS show headers and the fields they know of the body, and nothing else.
         if let Some(text) = facts.and_then(|facts| Value::from(facts).to_string().try_into().ok()) {
             headers.insert(FACTS, text);

@@ -116,7 +116,7 @@ async fn case_03_and_04_unknown_ungranted_and_foreign_credentials_are_told_apart
                 let id = answer.header("x-tollgate-request-id").unwrap().to_owned();
                 let body = answer.text().replace(&id, "ID");
                 let mut headers = answer.headers.clone();
-                headers.retain(|(name, _)| name != "x-tollgate-request-id" && name != "date");
+                headers.retain(|(name, _)| !name.ends_with("request-id") && name != "date");
                 answers.push((headers, body));
             }
         }

@@ -1,3 +1,5 @@
+//! The worst case: vectors, bypasses and properties.
+
 use proptest::prelude::*;
 
 use super::*;

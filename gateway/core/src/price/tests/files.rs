@@ -1,3 +1,5 @@
+//! Operators' files: what they can say, and what is wrong with them.
+
 use super::*;
 
 /// What a million tokens in cost.

@@ -1,3 +1,5 @@
+//! What finished calls are settled at.
+
 use super::*;
 use crate::record::UsageSource;
 

@@ -1,3 +1,5 @@
+//! Every usage vector costs what it should.
+
 use super::*;
 use crate::record::UsageSource;
 use crate::usage::tests::{every_vector, is_stream, read_vector};
