@@ -33,7 +33,7 @@ use crate::live::Snapshot;
 use crate::record::Draft;
 use crate::settle::Tariff;
 
-pub(crate) use watch::{Watch, Watched};
+pub(crate) use watch::{Stated, Watch};
 
 /// What a request readies or starts that is not made within it.
 pub(crate) enum Work {

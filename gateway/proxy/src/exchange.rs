@@ -168,8 +168,7 @@ async fn forward(
         let withheld = Failure::AnswerWithheld.into();
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
-    let (head, whose) = (&answer.response, (&caller.tenant, &provider.name));
-    let watch = Watch::new(gw, whose, later, head.status(), head.headers());
+    let watch = Watch::new(gw, (&caller.tenant, &provider.name), later, &answer);
     Ok(relay(
         gw,
         caller,

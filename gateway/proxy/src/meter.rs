@@ -8,7 +8,7 @@ use tollgate_core::usage::{Meter, Reading, Relay};
 use std::sync::Arc;
 
 use crate::authenticate::is_cut_off;
-use crate::deferred::{Watch, Watched};
+use crate::deferred::Watch;
 use crate::gateway::Gateway;
 use crate::relay::{RelayEnd, Tap, Tapped};
 use crate::settle::Settlement;
@@ -83,15 +83,9 @@ impl Tap for MeterTap {
         let panicking = std::thread::panicking();
         let meter = self.meter.filter(|_| !panicking);
         let reading = meter.map_or_else(Reading::nothing, Meter::finish);
-        match self
-            .watch
-            .filter(|_| !panicking)
-            .map_or(Watched::Nothing, Watch::end)
-        {
-            Watched::Nothing => self.settlement.close(outcome, &reading),
-            Watched::Corrects(id, charge, correction) => {
-                self.settlement.correct(outcome, &id, &charge, correction);
-            }
+        match self.watch.filter(|_| !panicking).and_then(Watch::end) {
+            Some(stated) => self.settlement.correct(outcome, *stated),
+            None => self.settlement.close(outcome, &reading),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::{Ask, Terms};
-use tollgate_core::deferred::{self, Correction, Known, RemoteId};
+use tollgate_core::deferred::{self, Known, RemoteId};
 use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Unreported;
@@ -18,7 +18,7 @@ use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
 use tollgate_core::time::Timestamp;
 use tollgate_core::usage::{Metered, Reading, Usage};
 
-use crate::deferred::Advance;
+use crate::deferred::{Advance, Stated};
 use crate::gateway::Gateway;
 use crate::record::log_ending;
 use crate::respond::Verdict;
@@ -345,9 +345,11 @@ impl Settlement {
     pub(crate) fn correct(
         mut self,
         outcome: Outcome,
-        id: &RemoteId,
-        charge: &deferred::Charge,
-        correction: Correction,
+        Stated {
+            id,
+            charge,
+            correction,
+        }: Stated,
     ) {
         let (only, elsewhere) = match &correction.models[..] {
             [(only, _)] => (Some(only.clone()), Vec::new()),
@@ -363,7 +365,7 @@ impl Settlement {
             adjusts: Some(charge.record),
             ..self.ending(outcome)
         };
-        if !self.gw.stores.deferred.correct(id, self.hold.id, &ending) {
+        if !self.gw.stores.deferred.correct(&id, self.hold.id, &ending) {
             // Another call has corrected it in the meantime.
             return self.close(outcome, &Reading::nothing());
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tollgate_core::deferred::{Charge, Correction, Kind, Known, RemoteId, Tally};
 use tollgate_core::ids::{ProviderName, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -15,6 +15,7 @@ use tollgate_core::usage::{Framing, Meter, Metered, Usage};
 use super::Later;
 use crate::forward::is_plain;
 use crate::gateway::Gateway;
+use crate::pool::UpstreamAnswer;
 use crate::settle::Settlement;
 
 /// The longest answer that is held back until it has been understood. A list of a hundred batches
@@ -50,12 +51,12 @@ enum Sought {
     Nothing,
 }
 
-/// What an answer has told, once it is over.
-pub(crate) enum Watched {
-    /// Nothing that changes what the call costs.
-    Nothing,
-    /// The work of this charge has come to this.
-    Corrects(RemoteId, Charge, Correction),
+/// What the work of a charge has come to.
+pub(crate) struct Stated {
+    /// What the charge is kept under.
+    pub(crate) id: RemoteId,
+    pub(crate) charge: Charge,
+    pub(crate) correction: Correction,
 }
 
 impl Watch {
@@ -64,9 +65,9 @@ impl Watch {
         gw: &Arc<Gateway>,
         (tenant, provider): (&TenantId, &ProviderName),
         later: Later,
-        status: StatusCode,
-        headers: &HeaderMap,
+        answer: &UpstreamAnswer,
     ) -> Option<Self> {
+        let (status, headers) = (answer.response.status(), answer.response.headers());
         let kind = headers.get(http::header::CONTENT_TYPE);
         let framing = |operation| Framing::of(operation, kind.map(HeaderValue::as_bytes), false);
         let sought = match later {
@@ -151,32 +152,33 @@ impl Watch {
         Some(held)
     }
 
-    /// What the answer has told. Results that did not pass whole tell nothing.
-    pub(crate) fn end(self) -> Watched {
+    /// What the answer has stated, if it changes what the call costs. Results that did not pass
+    /// whole state nothing.
+    pub(crate) fn end(self) -> Option<Box<Stated>> {
         if !self.whole {
-            return Watched::Nothing;
+            return None;
         }
-        match self.sought {
+        let (id, charge, correction) = match self.sought {
             Sought::Results(id, reader, mut lines) => {
                 let (results, mut tally) = *reader;
                 results.finish(|line| add(&mut tally, &mut lines, line));
                 let charge = tally.charge().clone();
                 // An end that nothing announces may come too early.
                 if lines < charge.lines {
-                    return Watched::Nothing;
+                    return None;
                 }
-                Watched::Corrects(id, charge, tally.finish())
+                (id, charge, tally.finish())
             }
             Sought::Response(id, reader) => {
                 let (meter, mut tally) = *reader;
                 let reading = meter.finish();
                 // Under way, or ended without a word on its usage.
                 let Metered::Exact(_) = reading.metered else {
-                    return Watched::Nothing;
+                    return None;
                 };
                 tally.add(&reading);
                 let charge = tally.charge().clone();
-                Watched::Corrects(id, charge, tally.finish())
+                (id, charge, tally.finish())
             }
             Sought::States(Some((id, charge))) => {
                 let correction = Correction {
@@ -185,10 +187,15 @@ impl Watch {
                     models: Vec::new(),
                     source: UsageSource::Exact,
                 };
-                Watched::Corrects(id, charge, correction)
+                (id, charge, correction)
             }
-            Sought::States(None) | Sought::Id { .. } | Sought::Nothing => Watched::Nothing,
-        }
+            Sought::States(None) | Sought::Id { .. } | Sought::Nothing => return None,
+        };
+        Some(Box::new(Stated {
+            id,
+            charge,
+            correction,
+        }))
     }
 
     fn release(&mut self) -> Bytes {
