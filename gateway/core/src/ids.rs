@@ -5,9 +5,11 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
 
 /// Why a text is not a valid name.
@@ -146,8 +148,7 @@ name! {
 }
 
 /// The id of one record, one hold and one journal entry: a UUID of version 7, so ids sort by time.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct RecordId(uuid::Uuid);
 
 impl RecordId {
@@ -156,11 +157,20 @@ impl RecordId {
     pub const fn new(id: uuid::Uuid) -> Self {
         Self(id)
     }
+
+    /// 32 hexadecimal digits, on the stack.
+    #[must_use]
+    pub fn text(self) -> impl Deref<Target = str> {
+        let mut digits = [0; uuid::fmt::Simple::LENGTH];
+        self.0.as_simple().encode_lower(&mut digits);
+        // Digits are UTF-8.
+        ArrayString::from_byte_string(&digits).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for RecordId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.as_simple())
+        f.write_str(&self.text())
     }
 }
 
@@ -177,18 +187,29 @@ impl FromStr for RecordId {
     }
 }
 
-impl TryFrom<String> for RecordId {
-    type Error = InvalidName;
+impl<'de> Deserialize<'de> for RecordId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
 
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
+        impl serde::de::Visitor<'_> for Text {
+            type Value = RecordId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a UUID")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RecordId, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 
 impl Serialize for RecordId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut text = [0; uuid::fmt::Simple::LENGTH];
-        serializer.serialize_str(self.0.as_simple().encode_lower(&mut text))
+        serializer.serialize_str(&self.text())
     }
 }
 

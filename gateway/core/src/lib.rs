@@ -19,6 +19,7 @@
     )
 )]
 
+mod digits;
 pub mod ids;
 pub mod money;
 pub mod secret;

@@ -1,11 +1,14 @@
 //! Points in time and the UTC windows caps are counted in. Nothing here reads a clock.
 
 use std::fmt::{self, Write as _};
+use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
 use arrayvec::ArrayString;
 use serde::{Deserialize, Serialize};
+
+use crate::digits::padded;
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -73,11 +76,49 @@ impl Timestamp {
     pub fn civil(self) -> jiff::civil::DateTime {
         jiff::tz::Offset::UTC.to_datetime(self.to_jiff())
     }
+
+    /// `2026-11-23T07:08:09.000123Z`, on the stack.
+    #[must_use]
+    pub fn text(self) -> impl Deref<Target = str> {
+        let mut text = ArrayString::<40>::new();
+        let civil = self.civil();
+        let [h1, h2] = padded(part(civil.hour()));
+        let [m1, m2] = padded(part(civil.minute()));
+        let [s1, s2] = padded(part(civil.second()));
+        let micros = civil.subsec_nanosecond().unsigned_abs() / 1_000;
+        let [u1, u2, u3, u4, u5, u6] = padded(micros.into());
+        let time = [
+            b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', u1, u2, u3, u4, u5, u6, b'Z',
+        ];
+        let date = date_digits(civil.date());
+        let plain = date.as_ref().and_then(|date| {
+            text.try_push_str(str::from_utf8(date).ok()?).ok()?;
+            text.try_push_str(str::from_utf8(&time).ok()?).ok()
+        });
+        if plain.is_none() {
+            // The longest time there is fits.
+            let _written = write!(text, "{:.6}", self.to_jiff());
+        }
+        text
+    }
+}
+
+/// `2026-11-23`; nothing for a year below zero, which is written in another way.
+fn date_digits(date: jiff::civil::Date) -> Option<[u8; 10]> {
+    let [y1, y2, y3, y4] = padded(u64::try_from(date.year()).ok()?);
+    let [m1, m2] = padded(part(date.month()));
+    let [d1, d2] = padded(part(date.day()));
+    Some([y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2])
+}
+
+/// A part of a date or time, which is never below zero.
+fn part(of_time: i8) -> u64 {
+    u64::try_from(of_time).unwrap_or(0)
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.6}", self.to_jiff())
+        f.write_str(&self.text())
     }
 }
 
@@ -91,10 +132,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Written in one piece: a serializer escapes each piece of a `Display` by itself.
-        let mut text = ArrayString::<40>::new();
-        write!(text, "{self}").map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&self.text())
     }
 }
 
@@ -148,8 +186,20 @@ impl Window {
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Day(day) => write!(f, "day:{day}"),
-            Self::Month(first) => write!(f, "month:{:04}-{:02}", first.year(), first.month()),
+            Self::Day(day) => match date_digits(*day) {
+                Some(digits) => {
+                    f.write_str("day:")?;
+                    f.write_str(str::from_utf8(&digits).unwrap_or_default())
+                }
+                None => write!(f, "day:{day}"),
+            },
+            Self::Month(first) => match date_digits(*first) {
+                Some([month @ .., _, _, _]) => {
+                    f.write_str("month:")?;
+                    f.write_str(str::from_utf8(&month).unwrap_or_default())
+                }
+                None => write!(f, "month:{:04}-{:02}", first.year(), first.month()),
+            },
             Self::Total => f.write_str("total"),
         }
     }
@@ -180,6 +230,28 @@ mod tests {
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("a test time")
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn times_and_windows_are_printed_as_jiff_prints_them(
+            micros in proptest::prop_oneof![
+                proptest::prelude::any::<i64>(),
+                -377_705_116_800_000_000_i64..253_402_207_200_000_000,
+                0_i64..4_000_000_000_000_000,
+            ],
+        ) {
+            let at = Timestamp::from_micros(micros);
+            // A time that no calendar has is printed as the epoch's, in all its parts.
+            let known = jiff::Timestamp::from_microsecond(micros);
+            let jiff = known.unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+            let printed = format!("{jiff:.6}");
+            proptest::prop_assert_eq!(at.to_string(), printed);
+            let date = at.date();
+            let windows = [Window::day(at), Window::month(at)].map(|window| window.to_string());
+            let month = format!("month:{:04}-{:02}", date.year(), date.month());
+            proptest::prop_assert_eq!(windows, [format!("day:{date}"), month]);
+        }
     }
 
     #[test]
