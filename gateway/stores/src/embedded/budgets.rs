@@ -6,11 +6,11 @@
 //! case: a call that costs more than its reservation passes the cap by the difference, since the
 //! money is already spent.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foldhash::HashMap;
 use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -66,7 +66,7 @@ impl Budgets {
     /// The state of a new gateway, or the one kept from before.
     #[must_use]
     pub fn load(settled: impl IntoIterator<Item = (BudgetKey, PicoUsd)>, now: Timestamp) -> Self {
-        let mut tenants: HashMap<TenantId, Purse> = HashMap::new();
+        let mut tenants: HashMap<TenantId, Purse> = HashMap::default();
         for (key, settled) in settled {
             let purse = tenants.entry(key.tenant.clone()).or_default();
             let place = purse.open(&key, now);

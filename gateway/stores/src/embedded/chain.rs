@@ -4,12 +4,13 @@
 //! the same lines. Worst case: the disk takes no records; then at most one batch of lines waits
 //! here and the rest in the journal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use foldhash::HashMap;
 use sha2::{Digest, Sha256};
 use tollgate_core::record::SCHEMA;
 
@@ -82,7 +83,7 @@ impl Chains {
         Self {
             root,
             layout,
-            tenants: HashMap::new(),
+            tenants: HashMap::default(),
             objects: Vec::new(),
             unsynced: Vec::new(),
             line: Vec::new(),
@@ -249,19 +250,25 @@ pub fn line_hash(line: &[u8]) -> String {
 
 fn hash_into(hash: &mut String, line: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    hash.clear();
-    for byte in Sha256::digest(line) {
-        hash.push(char::from(HEX[usize::from(byte >> 4)]));
-        hash.push(char::from(HEX[usize::from(byte & 0xf)]));
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha256::digest(line)) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 0xf)];
     }
+    hash.clear();
+    // Digits are UTF-8.
+    hash.push_str(str::from_utf8(&digits).unwrap_or_default());
 }
 
 fn write_line(line: &mut Vec<u8>, seq: u64, prev_hash: &str, parts: &[&[u8]]) -> io::Result<()> {
     line.clear();
-    write!(
-        line,
-        r#"{{"tollgate.schema":"{SCHEMA}","tollgate.seq":{seq},"tollgate.prev_hash":"{prev_hash}""#
-    )?;
+    line.extend_from_slice(br#"{"tollgate.schema":""#);
+    line.extend_from_slice(SCHEMA.as_bytes());
+    line.extend_from_slice(br#"","tollgate.seq":"#);
+    write!(line, "{seq}")?;
+    line.extend_from_slice(br#","tollgate.prev_hash":""#);
+    line.extend_from_slice(prev_hash.as_bytes());
+    line.push(b'"');
     for part in parts {
         let object = part.strip_prefix(b"{");
         let members = object.and_then(|rest| rest.strip_suffix(b"}"));

@@ -7,12 +7,12 @@
 
 mod deferred;
 
-use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tollgate_core::budget::BudgetKey;
 use tollgate_core::deferred::RemoteId;

@@ -9,11 +9,11 @@
 
 mod flow;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use foldhash::HashMap;
 use tollgate_core::budget::StoreError;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::rate::{Counted, Limit, Paced, Pass, RateKey, RateStore, Size};
@@ -145,8 +145,8 @@ impl RateStore for Rates {
 impl Default for Buckets {
     fn default() -> Self {
         Self {
-            by_key: HashMap::new(),
-            passes: HashMap::new(),
+            by_key: HashMap::default(),
+            passes: HashMap::default(),
             sweep_at: MANY_BUCKETS,
         }
     }

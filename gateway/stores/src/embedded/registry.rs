@@ -5,7 +5,6 @@
 //! and a database that takes nothing mints nothing but still revokes until the restart. Worst
 //! case: changes wait for one commit of the database, some ten milliseconds.
 
-use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -13,6 +12,7 @@ use std::time::Duration;
 use std::{error, io};
 
 use async_trait::async_trait;
+use foldhash::HashMap;
 use tokio::sync::oneshot;
 use tollgate_core::budget::StoreError;
 use tollgate_core::identity::Caller;

@@ -5,12 +5,12 @@
 //! the chain heads and the journal position together. A crash in between makes the same lines
 //! again, byte for byte. Worst case: a second's worth of lines is made again after a crash.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashMap;
 use tollgate_core::deferred::RemoteId;
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
@@ -71,6 +71,8 @@ pub(crate) struct Shipper {
     latest: Timestamp,
     pruned: Option<Window>,
     file: Option<(u64, File)>,
+    /// What was read last; kept for its memory.
+    chunk: Vec<u8>,
 }
 
 impl Shipper {
@@ -98,13 +100,14 @@ impl Shipper {
             chains,
             open,
             position,
-            settled: HashMap::new(),
+            settled: HashMap::default(),
             unparked: Vec::new(),
-            deferred: HashMap::new(),
+            deferred: HashMap::default(),
             dirty: false,
             latest: now,
             pruned: None,
             file: None,
+            chunk: Vec::new(),
         })
     }
 
@@ -175,16 +178,13 @@ impl Shipper {
         };
         let left = usize::try_from(end - length).unwrap_or(usize::MAX);
         let mut size = left.min(CHUNK_BYTES);
-        let chunk = loop {
-            let mut chunk = vec![0; size];
+        let mut chunk = std::mem::take(&mut self.chunk);
+        let whole = loop {
+            chunk.resize(size, 0);
             file.read_exact_at(&mut chunk, length)
                 .map_err(ShipError::Read)?;
-            let whole = memchr::memrchr(b'\n', &chunk);
-            match whole {
-                Some(newline) => {
-                    chunk.truncate(newline + 1);
-                    break chunk;
-                }
+            match memchr::memrchr(b'\n', &chunk) {
+                Some(newline) => break newline + 1,
                 None if size < left => size = left.min(size * 2),
                 None => {
                     return Err(ShipError::Damaged {
@@ -198,7 +198,7 @@ impl Shipper {
         let db = self.db.clone();
         let db = lock(&db);
         let mut start = 0;
-        for newline in memchr::memchr_iter(b'\n', &chunk) {
+        for newline in memchr::memchr_iter(b'\n', &chunk[..whole]) {
             let line = &chunk[start..newline];
             let body = entry::checked(line).ok_or(ShipError::Damaged {
                 segment,
@@ -208,6 +208,10 @@ impl Shipper {
             start = newline + 1;
             self.position.length = length + start as u64;
         }
+        // A line that is longer than usual does not keep its memory.
+        chunk.truncate(CHUNK_BYTES);
+        chunk.shrink_to(CHUNK_BYTES);
+        self.chunk = chunk;
         Ok(())
     }
 
@@ -259,7 +263,7 @@ impl Shipper {
                 keys,
                 ending,
             } => {
-                self.conclude(db, id, cost, Some(keys), ending)?;
+                self.conclude(db, id, cost, Some(&keys), ending)?;
                 self.deferred.insert(of, None);
             }
             Entry::Remembered { id, at, known } => {
@@ -332,7 +336,7 @@ impl Shipper {
         // advance is given back to the counters it was taken from.
         let (keys, cost) = match corrected {
             Some(keys) => (keys, cost.amount()),
-            None => (taken.keys, cost.amount().max(PicoUsd::ZERO)),
+            None => (&*taken.keys, cost.amount().max(PicoUsd::ZERO)),
         };
         for key in keys.split_ascii_whitespace() {
             match self.settled.get_mut(key) {

@@ -1,6 +1,6 @@
 //! The table of deferred work: what is kept of it, under the provider's ids.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use rusqlite::{Transaction, params};
 use tollgate_core::deferred::{KEPT_FOR, Known, RemoteId};
