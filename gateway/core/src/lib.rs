@@ -44,5 +44,6 @@ pub mod refusal;
 pub mod registry;
 pub mod report;
 pub mod route;
+pub mod scrub;
 pub mod usage;
 pub mod vault;
