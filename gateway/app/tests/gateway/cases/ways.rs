@@ -6,7 +6,13 @@ use tollgate_loadtest::mock::Billed;
 
 use crate::harness::{Called, Streams, Way, text};
 
-const fn way(path: &'static str, streams: Streams, words: &'static str, body: &'static str) -> Way {
+/// A way of a few words.
+pub(super) const fn way(
+    path: &'static str,
+    streams: Streams,
+    words: &'static str,
+    body: &'static str,
+) -> Way {
     Way {
         path,
         streams,
@@ -160,9 +166,8 @@ pub(super) fn source(called: &Called) -> &str {
     text(&called.record, "tollgate.usage.source")
 }
 
-/// Every way, plain and, where there is such a form, streamed.
-pub(super) fn all_forms() -> impl Iterator<Item = (&'static Way, bool)> {
-    let forms = |way: &'static Way| [(way, false), (way, true)];
-    let all = WAYS.iter().flat_map(forms);
+/// Each of these ways plain and, where there is such a form, streamed.
+pub(super) fn forms_of(ways: &[Way]) -> impl Iterator<Item = (&Way, bool)> {
+    let all = ways.iter().flat_map(|way| [(way, false), (way, true)]);
     all.filter(|(way, streamed)| !streamed || way.can_stream())
 }

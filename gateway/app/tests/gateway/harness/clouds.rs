@@ -4,8 +4,8 @@
 //! No keys travel here: what a call costs does not depend on them. What a call should cost is the
 //! tests' business; the mock keeps its own account.
 
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use serde_json::{Value, json};
 use tollgate_loadtest::mock::Billed;
@@ -156,7 +156,6 @@ fn at(url: &str, text: &str) -> String {
 }
 
 /// A call that is over.
-#[derive(Debug)]
 pub(crate) struct Called {
     /// What came back.
     pub(crate) answer: Answer,
@@ -164,6 +163,35 @@ pub(crate) struct Called {
     pub(crate) record: Value,
     /// What the provider bills for it, if it reached the provider.
     pub(crate) billed: Option<Billed>,
+}
+
+impl Called {
+    /// A call whose answer nobody read.
+    pub(crate) const fn unanswered(record: Value, billed: Option<Billed>) -> Self {
+        let answer = Answer {
+            status: 0,
+            headers: Vec::new(),
+            body: Vec::new(),
+            whole: false,
+        };
+        Self {
+            answer,
+            record,
+            billed,
+        }
+    }
+}
+
+impl fmt::Debug for Called {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            answer,
+            record,
+            billed,
+        } = self;
+        let said: String = answer.text().chars().take(300).collect();
+        write!(f, "{} {said}\n{billed:?}\n{record:#}", answer.status)
+    }
 }
 
 impl World {
