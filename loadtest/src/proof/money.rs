@@ -12,7 +12,7 @@ pub(super) fn pico(text: &str) -> anyhow::Result<i128> {
     };
     let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
     let read = || format!("{text:?} is no amount of money");
-    anyhow::ensure!(part.len() <= PLACES, read());
+    anyhow::ensure!(!whole.is_empty() && part.len() <= PLACES, read());
     let padded = format!("{whole}{part:0<PLACES$}");
     let amount: i128 = padded.parse().with_context(read)?;
     Ok(sign * amount)
