@@ -4,6 +4,7 @@
 //! a level or `tracing`'s directives; what cannot be read counts as `info`, so that a typing
 //! mistake never silences the log. What libraries write to the `log` crate arrives here as well.
 
+mod json;
 mod lines;
 
 pub(crate) use lines::Flush;
@@ -46,7 +47,11 @@ pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<Flush
         .with_env_filter(filter)
         .with_writer(lines);
     let started = match format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .map_event_format(json::Flat)
+            .try_init(),
         LogFormat::Pretty => lines.with_ansi(false).try_init(),
     };
     if started.is_ok() && !understood {

@@ -293,6 +293,23 @@ pub fn disguises_ascii(body: &[u8]) -> bool {
     })
 }
 
+/// What stands between the quotes where JSON holds this text; mostly the text itself.
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    // Without an early end, so that many bytes are looked at in one step.
+    let needed = text.bytes().fold(false, |found, byte| {
+        found | (byte < b' ') | (byte == b'"') | (byte == b'\\')
+    });
+    if !needed {
+        return Cow::Borrowed(text);
+    }
+    // Text is always written.
+    let mut quoted = serde_json::to_string(text).unwrap_or_default();
+    quoted.pop();
+    quoted.drain(..1.min(quoted.len()));
+    Cow::Owned(quoted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -254,7 +254,7 @@ pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, clie
 /// The one log line of a call.
 pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
     tracing::info!(
-        request = subject.id.to_string(),
+        request = &*subject.id.text(),
         tenant = subject.tenant.as_str(),
         agent = subject.agent.as_str(),
         task = subject.task.as_str(),
@@ -263,7 +263,7 @@ pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
         status = ending.status,
         code = ending.code.as_deref(),
         outcome = ending.outcome.as_str(),
-        cost_usd = ending.cost.to_string(),
+        cost_usd = &*ending.cost.text(),
         took_us = u64::try_from(ending.ended_at.since(subject.started_at).as_micros()).ok(),
         "call ended"
     );

@@ -11,6 +11,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 use tollgate_core::budget::BudgetKey;
 use tollgate_core::ids::{HandleName, ProviderName};
+use tollgate_core::json::escaped;
 use tollgate_core::record::{Ending, Subject};
 use tollgate_core::usage::Usage;
 
@@ -42,17 +43,12 @@ impl<'a> Json<'a> {
         }
     }
 
-    fn text(&mut self, name: &str, value: &str) -> serde_json::Result<()> {
-        self.raw(name);
-        if is_plain(value) {
-            self.plain("", value);
-            return Ok(());
-        }
-        serde_json::to_writer(&mut *self.0, value)
+    fn text(&mut self, name: &str, value: &str) {
+        self.plain(name, &escaped(value));
     }
 
-    fn text_if(&mut self, name: &str, value: Option<&str>) -> serde_json::Result<()> {
-        value.map_or(Ok(()), |value| self.text(name, value))
+    fn text_if(&mut self, name: &str, value: Option<&str>) {
+        self.plain_if(name, value.map(escaped).as_deref());
     }
 
     /// A number, or something that few calls have.
@@ -136,17 +132,17 @@ impl<'a> Json<'a> {
         self.plain(r#","tollgate.token.id":"#, token.as_str());
         let provider = provider.as_ref().map(ProviderName::as_str);
         self.plain_if(r#","gen_ai.provider.name":"#, provider);
-        self.text_if(r#","gen_ai.operation.name":"#, operation.as_deref())?;
+        self.text_if(r#","gen_ai.operation.name":"#, operation.as_deref());
         let model = request_model.as_ref().map(|model| model.as_str());
-        self.text_if(r#","gen_ai.request.model":"#, model)?;
-        self.text(r#","http.request.method":"#, method)?;
-        self.text(r#","url.path":"#, path)?;
-        self.text_if(r#","server.address":"#, upstream.as_deref())?;
+        self.text_if(r#","gen_ai.request.model":"#, model);
+        self.text(r#","http.request.method":"#, method);
+        self.text(r#","url.path":"#, path);
+        self.text_if(r#","server.address":"#, upstream.as_deref());
         let credential = credential.as_ref().map(HandleName::as_str);
         self.plain_if(r#","tollgate.credential.name":"#, credential);
         self.value_if(r#","tollgate.credential.version":"#, *credential_version)?;
-        self.text_if(r#","tollgate.price.version":"#, price_version.as_deref())?;
-        self.text_if(r#","tollgate.price.provider":"#, price_provider.as_deref())?;
+        self.text_if(r#","tollgate.price.version":"#, price_version.as_deref());
+        self.text_if(r#","tollgate.price.provider":"#, price_provider.as_deref());
         if let Some(reserved) = reserved {
             self.plain(r#","tollgate.cost.reserved_usd":"#, &reserved.text());
         }
@@ -184,10 +180,10 @@ impl<'a> Json<'a> {
         self.plain(r#"{"tollgate.ended_at":"#, &ended_at.text());
         self.plain(r#","tollgate.outcome":"#, outcome.as_str());
         self.value_if(r#","http.response.status_code":"#, *status)?;
-        self.text_if(r#","error.type":"#, code.as_deref())?;
-        self.text_if(r#","tollgate.refusal.reason":"#, reason.as_deref())?;
-        self.text_if(r#","tollgate.refusal.limit":"#, limit.as_deref())?;
-        self.text_if(r#","gen_ai.response.model":"#, response_model.as_deref())?;
+        self.text_if(r#","error.type":"#, code.as_deref());
+        self.text_if(r#","tollgate.refusal.reason":"#, reason.as_deref());
+        self.text_if(r#","tollgate.refusal.limit":"#, limit.as_deref());
+        self.text_if(r#","gen_ai.response.model":"#, response_model.as_deref());
         self.plain(r#","tollgate.usage.source":"#, usage_source.as_str());
         if let Some(usage) = usage {
             self.usage(r#","tollgate.usage":"#, usage)?;
@@ -266,28 +262,12 @@ impl<'a> Json<'a> {
     }
 }
 
-/// Whether JSON has this text as it is.
-fn is_plain(text: &str) -> bool {
-    let bytes = text.bytes();
-    // Without an early end, so that many bytes are looked at in one step.
-    !bytes.fold(false, |found, byte| {
-        found | (byte < b' ') | (byte == b'"') | (byte == b'\\')
-    })
-}
-
 /// Takes text into a JSON string that is open, piece by piece.
 struct Escaped<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if is_plain(piece) {
-            self.0.extend_from_slice(piece.as_bytes());
-            return Ok(());
-        }
-        let quoted = serde_json::to_string(piece).map_err(|_never| fmt::Error)?;
-        let escaped = quoted.strip_prefix('"').and_then(|s| s.strip_suffix('"'));
-        self.0
-            .extend_from_slice(escaped.unwrap_or_default().as_bytes());
+        self.0.extend_from_slice(escaped(piece).as_bytes());
         Ok(())
     }
 }
