@@ -270,6 +270,33 @@ mod tests {
         assert_eq!(Window::Total.resets_at(), None);
     }
 
+    /// The last moment of a window and the first of the next are in different windows, and the old
+    /// one ends exactly there, at every kind of border a calendar has.
+    #[test]
+    fn case_81_one_window_ends_where_the_next_begins_at_every_border() {
+        for (last, first, new_month) in [
+            ("2026-11-23", "2026-11-24", false),
+            ("2026-11-30", "2026-12-01", true),
+            ("2026-12-31", "2027-01-01", true),
+            ("2027-02-28", "2027-03-01", true),
+            ("2028-02-28", "2028-02-29", false),
+            ("2028-02-29", "2028-03-01", true),
+            ("2100-02-28", "2100-03-01", true),
+        ] {
+            let before = at(&format!("{last}T23:59:59.999999Z"));
+            let after = at(&format!("{first}T00:00:00Z"));
+            assert_eq!(after.since(before).as_micros(), 1, "{last}");
+            assert_ne!(Window::day(before), Window::day(after), "{last}");
+            assert_eq!(Window::day(before).resets_at(), Some(after), "{last}");
+            let months = [before, after].map(Window::month);
+            assert_eq!(months[0] != months[1], new_month, "{last}");
+            let resets = months[0].resets_at();
+            assert_eq!(resets == Some(after), new_month, "{last}: {resets:?}");
+            // A clock that steps back is in the old windows again: they have no other state.
+            assert_eq!(Window::day(before).to_string(), format!("day:{last}"));
+        }
+    }
+
     #[test]
     fn windows_and_times_read_back_what_they_print() {
         let now = at("2026-11-23T07:08:09.000123Z");
