@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tollgate_core::money::PicoUsd;
 
-use super::ways::{WAYS, reserved, settled, source};
+use super::ways::{WAYS, is_free, reserved, settled, source};
 use crate::harness::{Ask, Way, World, text};
 
 /// Names that may stand for the same model, or pretend to.
@@ -35,55 +35,60 @@ fn spellings(model: &str) -> Vec<String> {
 async fn case_79_no_spelling_of_a_model_in_a_body_makes_it_cheaper() {
     let world = World::of_all_providers(|_| {}).await;
     let token = world.token("acme").await;
-    for way in WAYS {
-        let body = way.body();
+    let mut asks = Vec::new();
+    let mut names = Vec::new();
+    for way in WAYS.iter().filter(|way| !is_free(way)) {
+        let mut body = way.body();
+        // Azure's deployment stands in the path.
         let (Some(model), false) = (body["model"].as_str(), way.path.starts_with("/azure/")) else {
             continue;
         };
-        if way.path.starts_with("/ollama/") || way.path.starts_with("/vllm/") {
-            continue;
-        }
-        let usual = world
-            .make([way.ask("", false).bearer(&token)])
-            .await
-            .remove(0);
-        let names = spellings(model);
-        let asks = names.iter().map(|name| {
-            let mut body = body.clone();
+        let usual = model.to_owned();
+        for name in [usual.clone()].into_iter().chain(spellings(&usual)) {
             body["model"] = json!(name);
-            way.ask_with(body, "", false).bearer(&token)
-        });
-        for (name, call) in names.iter().zip(world.make(asks).await) {
-            let what = format!("{} {name:?}: {call:?}", way.path);
-            if call.answer.status == 200 {
-                assert_eq!(text(&call.record, "gen_ai.request.model"), name, "{what}");
-                assert!(settled(&call) >= settled(&usual), "{what}");
-                assert!(reserved(&call) >= settled(&call), "{what}");
-            } else {
-                assert!(matches!(call.answer.status, 400 | 403), "{what}");
-                assert_eq!(call.billed, None, "{what}");
-                assert_eq!(settled(&call), PicoUsd::ZERO, "{what}");
-            }
-        }
-        // Two readers could take one each.
-        let whole = body.to_string();
-        for key in ["model", "mod\\u0065l"] {
-            let twice = whole.replacen('{', &format!("{{\"{key}\":\"other\","), 1);
-            if way.path.contains("/audio/t") || way.path.ends_with("/edits") {
-                continue;
-            }
-            let before = world.calls().len();
-            let ask = Ask::new("POST", way.path).bearer(&token).body(twice);
-            let answer = world.send(&ask).await;
-            assert_eq!(
-                answer.header("x-tollgate-error"),
-                Some("duplicate_field"),
-                "{}",
-                answer.text()
-            );
-            assert_eq!(world.calls().len(), before);
+            asks.push(way.ask_with(body.clone(), "", false).bearer(&token));
+            names.push((way, usual.clone(), name));
         }
     }
+    let mut usual = PicoUsd::ZERO;
+    for ((way, model, name), call) in names.iter().zip(world.make(asks).await) {
+        let what = format!("{} {name:?}: {call:?}", way.path);
+        if name == model {
+            usual = settled(&call);
+            assert!(usual > PicoUsd::ZERO, "{what}");
+        }
+        if call.answer.status == 200 {
+            assert_eq!(text(&call.record, "gen_ai.request.model"), name, "{what}");
+            assert!(settled(&call) >= usual, "{what}");
+            assert!(reserved(&call) >= settled(&call), "{what}");
+        } else {
+            assert!(matches!(call.answer.status, 400 | 403), "{what}");
+            assert_eq!(call.billed, None, "{what}");
+            assert_eq!(settled(&call), PicoUsd::ZERO, "{what}");
+        }
+    }
+}
+
+/// Two readers of such a body could take one model each.
+#[tokio::test]
+async fn case_79_a_body_that_names_two_models_is_refused_in_every_language() {
+    let world = World::of_all_providers(|_| {}).await;
+    let token = world.token("acme").await;
+    for way in WAYS {
+        if way.is_form() || way.body()["model"].is_null() {
+            continue;
+        }
+        for key in ["model", "mod\\u0065l"] {
+            let twice = way
+                .body
+                .replacen('{', &format!("{{\"{key}\":\"other\","), 1);
+            let ask = Ask::new("POST", way.path).bearer(&token).body(twice);
+            let answer = world.send(&ask).await;
+            let code = answer.header("x-tollgate-error");
+            assert_eq!(code, Some("duplicate_field"), "{}", answer.text());
+        }
+    }
+    world.assert_no_contact();
 }
 
 /// Path with `{}` for the model, the model that is asked for, and how a body of that kind names one.
@@ -249,4 +254,51 @@ async fn case_79_a_model_in_a_path_is_allowed_by_that_name_or_not_at_all() {
         .send(&Ask::new("POST", allowed).bearer(&token).json(&body))
         .await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn case_79_an_alias_is_priced_as_what_it_stands_for_and_no_other_name_is() {
+    let world = World::of_all_providers(|plan| {
+        let azure = plan.files.get_mut("providers/azure.toml").expect("a file");
+        azure.push_str("\n[aliases]\nmy-deployment = \"gpt-4.1\"\n");
+        let acme = plan.tenant("acme");
+        acme.grants.clear();
+        acme.allow("azure", "models = [\"my-*\", \"MY-*\", \"other\"]\n");
+        acme.more = "[models.\"gpt-4.1\"]\ndaily_usd = \"0.003\"\n".to_owned();
+    })
+    .await;
+    let token = world.token("acme").await;
+    let ask = |deployment: &str| {
+        let path = format!("/azure/openai/deployments/{deployment}/chat/completions");
+        let mut body = body_of(IN_PATHS[0].0, "gpt-4.1");
+        body["model"] = json!(deployment);
+        Ask::new("POST", &path)
+            .header("x-mock", "usage-50-60")
+            .bearer(&token)
+            .json(&body)
+    };
+    let call = world.make([ask("my-deployment")]).await.remove(0);
+    assert_eq!(call.answer.status, 200, "{call:?}");
+    // gpt-4.1: 2 and 8 USD per million.
+    assert_eq!(settled(&call).to_string(), "0.00058", "{call:?}");
+    let before = world.calls().len();
+    for (deployment, code) in [
+        ("other", "model_not_priced"),
+        ("my-other", "model_not_priced"),
+        ("gpt-4.1", "not_allowed"),
+    ] {
+        let answer = world.send(&ask(deployment)).await;
+        let told = answer.header("x-tollgate-error");
+        assert_eq!((answer.status, told), (403, Some(code)), "{deployment}");
+    }
+    assert_eq!(world.calls().len(), before);
+    // The model's cap counts whatever the call says.
+    let mut served = 1;
+    while world.send(&ask("my-deployment")).await.status == 200 {
+        served += 1;
+    }
+    assert_eq!(served, 4, "the fifth could cost more than is left");
+    // Another spelling is the same model, at its cap, or nobody's.
+    let answer = world.send(&ask("MY-DEPLOYMENT")).await;
+    assert!(matches!(answer.status, 403 | 429), "{}", answer.text());
 }

@@ -58,6 +58,13 @@ impl Way {
         !matches!(self.streams, Streams::Never)
     }
 
+    /// Whether the body is sent as a form.
+    pub(crate) fn is_form(&self) -> bool {
+        ["/edits", "/transcriptions", "/translations"]
+            .iter()
+            .any(|end| self.path.ends_with(end))
+    }
+
     /// The call with a body of the test's own, steered by more `words`.
     pub(crate) fn ask_with(&self, mut body: Value, words: &str, streamed: bool) -> Ask {
         let path = match (self.streams, streamed) {
@@ -75,7 +82,7 @@ impl Way {
             }
         };
         let ask = Ask::new("POST", path).header("x-mock", &format!("{},{words}", self.words));
-        if path.ends_with("/edits") || path.ends_with("ions") && path.contains("/audio/") {
+        if self.is_form() {
             let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
             return ask.header("content-type", &content_type).body(form(&body));
         }
