@@ -293,6 +293,13 @@ pub struct Ending {
         skip_serializing_if = "Option::is_none"
     )]
     pub first_byte_us: Option<u64>,
+    /// Whether the answer held the secret that was sent, and was relayed without it.
+    #[serde(
+        rename = "tollgate.secret_scrubbed",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub secret_scrubbed: bool,
 }
 
 impl Ending {
@@ -315,6 +322,7 @@ impl Ending {
             cost: PicoUsd::ZERO,
             adjusts: None,
             first_byte_us: None,
+            secret_scrubbed: false,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Where a tenant's secrets come from, once a call has earned one.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::ids::{HandleName, TenantId};
+use crate::scrub::Needles;
 use crate::secret::Secret;
 
 /// A secret and which version of the credential it is.
@@ -10,8 +13,23 @@ use crate::secret::Secret;
 pub struct SecretVersion {
     /// The value.
     pub secret: Secret,
+    /// What to look for in the answers of those it was sent to; `None` if it is too short.
+    pub needles: Option<Arc<Needles>>,
     /// Counts up with every `set` and `rotate`; recorded with each call, never the value.
     pub version: u32,
+}
+
+impl SecretVersion {
+    /// A version of a secret, ready to be looked for. Takes longer than fetching what is cached,
+    /// so caches keep its result.
+    #[must_use]
+    pub fn new(secret: Secret, version: u32) -> Self {
+        Self {
+            needles: Needles::new(&secret).map(Arc::new),
+            secret,
+            version,
+        }
+    }
 }
 
 /// Why a secret did not come.

@@ -34,6 +34,7 @@ use crate::pool::UpstreamAnswer;
 use crate::record::{Draft, keep_rejected, keep_unread, log_failure};
 use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
+use crate::scrub::Scrub;
 use crate::service::{ConnInfo, Handler};
 use crate::settle::Settlement;
 use crate::unseal::Admitted;
@@ -57,7 +58,7 @@ impl Handler for Gateway {
         let id = RecordId::new(uuid::Uuid::now_v7());
         let mut draft = Draft::open(id, now, &head, peer.client);
         let rejected = match admit(&self, &live, &head, &mut body, &mut draft, now).await {
-            Ok(admitted) => match forward(&self, admitted, body.take(), id).await {
+            Ok(admitted) => match forward(&self, admitted, body.take()).await {
                 Ok(response) => return response,
                 Err(rejected) => {
                     let dialect = dialect(&live, &head);
@@ -108,7 +109,6 @@ async fn forward(
     gw: &Arc<Gateway>,
     admitted: Admitted,
     unread: Option<Incoming>,
-    id: RecordId,
 ) -> Result<Response<AnswerBody>, Rejected> {
     let Admitted {
         caller,
@@ -118,7 +118,7 @@ async fn forward(
         payload,
         mut settlement,
         later,
-        carries_secret,
+        scrub,
     } = admitted;
     let fail =
         |settlement, outcome, rejected, sent| fail(settlement, outcome, rejected, dialect, sent);
@@ -164,7 +164,7 @@ async fn forward(
     };
     drop(memory);
     settlement.answered(answer.response.status().as_u16());
-    if carries_secret && !is_plain(answer.response.headers()) {
+    if scrub.is_some() && !is_plain(answer.response.headers()) {
         let withheld = Failure::AnswerWithheld.into();
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
@@ -175,8 +175,8 @@ async fn forward(
         answer,
         settlement,
         watch,
+        scrub,
         usage_was_asked_for,
-        id_value(id),
     ))
 }
 
@@ -193,8 +193,8 @@ fn relay(
     answer: UpstreamAnswer,
     settlement: Settlement,
     watch: Option<Watch>,
+    mut scrub: Option<Scrub>,
     usage_was_asked_for: bool,
-    id: HeaderValue,
 ) -> Response<AnswerBody> {
     let (mut head, incoming) = answer.response.into_parts();
     let ask = settlement.tariff().ask();
@@ -210,11 +210,14 @@ fn relay(
         meter.heed(&head.headers);
         meter
     });
-    incoming_head(&mut head.headers, id, withhold);
+    if let Some(scrub) = &mut scrub {
+        scrub.head(&mut head);
+    }
+    incoming_head(&mut head.headers, id_value(settlement.id()), withhold);
     if let Some(tokens) = settlement.clamped_to() {
         head.headers.insert(MAX_OUTPUT_TOKENS, tokens.into());
     }
-    let tap = MeterTap::new(Arc::clone(gw), caller, meter, watch, settlement);
+    let tap = MeterTap::new(Arc::clone(gw), caller, meter, watch, scrub, settlement);
     let relay = Relay::new(
         incoming,
         answer.lease,

@@ -273,10 +273,8 @@ impl Vault for Fakes {
         name: &HandleName,
     ) -> Result<SecretVersion, VaultError> {
         self.note(Asked::Fetch(tenant.clone(), name.clone()));
-        Ok(SecretVersion {
-            secret: Secret::new(b"sk-canary-fake".to_vec()),
-            version: 7,
-        })
+        let secret = Secret::new(b"sk-canary-fake".to_vec());
+        Ok(SecretVersion::new(secret, 7))
     }
 }
 

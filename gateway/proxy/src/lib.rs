@@ -24,6 +24,7 @@ mod deferred;
 mod reserve;
 mod unseal;
 mod forward;
+mod scrub;
 mod meter;
 mod settle;
 mod record;

@@ -11,6 +11,7 @@ use crate::authenticate::is_cut_off;
 use crate::deferred::Watch;
 use crate::gateway::Gateway;
 use crate::relay::{RelayEnd, Tap, Tapped};
+use crate::scrub::Scrub;
 use crate::settle::Settlement;
 
 /// Meters one answer. Its end, whatever the reason, settles the call exactly once.
@@ -19,17 +20,20 @@ pub(crate) struct MeterTap {
     caller: Arc<Caller>,
     meter: Option<Meter>,
     watch: Option<Watch>,
+    scrub: Option<Scrub>,
     settlement: Settlement,
     revoked: bool,
 }
 
 impl MeterTap {
-    /// `meter` is absent where nothing is metered: tools, free endpoints, error answers.
+    /// `meter` is absent where nothing is metered: tools, free endpoints, error answers; `scrub`
+    /// where no secret was sent.
     pub(crate) fn new(
         gw: Arc<Gateway>,
         caller: Arc<Caller>,
         meter: Option<Meter>,
         watch: Option<Watch>,
+        scrub: Option<Scrub>,
         settlement: Settlement,
     ) -> Self {
         Self {
@@ -37,6 +41,7 @@ impl MeterTap {
             caller,
             meter,
             watch,
+            scrub,
             settlement,
             revoked: false,
         }
@@ -52,8 +57,12 @@ impl Tap for MeterTap {
             },
             None => bytes,
         };
-        Tapped::Pass(match &mut self.watch {
+        let bytes = match &mut self.watch {
             Some(watch) => watch.frame(bytes, &mut self.settlement),
+            None => bytes,
+        };
+        Tapped::Pass(match &mut self.scrub {
+            Some(scrub) => scrub.frame(bytes),
             None => bytes,
         })
     }
@@ -61,8 +70,12 @@ impl Tap for MeterTap {
     fn flush(&mut self) -> Option<Bytes> {
         let rest = self.meter.as_mut().map(|meter| Bytes::from(meter.end()));
         // The meter withholds chunks of chat completions only, which nothing else is sought in.
-        match &mut self.watch {
+        let rest = match &mut self.watch {
             Some(watch) => watch.flush(&mut self.settlement).or(rest),
+            None => rest,
+        };
+        match &mut self.scrub {
+            Some(scrub) => scrub.flush(rest),
             None => rest,
         }
     }
@@ -72,7 +85,7 @@ impl Tap for MeterTap {
         !self.revoked
     }
 
-    fn end(self: Box<Self>, how: RelayEnd) {
+    fn end(mut self: Box<Self>, how: RelayEnd) {
         let outcome = match how {
             RelayEnd::Complete => Outcome::Completed,
             RelayEnd::ClientGone => Outcome::ClientGone,
@@ -82,7 +95,13 @@ impl Tap for MeterTap {
         // A meter that has just panicked would do so again, and take the process with it.
         let panicking = std::thread::panicking();
         let meter = self.meter.filter(|_| !panicking);
-        let reading = meter.map_or_else(Reading::nothing, Meter::finish);
+        let mut reading = meter.map_or_else(Reading::nothing, Meter::finish);
+        if let Some(scrub) = self.scrub.filter(|_| !panicking) {
+            scrub.reading(&mut reading);
+            if scrub.count(&self.gw.metrics) {
+                self.settlement.scrubbed();
+            }
+        }
         match self.watch.filter(|_| !panicking).and_then(Watch::end) {
             Some(stated) => self.settlement.correct(outcome, *stated),
             None => self.settlement.close(outcome, &reading),

@@ -4,8 +4,25 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tollgate_core::record::Ending;
 
+/// Where in an answer something stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Where {
+    Header,
+    Body,
+}
+
+impl Where {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Body => "body",
+        }
+    }
+}
+
 /// The proxy's metrics.
 pub struct Metrics {
+    scrub_hits: IntCounterVec,
     calls: IntCounterVec,
     rejections: IntCounterVec,
     usage: IntCounterVec,
@@ -62,6 +79,7 @@ impl Metrics {
             webhooks.with_label_values(&[result]).reset();
         }
         Ok(Self {
+            scrub_hits: scrub_hits(registry)?,
             calls: by(
                 "outcome",
                 "tollgate_calls_total",
@@ -93,6 +111,13 @@ impl Metrics {
     /// Takes over what is under way now; called before the metrics are read.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn scrubbed(&self, place: Where, hits: u64) {
+        if hits > 0 {
+            let counter = self.scrub_hits.with_label_values(&[place.as_str()]);
+            counter.inc_by(hits);
+        }
     }
 
     pub(crate) fn above_reservation(&self) {
@@ -128,4 +153,17 @@ impl Metrics {
         self.spend_nano_usd
             .inc_by(u64::try_from(nano).unwrap_or(u64::MAX));
     }
+}
+
+/// The counter of secrets found, with all of its labels: that there were none is worth knowing.
+fn scrub_hits(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let name = "tollgate_scrub_hits_total";
+    let help =
+        "Secrets taken out of answers of upstreams that sent them back, by where they stood.";
+    let hits = IntCounterVec::new(Opts::new(name, help), &["where"])?;
+    for place in [Where::Header, Where::Body] {
+        hits.with_label_values(&[place.as_str()]).reset();
+    }
+    registry.register(Box::new(hits.clone()))?;
+    Ok(hits)
 }

@@ -152,6 +152,11 @@ impl Draft {
         self.price_version = Some(prices.to_owned());
     }
 
+    /// The secret is so short that answers are not searched for it.
+    pub(crate) fn cannot_be_scrubbed(&mut self) {
+        self.notes.push("secret_too_short_to_scrub".to_owned());
+    }
+
     pub(crate) fn uses(&mut self, credential: &HandleName, version: u32) {
         self.credential = Some((credential.clone(), version));
     }

@@ -12,6 +12,7 @@ use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::{Ask, Terms};
 use tollgate_core::deferred::RemoteId;
 use tollgate_core::ids::ModelName;
+use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Unreported;
 use tollgate_core::price::{PriceBook, Rates};
@@ -239,6 +240,7 @@ pub(crate) struct Settlement {
     clamped: Option<u64>,
     /// What the charge made here is kept under, since a later call corrects it.
     begun: Option<RemoteId>,
+    scrubbed: bool,
 }
 
 impl Settlement {
@@ -253,7 +255,18 @@ impl Settlement {
             first_byte_us: None,
             clamped: None,
             begun: None,
+            scrubbed: false,
         }
+    }
+
+    /// The secret of the call came back in its answer, and was taken out.
+    pub(crate) const fn scrubbed(&mut self) {
+        self.scrubbed = true;
+    }
+
+    /// The id of the call's record.
+    pub(crate) const fn id(&self) -> RecordId {
+        self.hold.id
     }
 
     /// The request's output bound was lowered to so many tokens.
@@ -350,6 +363,7 @@ impl Settlement {
         Ending {
             status: self.status,
             first_byte_us: self.first_byte_us,
+            secret_scrubbed: self.scrubbed,
             ..Ending::new((self.gw.clock)(), outcome)
         }
     }

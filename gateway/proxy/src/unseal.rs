@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::record::Draft;
 use crate::reserve::Held;
 use crate::respond::Failure;
+use crate::scrub::Scrub;
 use crate::settle::Settlement;
 
 /// A call that may leave: allowed, affordable, written down, and carrying its one credential.
@@ -28,8 +29,8 @@ pub(crate) struct Admitted {
     pub(crate) settlement: Settlement,
     /// What the answer may tell of deferred work.
     pub(crate) later: Later,
-    /// Whether an answer could echo a secret.
-    pub(crate) carries_secret: bool,
+    /// Present if an answer could echo a secret.
+    pub(crate) scrub: Option<Scrub>,
 }
 
 pub(crate) async fn unseal(
@@ -47,7 +48,7 @@ pub(crate) async fn unseal(
     let permit = bound.permit;
     let mut outgoing = outgoing(head, &permit.route);
     let credential = bound.bound.credential().cloned();
-    if let Some(credential) = &credential {
+    let scrub = if let Some(credential) = &credential {
         let fetched = gw
             .stores
             .vault
@@ -59,11 +60,16 @@ pub(crate) async fn unseal(
             .inject(&mut outgoing.headers, &mut outgoing.query, &fetched.secret)
             .map_err(|_invalid| Failure::CredentialInvalid)?;
         draft.uses(&credential.name, fetched.version);
+        if fetched.needles.is_none() {
+            draft.cannot_be_scrubbed();
+        }
+        Some(Scrub::new(fetched.needles))
     } else {
         bound
             .bound
             .strip(&mut outgoing.headers, &mut outgoing.query);
-    }
+        None
+    };
     recheck(gw, &permit.caller)?;
     let subject = draft.subject(&permit.caller);
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
@@ -75,6 +81,6 @@ pub(crate) async fn unseal(
         payload,
         settlement,
         later,
-        carries_secret: credential.is_some(),
+        scrub,
     })
 }

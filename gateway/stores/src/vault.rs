@@ -223,7 +223,7 @@ impl Shared {
                 name: name.clone(),
             });
         }
-        Ok((stamp, SecretVersion { secret, version }))
+        Ok((stamp, SecretVersion::new(secret, version)))
     }
 
     fn tenant_dir(&self, tenant: &TenantId) -> PathBuf {

@@ -4,6 +4,7 @@
 //! behind, and the records. How the gateway comes to its decision is not known here.
 
 mod destinations;
+mod echoes;
 mod framing;
 mod handle_forms;
 mod handle_places;

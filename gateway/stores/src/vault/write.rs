@@ -12,14 +12,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tollgate_core::handle::check_sendable;
 use tollgate_core::ids::{HandleName, TenantId};
+use tollgate_core::scrub::MIN_SECRET_BYTES;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
 
 use super::index::{Index, VersionInfo};
 use super::{AgeVault, MAX_STORED_BYTES, files, keys};
-
-/// Secrets shorter than this, in bytes, may occur by chance in answers they are looked for in.
-const SHORT_BYTES: usize = 8;
 
 /// Why the vault was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +61,8 @@ impl VaultWriteError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Warning {
-    /// It is short enough to occur by chance in an upstream's answer.
+    /// It is short enough to occur by chance in an upstream's answer, which is therefore not
+    /// searched for it.
     Short,
     /// It has bytes, or a length, that no request can carry: every call will be refused.
     Unsendable,
@@ -72,7 +71,10 @@ pub enum Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Short => "it has fewer than 8 bytes and may occur by chance in answers",
+            Self::Short => {
+                "it has fewer than 8 bytes: answers are not searched for it, because they may hold \
+                 it by chance"
+            }
             Self::Unsendable => {
                 "it is over 8 KiB, not visible ASCII, or begins or ends with a space: \
                  calls that need it will be refused"
@@ -264,7 +266,7 @@ impl AgeVault {
 }
 
 fn warnings(secret: &Secret) -> Vec<Warning> {
-    let short = secret.expose().len() < SHORT_BYTES;
+    let short = secret.expose().len() < MIN_SECRET_BYTES;
     let unsendable = check_sendable(secret).is_err();
     [(short, Warning::Short), (unsendable, Warning::Unsendable)]
         .into_iter()

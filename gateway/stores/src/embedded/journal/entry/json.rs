@@ -176,6 +176,7 @@ impl<'a> Json<'a> {
             cost,
             adjusts,
             first_byte_us,
+            secret_scrubbed,
         } = ending;
         self.plain(r#"{"tollgate.ended_at":"#, &ended_at.text());
         self.plain(r#","tollgate.outcome":"#, outcome.as_str());
@@ -200,6 +201,9 @@ impl<'a> Json<'a> {
         self.plain(r#","tollgate.cost_usd":"#, &cost.text());
         self.value_if(r#","tollgate.cost.adjusts":"#, *adjusts)?;
         self.value_if(r#","tollgate.first_byte_us":"#, *first_byte_us)?;
+        if *secret_scrubbed {
+            self.raw(r#","tollgate.secret_scrubbed":true"#);
+        }
         self.raw("}");
         Ok(())
     }

@@ -160,6 +160,7 @@ impl Drawn {
             cost: self.money(2),
             adjusts: self.given(23).then(|| record_id(7)),
             first_byte_us: self.given(24).then_some(self.numbers[2]),
+            secret_scrubbed: self.given(25),
         }
     }
 
