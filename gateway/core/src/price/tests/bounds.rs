@@ -402,3 +402,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_gemini_call_without_a_bound_of_its_own_is_bounded_by_what_the_model_gives() {
+    for (model, most) in [
+        ("gemini-2.5-pro", 65_536),
+        ("gemini-2.5-flash", 65_536),
+        ("gemini-2.0-flash", 8_192),
+    ] {
+        let name = model.parse().expect("a model's name");
+        let body = br#"{"contents":[{"parts":[{"text":"hi"}]}]}"#;
+        let request = Request {
+            model_in_path: Some(&name),
+            ..Request::json(body)
+        };
+        let ask = Ask::parse(Operation::GenerateContent, &request).expect("an ask");
+        let rates = BOOK
+            .rates("google", model, time("2026-11-20T12:00:00Z"))
+            .expect("priced");
+        assert_eq!(rates.output_bound(&ask, 1), most, "{model}");
+    }
+}
