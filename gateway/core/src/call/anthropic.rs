@@ -2,6 +2,10 @@
 //!
 //! It does not know prices of caches, only that a request asks to write to one.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
 use super::openai::terms;
 use super::read::{BOUND_DETAIL, count, flag, largest};
 use super::{Ask, CacheWrite, Input, Request, tools};
@@ -38,10 +42,10 @@ pub(super) fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     {
         ask.widen(Input::Referenced);
     }
-    if ["mcp_servers", "context_management"]
-        .iter()
-        .any(|name| fields.given(name).is_some())
-    {
+    let compacts = fields
+        .given("context_management")
+        .is_some_and(|management| !only_clears(management));
+    if compacts || fields.given("mcp_servers").is_some() {
         ask.widen(Input::Looping);
     }
     let [marker, hour] = &CACHE;
@@ -52,6 +56,26 @@ pub(super) fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
             CacheWrite::FiveMinutes
         };
     }
+}
+
+/// Whether the context is managed only by leaving parts of it out, which costs nothing and which
+/// Claude Code asks for of itself. Compaction is a call of its own.
+fn only_clears(management: &str) -> bool {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Management<'a> {
+        #[serde(borrow, default)]
+        edits: Vec<Edit<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Edit<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+    }
+    serde_json::from_str::<Management<'_>>(management).is_ok_and(|management| {
+        let mut edits = management.edits.iter();
+        edits.all(|edit| edit.kind.starts_with("clear_"))
+    })
 }
 
 /// The bound raised by a budget for thinking that is not within it. Anthropic allows that where

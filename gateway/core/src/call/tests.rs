@@ -176,7 +176,17 @@ fn input_that_bytes_do_not_bound_is_recognised() {
         ),
         (
             messages,
-            r#""context_management":{"edits":[]}"#,
+            r#""context_management":{"edits":[{"type":"clear_thinking_20251015"},{"type":"clear_tool_uses_20250919"}]}"#,
+            Input::Bounded,
+        ),
+        (
+            messages,
+            r#""context_management":{"edits":[{"type":"clear_thinking_20251015"},{"type":"compact_20260112"}]}"#,
+            Input::Looping,
+        ),
+        (
+            messages,
+            r#""context_management":{"edits":[],"compact":{}}"#,
             Input::Looping,
         ),
     ] {
