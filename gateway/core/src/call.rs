@@ -32,6 +32,7 @@ use crate::policy::Operation;
 use crate::refusal::Refusal;
 use crate::usage::Usage;
 
+pub use openai::bounds_by_max_tokens_alone;
 pub use splice::{ask_for_usage, with_output_bound};
 pub use tools::UNSTATED_TOOL_CALLS;
 
@@ -114,6 +115,8 @@ pub struct Request<'a> {
     pub model_in_path: Option<&'a ModelName>,
     /// The content type, which tells a form from JSON.
     pub content_type: Option<&'a str>,
+    /// Whether the server bounds a chat by `max_tokens` alone; see [`bounds_by_max_tokens_alone`].
+    pub max_tokens_alone: bool,
     /// The body.
     pub body: &'a [u8],
 }
@@ -126,6 +129,7 @@ impl<'a> Request<'a> {
             path: "/",
             model_in_path: None,
             content_type: None,
+            max_tokens_alone: false,
             body,
         }
     }
@@ -142,6 +146,8 @@ pub struct Ask {
     pub stream: bool,
     /// The client's own bound on output tokens per choice: the largest it gives.
     pub max_output_tokens: Option<u64>,
+    /// Whether only `max_tokens` bounds the output of a chat.
+    pub max_tokens_alone: bool,
     /// How many answers are generated: `n` or `best_of`, for every prompt; at least 1.
     pub choices: u64,
     /// Whether a stream is asked to end with usage.
@@ -187,6 +193,7 @@ impl Ask {
         }
         let fields = Fields::scan(request.body).map_err(read::refuse_json)?;
         let mut ask = Self::of(operation, request, &fields)?;
+        ask.max_tokens_alone = request.max_tokens_alone;
         ask.read(&fields, request)?;
         Ok(ask)
     }
@@ -255,6 +262,7 @@ impl Ask {
             model,
             stream: false,
             max_output_tokens: None,
+            max_tokens_alone: false,
             choices: 1,
             usage_asked: false,
             terms: Terms::default(),

@@ -4,7 +4,7 @@
 
 use http::request::Parts;
 use hyper::body::Incoming;
-use tollgate_core::call::{Ask, Request};
+use tollgate_core::call::{Ask, Request, bounds_by_max_tokens_alone};
 use tollgate_core::handle::mentions_handle;
 use tollgate_core::refusal::Refusal;
 
@@ -68,6 +68,7 @@ pub(crate) async fn read_ask<'r>(
         path: route.path,
         model_in_path: route.model.as_ref(),
         content_type: content_type(head)?,
+        max_tokens_alone: bounds_by_max_tokens_alone(&route.provider),
         body: &collected.bytes,
     };
     if let Some(work) = Work::read(&bound.permit, head, &request)? {

@@ -14,11 +14,12 @@ use super::read::{
 };
 use super::{Ask, Input, Terms, anthropic, tools};
 use crate::json::{Fields, Word, disguises_ascii, words};
+use crate::policy::{Dialect, Provider};
 use crate::refusal::Refusal;
 use crate::usage::Usage;
 
 /// Fields by which only some servers bound output: llama.cpp's `n_predict` wins over `max_tokens`.
-pub(super) const RAISING: [&str; 3] = ["max_output_tokens", "max_new_tokens", "n_predict"];
+const RAISING: [&str; 3] = ["max_output_tokens", "max_new_tokens", "n_predict"];
 /// The same for completions.
 pub(super) const RAISING_COMPLETIONS: [&str; 4] = [
     "max_completion_tokens",
@@ -29,7 +30,10 @@ pub(super) const RAISING_COMPLETIONS: [&str; 4] = [
 /// The same for responses.
 pub(super) const RAISING_RESPONSES: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 /// The fields of chat completions; where both are given, the deprecated one may be ignored.
-pub(super) const CHAT_BOUNDS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+const CHAT_BOUNDS: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+/// Providers, by their names in the price catalogue, that bound a chat by `max_tokens` alone:
+/// DeepSeek ignores `max_completion_tokens`, Mistral refuses it.
+const MAX_TOKENS_ALONE: [&str; 2] = ["deepseek", "mistral"];
 /// The field of responses.
 pub(super) const RESPONSE_BOUNDS: [&str; 1] = ["max_output_tokens"];
 /// The field of completions.
@@ -45,11 +49,30 @@ const LOOPING: [&str; 5] = [
     "mcp_servers",
 ];
 
+/// Whether a provider bounds a chat by `max_tokens` alone, so that `max_completion_tokens` bounds
+/// nothing there.
+#[must_use]
+pub fn bounds_by_max_tokens_alone(provider: &Provider) -> bool {
+    let prices = provider.prices.as_deref();
+    provider.dialect == Dialect::Ollama
+        || prices.is_some_and(|prices| MAX_TOKENS_ALONE.contains(&prices))
+}
+
+/// The fields that bound a chat, and those that may only raise its bound.
+pub(super) const fn chat_bounds(ask: &Ask) -> (&'static [&'static str], &'static [&'static str]) {
+    if ask.max_tokens_alone {
+        (&COMPLETION_BOUNDS, &RAISING_COMPLETIONS)
+    } else {
+        (&CHAT_BOUNDS, &RAISING)
+    }
+}
+
 /// Reads a chat completion.
 pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Result<(), Refusal> {
     let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
     read_stream(ask, fields)?;
-    ask.max_output_tokens = with_thinking(output_bound(fields, &CHAT_BOUNDS, &RAISING)?, fields)?;
+    let (known, raising) = chat_bounds(ask);
+    ask.max_output_tokens = with_thinking(output_bound(fields, known, raising)?, fields)?;
     ask.choices = choices(fields)?;
     ask.terms = terms(fields)?;
     ask.prediction = fields.given("prediction").is_some();

@@ -44,7 +44,8 @@ pub fn with_output_bound(body: &[u8], ask: &Ask, max_output_tokens: u64) -> Opti
     };
     match ask.operation {
         Operation::ChatCompletions => {
-            clamp.within(&fields, &openai::CHAT_BOUNDS, &openai::RAISING);
+            let (known, raising) = openai::chat_bounds(ask);
+            clamp.within(&fields, known, raising);
         }
         Operation::Completions => {
             clamp.within(
@@ -76,6 +77,7 @@ pub fn with_output_bound(body: &[u8], ask: &Ask, max_output_tokens: u64) -> Opti
     let bounded = clamp.edits.apply();
     let request = Request {
         model_in_path: Some(&ask.model),
+        max_tokens_alone: ask.max_tokens_alone,
         ..Request::json(&bounded)
     };
     // What is read back is what will be judged, so a bound that does not hold is seen here.

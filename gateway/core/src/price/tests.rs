@@ -46,6 +46,7 @@ fn ask(operation: Operation, model: &str) -> Ask {
         model: model.parse().expect("a model's name"),
         stream: false,
         max_output_tokens: None,
+        max_tokens_alone: false,
         choices: 1,
         usage_asked: false,
         terms: Terms::default(),

@@ -254,3 +254,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_that_knows_only_max_tokens_is_bounded_by_that_field() {
+    let request = |body| Request {
+        max_tokens_alone: true,
+        ..Request::json(body)
+    };
+    let body = br#"{"model":"m","max_completion_tokens":5}"#;
+    let ask = Ask::parse(Operation::ChatCompletions, &request(body)).expect("an ask");
+    assert_eq!(ask.max_output_tokens, None, "the field is ignored there");
+    let body = br#"{"model":"m","messages":[]}"#;
+    let ask = Ask::parse(Operation::ChatCompletions, &request(body)).expect("an ask");
+    let bounded = with_output_bound(body, &ask, 7).expect("a bound");
+    assert_eq!(bounded, br#"{"max_tokens":7,"model":"m","messages":[]}"#);
+}
