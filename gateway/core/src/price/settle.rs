@@ -2,13 +2,14 @@
 //!
 //! Reported usage is priced by the model and terms that the answer names, else by the request's.
 //! Where usage is missing, or something was used that has no price, the settlement is an estimate
-//! and says so: never zero for a model that costs anything, never above the worst case.
+//! and says so: never zero for a model that costs anything, and above the worst case only where
+//! what was reported is.
 
 use super::PriceBook;
 use super::bound::{bounds_output, is_annotated};
 use super::rates::{Cost, Rates, round_half_even, round_up};
 use super::units::Unit;
-use crate::call::{Ask, Input};
+use crate::call::{Ask, Input, Terms};
 use crate::money::PicoUsd;
 use crate::policy::Operation;
 use crate::record::UsageSource;
@@ -21,6 +22,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// Tokens of speech per character, for estimates: 1,250 tokens a minute at 900 characters of
 /// English a minute are 1.4; other languages have fewer characters a minute.
 const SPEECH_TOKENS_PER_CHARACTER: u64 = 2;
+
 /// What a finished call is settled at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
@@ -235,7 +237,6 @@ fn choose<'a>(
 impl Rates {
     /// What the call's own model comes to.
     fn part(&self, ask: &Ask, reading: &Reading, default_max_output: u64) -> Part {
-        let terms = reading.terms.or(&ask.terms);
         let stated = match reading.metered {
             Metered::Exact(usage) => Some(usage),
             Metered::Partial(_) | Metered::Unknown => None,
@@ -255,11 +256,7 @@ impl Rates {
                 // reports it, or the cost; the most that it may is no measure of what it did.
                 usage.web_searches = usage.web_searches.max(ask.most.web_searches.min(1));
             }
-            let cost = self.cost(
-                &self.billed(ask.operation, usage),
-                &terms,
-                is_annotated(ask),
-            );
+            let cost = self.cost_of(&self.billed(ask.operation, usage), ask, reading);
             if cost.whole {
                 return Part {
                     usage,
@@ -276,9 +273,28 @@ impl Rates {
         }
     }
 
+    /// The cost of usage under the terms of the answer, else of the request. A tier that the
+    /// answer does not confirm may not have been served, so it makes nothing cheaper.
+    fn cost_of(&self, usage: &Usage, ask: &Ask, reading: &Reading) -> Cost {
+        let annotated = is_annotated(ask);
+        let asked = self.cost(usage, &reading.terms.or(&ask.terms), annotated);
+        if reading.terms.service_tier.is_some() || ask.terms.service_tier.is_none() {
+            return asked;
+        }
+        let without = Terms {
+            service_tier: None,
+            ..reading.terms.or(&ask.terms)
+        };
+        let standard = self.cost(usage, &without, annotated);
+        if standard.sum > asked.sum {
+            standard
+        } else {
+            asked
+        }
+    }
+
     fn charges_characters(&self) -> bool {
-        self.card(&crate::call::Terms::default())
-            .has(Unit::Characters)
+        self.card(&Terms::default()).has(Unit::Characters)
     }
 
     /// The usage that is charged for: image models that do not break their output down are taken
@@ -299,7 +315,8 @@ impl Rates {
 
     /// Usage and cost of an answer whose final usage did not come: what it reported, completed
     /// from the bytes of the request and of the generated text. Not zero unless the model is free,
-    /// and not above [`Rates::worst_case`], which it is for whatever is not text.
+    /// and not above [`Rates::worst_case`], which it is for whatever is not text, unless what was
+    /// reported costs more.
     #[must_use]
     pub fn estimate(
         &self,
@@ -318,12 +335,14 @@ impl Rates {
                     | Operation::OllamaEmbed
                     | Operation::Speech
             );
-        let cost = self.cost(&usage, &reading.terms.or(&ask.terms), is_annotated(ask));
+        // What the provider has stated is billed, also where the bound was too low.
+        let stated = round_up(self.cost_of(&own_usage(reading), ask, reading).sum);
+        let cost = self.cost_of(&usage, ask, reading);
         if ask.deferred || !is_text || !cost.whole {
-            return (usage, worst);
+            return (usage, worst.max(stated));
         }
         let cost = round_up(cost.sum);
-        (usage, cost.max(PicoUsd::new(1)).min(worst))
+        (usage, cost.max(PicoUsd::new(1)).min(worst).max(stated))
     }
 
     fn complete(&self, ask: &Ask, reading: &Reading, default: u64) -> Usage {

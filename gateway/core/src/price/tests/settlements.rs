@@ -101,7 +101,7 @@ fn what_is_used_and_has_no_price_is_settled_at_the_worst_case() {
     let embedding = super::ask(Operation::InvokeModel, "amazon.titan-embed-text-v2:0");
     let chatty = settle("aws", &embedding, &stated(tokens(10, 10)));
     assert_eq!(chatty.source, UsageSource::Estimated);
-    assert_eq!(chatty.cost, worst("aws", &embedding));
+    assert_eq!(chatty.cost, usd("0.0000002"), "the input it reported");
 }
 
 #[test]
@@ -214,5 +214,33 @@ fn a_deferred_call_is_settled_at_its_worst_case() {
     ask.max_output_tokens = Some(1_000);
     let settled = settle("openai", &ask, &Reading::nothing());
     assert_eq!(settled.cost, worst("openai", &ask));
+    assert_eq!(settled.source, UsageSource::Estimated);
+}
+
+#[test]
+fn a_cheaper_tier_that_the_answer_does_not_confirm_makes_nothing_cheaper() {
+    for tier in ["flex", "batch"] {
+        let mut ask = ask(Operation::Responses, "gpt-5");
+        ask.terms.service_tier = Some(tier.to_owned());
+        let mut reading = stated(tokens(1_000_000, 0));
+        assert_eq!(settle("openai", &ask, &reading).cost, usd("1.25"), "{tier}");
+        reading.terms.service_tier = Some("flex".to_owned());
+        assert_eq!(settle("openai", &ask, &reading).cost, usd("0.625"));
+    }
+    let mut ask = ask(Operation::Responses, "gpt-5");
+    ask.terms.service_tier = Some("priority".to_owned());
+    let reading = stated(tokens(1_000_000, 0));
+    assert_eq!(settle("openai", &ask, &reading).cost, usd("2.5"), "dearer");
+}
+
+#[test]
+fn usage_that_was_reported_is_charged_even_where_the_bound_was_too_low() {
+    let mut ask = ask(Operation::ChatCompletions, "gpt-4.1");
+    ask.max_output_tokens = Some(1);
+    ask.body_bytes = 100;
+    let mut reading = stated(tokens(1_000_000, 0));
+    reading.metered = Metered::Partial(tokens(1_000_000, 0));
+    let settled = settle("openai", &ask, &reading);
+    assert_eq!(settled.cost, usd("2"));
     assert_eq!(settled.source, UsageSource::Estimated);
 }
