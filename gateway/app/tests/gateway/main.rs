@@ -21,6 +21,7 @@ mod cli_serve;
 mod cli_tokens;
 mod crash;
 mod dashboards;
+mod full_disk;
 mod harness;
 mod isolation;
 mod lifecycle;

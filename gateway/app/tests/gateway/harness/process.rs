@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_testkit::forge::Forge;
@@ -95,8 +96,19 @@ impl Site {
 
     /// As [`Site::serve`], with this much in the log.
     pub(crate) async fn serve_logging(self: &Arc<Self>, level: &str) -> Gateway {
-        let mut child = self
-            .command(&["serve"])
+        self.serve_by(self.command(&["serve"]), level).await
+    }
+
+    /// As [`Site::serve`], on a disk that [`Gateway::fill_disk`] fills.
+    pub(crate) async fn serve_on_small_disk(self: &Arc<Self>) -> Gateway {
+        let mut command = self.command_of("sh");
+        // Whoever writes beyond a limit on files is told so only if it is deaf to the signal.
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" serve", TOLLGATE]);
+        self.serve_by(command, "info").await
+    }
+
+    async fn serve_by(self: &Arc<Self>, mut command: Command, level: &str) -> Gateway {
+        let mut child = command
             .env("TOLLGATE_LOG", level)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -139,9 +151,14 @@ impl Site {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(TOLLGATE);
+        let mut command = self.command_of(TOLLGATE);
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_remove("TOLLGATE_ADMIN_TOKEN")
             .env_remove("TOLLGATE_LISTEN")
             .env_remove("TOLLGATE_ADMIN_LISTEN")
@@ -269,6 +286,27 @@ impl Gateway {
             .unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib * 1024
+    }
+
+    /// From here on its files take not one byte more, as on a full disk.
+    pub(crate) fn fill_disk(&self) {
+        self.limit_files(Some(0));
+    }
+
+    /// Its files take whatever comes again.
+    pub(crate) fn empty_disk(&self) {
+        self.limit_files(None);
+    }
+
+    /// The hard limit stays, so that anybody may undo it.
+    fn limit_files(&self, bytes: Option<u64>) {
+        let process = Pid::from_child(&self.child);
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        let limit = Rlimit {
+            current: bytes.or(maximum),
+            maximum,
+        };
+        prlimit(Some(process), Resource::Fsize, limit).unwrap();
     }
 
     /// Ends it without warning, as a crash does, and waits until it is gone.

@@ -64,6 +64,10 @@ impl Refused {
         "request_too_large",
     );
 
+    /// A ledger that takes nothing.
+    pub(crate) const LEDGER_UNAVAILABLE: Self =
+        Self::new(503, "ledger_unavailable", "server_error", "api_error");
+
     const fn new(
         status: u16,
         code: &'static str,

@@ -35,6 +35,15 @@ impl World {
         Self { gateway, mock }
     }
 
+    /// The usual set-up, on a disk that [`Gateway::fill_disk`] fills.
+    pub(crate) async fn on_small_disk() -> Self {
+        let mock = start_mock().await;
+        let site = Site::new();
+        Plan::at(mock.addr()).write(&site);
+        let gateway = site.serve_on_small_disk().await;
+        Self { gateway, mock }
+    }
+
     /// A token of a tenant's usual agent for its usual task.
     pub(crate) async fn token(&self, tenant: &str) -> String {
         self.gateway.mint(tenant, "a1", "t1").await

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tollgate_testkit::wait::{until, within};
 
 use super::tls::Tls;
-use super::{node, python, run_at};
+use super::{node, python, run, run_at};
 use crate::harness::{Ask, Plan, ProviderPlan, TenantPlan, World};
 
 /// An SDK, its provider and one call of it in its own dialect.
@@ -234,6 +234,23 @@ fn tries_of(world: &World, tenant: &str, row: &str) -> [usize; 2] {
 #[tokio::test]
 async fn openai_python_meets_every_refusal() {
     OPENAI.meets(python("openai_refusals.py", "")).await;
+}
+
+/// By itself, since a full disk refuses the calls of every row.
+#[tokio::test]
+async fn openai_python_meets_a_full_disk() {
+    let world = World::on_small_disk().await;
+    let tokens = json!({"ledger": world.gateway.mint("acme", "a1", "ledger").await});
+    let mut script = python("openai_ledger.py", "");
+    script.env("TOKENS", tokens.to_string());
+    world.gateway.fill_disk();
+    run(script, &world, "none").await;
+    world.gateway.empty_disk();
+    until("the records of the tries", || {
+        (tries_of(&world, "acme", "ledger") == [3, 0]).then_some(())
+    })
+    .await;
+    world.assert_no_contact();
 }
 
 #[tokio::test]
