@@ -21,6 +21,10 @@ use crate::refusal::Refusal;
 /// The most calls one batch may hold: Anthropic's limit. OpenAI's is half of it.
 pub const MAX_CALLS: usize = 100_000;
 
+/// The most models one batch may ask for, since their names are kept for as long as its charge.
+/// OpenAI's limit is one; Anthropic has fewer than this.
+pub const MAX_MODELS: usize = 16;
+
 /// What an uploaded file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchFile {
@@ -45,7 +49,7 @@ pub fn read_message_batch(body: &[u8]) -> Result<Vec<Ask>, Refusal> {
         return Err(invalid("the batch holds too many calls"));
     }
     let mut ids = HashSet::new();
-    requests
+    let asks = requests
         .into_iter()
         .map(|request| {
             let call = Fields::scan_text(request.get()).map_err(refuse_json)?;
@@ -53,7 +57,9 @@ pub fn read_message_batch(body: &[u8]) -> Result<Vec<Ask>, Refusal> {
             let params = call.given("params").ok_or_else(|| invalid(shape))?;
             ask_of_line(Operation::Messages, params)
         })
-        .collect()
+        .collect::<Result<Vec<_>, _>>()?;
+    refuse_many_models(&asks)?;
+    Ok(asks)
 }
 
 /// Reads an upload, and the calls of a batch if it is one's input.
@@ -86,6 +92,7 @@ pub fn read_batch_input(content_type: Option<&str>, body: &[u8]) -> Result<Batch
             .ok_or_else(|| invalid("each line of a batch must have a body"))?;
         asks.push(ask_of_line(operation, body)?);
     }
+    refuse_many_models(&asks)?;
     Ok(BatchFile::Batch(asks))
 }
 
@@ -112,6 +119,17 @@ fn remember<'a>(ids: &mut HashSet<Cow<'a, str>>, call: &Fields<'a>) -> Result<()
             "each call of a batch must have a custom_id of its own",
         ))
     }
+}
+
+fn refuse_many_models(asks: &[Ask]) -> Result<(), Refusal> {
+    let mut models = HashSet::new();
+    for ask in asks {
+        models.insert(&ask.model);
+        if models.len() > MAX_MODELS {
+            return Err(invalid("the batch is of too many models"));
+        }
+    }
+    Ok(())
 }
 
 fn string(raw: &str) -> Option<Cow<'_, str>> {

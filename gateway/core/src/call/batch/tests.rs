@@ -171,3 +171,22 @@ fn a_batch_starts_from_one_named_file() {
         assert!(start(body).is_err(), "{body}");
     }
 }
+
+#[test]
+fn a_batch_of_very_many_models_is_refused() {
+    for (models, fits) in [(MAX_MODELS, true), (MAX_MODELS + 1, false)] {
+        let lines: Vec<String> = (0..models * 2)
+            .map(|n| {
+                let body = format!(r#"{{"model":"m{}"}}"#, n % models);
+                line(&n.to_string(), "/v1/chat/completions", &body)
+            })
+            .collect();
+        assert_eq!(input(&lines.join("\n")).is_ok(), fits, "{models} models");
+        let requests: Vec<String> = (0..models)
+            .map(|n| format!(r#"{{"custom_id":"{n}","params":{{"model":"m{n}","max_tokens":1}}}}"#))
+            .collect();
+        let body = format!(r#"{{"requests":[{}]}}"#, requests.join(","));
+        let read = read_message_batch(body.as_bytes());
+        assert_eq!(read.is_ok(), fits, "{models} models");
+    }
+}
