@@ -6,6 +6,7 @@
 //! path. Worst case: a disk that takes nothing keeps the journal growing until it takes again.
 
 mod deferred;
+mod prune;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,7 +28,12 @@ use super::journal::entry::End;
 pub(crate) use deferred::DeferredRow;
 
 /// Each brings the tables from the version of its index to the next.
-const STEPS: &[&str] = &[FIRST_TABLES, super::notices::TABLES, deferred::TABLE];
+const STEPS: &[&str] = &[
+    FIRST_TABLES,
+    super::notices::TABLES,
+    deferred::TABLE,
+    prune::COLUMN,
+];
 
 const FIRST_TABLES: &str = "
 CREATE TABLE tokens (
@@ -88,7 +94,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) position: End,
     pub(crate) layout: &'a str,
     pub(crate) settled: &'a HashMap<String, PicoUsd>,
-    /// The latest time seen in a record.
+    /// When the last call ended.
     pub(crate) latest: Timestamp,
     pub(crate) heads: Vec<(&'a str, Head)>,
     /// (tenant, day, end)
@@ -246,7 +252,7 @@ impl Db {
             let before = before.as_deref().map_or(Ok(PicoUsd::ZERO), pico)?;
             let settled = before.saturating_add(*cost).as_pico().to_string();
             transaction.execute(
-                "INSERT OR REPLACE INTO counters VALUES (?1, ?2, ?3)",
+                "INSERT OR REPLACE INTO counters (key, settled, touched_at) VALUES (?1, ?2, ?3)",
                 params![key, settled, change.latest.as_micros()],
             )?;
         }
@@ -280,38 +286,6 @@ impl Db {
                 change.layout
             ],
         )?;
-        transaction.commit()?;
-        Ok(())
-    }
-
-    /// Deletes counters and partition ends that nothing will ask for again: windows that ended
-    /// two days before `now`, task totals untouched for ninety.
-    pub(crate) fn prune(&mut self, now: Timestamp) -> Result<(), DbError> {
-        let days = |n: i64| now.as_micros().saturating_sub(n * 86_400_000_000);
-        let transaction = self.connection.transaction()?;
-        let old: Vec<String> = {
-            let mut statement =
-                transaction.prepare("SELECT key FROM counters WHERE touched_at < ?1")?;
-            let rows = statement.query_map([days(2)], |row| row.get(0))?;
-            rows.collect::<Result<_, _>>()?
-        };
-        for text in old {
-            let key: BudgetKey = text.parse().map_err(|_e| DbError::Malformed("counter"))?;
-            let ended = key
-                .window
-                .resets_at()
-                .is_some_and(|end| end.as_micros() < days(2));
-            if ended {
-                transaction.execute("DELETE FROM counters WHERE key = ?1", [text])?;
-            }
-        }
-        transaction.execute(
-            "DELETE FROM counters WHERE key LIKE '%/total' AND touched_at < ?1",
-            [days(90)],
-        )?;
-        let day = Timestamp::from_micros(days(7)).date().to_string();
-        transaction.execute("DELETE FROM partitions WHERE day < ?1", [day])?;
-        deferred::prune(&transaction, now)?;
         transaction.commit()?;
         Ok(())
     }

@@ -68,6 +68,7 @@ pub(crate) struct Shipper {
     /// What is known of deferred work, or no longer, since the last checkpoint.
     deferred: HashMap<RemoteId, Option<DeferredRow>>,
     dirty: bool,
+    /// When the last call ended.
     latest: Timestamp,
     pruned: Option<Window>,
     file: Option<(u64, File)>,
@@ -76,7 +77,7 @@ pub(crate) struct Shipper {
 }
 
 impl Shipper {
-    /// Continues at `position`; `now` is the earliest time anything ends at.
+    /// Continues at `position`; nothing has ended before `now`.
     pub(crate) fn new(
         db: Arc<Mutex<Db>>,
         chains: Chains,
@@ -331,7 +332,7 @@ impl Shipper {
             return Ok(());
         };
         self.chains.append(db, &place, &[subject, ending])?;
-        self.latest = self.latest.max(cost.ended_at());
+        self.latest = cost.ended_at();
         // As the counters in memory do it: nobody is paid for calling, but what was charged in
         // advance is given back to the counters it was taken from.
         let (keys, cost) = match corrected {
