@@ -273,7 +273,9 @@ pub trait DeferredCharges: Send + Sync {
     /// Concludes the call `record` with `ending`, whose cost goes to the counters of the charge
     /// kept under `id`, and forgets the charge; both or, after a crash, neither.
     ///
-    /// False, and nothing is done, if there is no charge any more: another call has corrected it.
+    /// False, and nothing is done, if it is not kept any more: another call has corrected it, or
+    /// another charge is kept in its place. The charge meant is that of the record which `ending`
+    /// adjusts, or of `record` itself.
     fn correct(&self, id: &RemoteId, record: RecordId, ending: &Ending) -> bool;
 }
 

@@ -256,9 +256,12 @@ impl DeferredCharges for Fakes {
     }
 
     fn correct(&self, id: &RemoteId, record: RecordId, ending: &Ending) -> bool {
-        let known = self.known.lock().unwrap().remove(id);
-        let is_charge = matches!(known, Some(Known::Charge(_)));
+        let corrected = ending.adjusts.unwrap_or(record);
+        let mut kept = self.known.lock().unwrap();
+        let is_charge =
+            matches!(kept.get(id), Some(Known::Charge(charge)) if charge.record == corrected);
         if is_charge {
+            kept.remove(id);
             self.note(Asked::Conclude(record, Box::new(ending.clone())));
         }
         is_charge

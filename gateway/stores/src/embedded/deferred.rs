@@ -1,4 +1,5 @@
-//! What is known of deferred work, in memory behind one lock, and in the journal before it counts.
+//! What is known of deferred work, in memory behind one lock per tenant, and in the journal before
+//! it counts.
 //!
 //! A charge is claimed under the lock, so of any number of corrections one is made. That one's
 //! journal line is at the same time its call's outcome and the end of the charge: the shipper
@@ -8,7 +9,7 @@
 //! again; a tenant with more work under way than is kept has its oldest charged at the bound.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tollgate_core::budget::StoreError;
 use tollgate_core::deferred::{DeferredCharges, KEPT_FOR, KEPT_PER_TENANT, Known, RemoteId};
@@ -22,7 +23,7 @@ use super::journal::entry::Written;
 /// What is known of the deferred work of every tenant.
 pub struct Deferred {
     journal: Arc<Journal>,
-    tenants: Mutex<HashMap<TenantId, Book>>,
+    tenants: RwLock<HashMap<TenantId, Arc<Mutex<Book>>>>,
     kept_per_tenant: usize,
 }
 
@@ -50,22 +51,34 @@ impl Deferred {
             let book = tenants.entry(id.tenant.clone()).or_default();
             book.put(id, at, known);
         }
+        let locked = tenants
+            .into_iter()
+            .map(|(tenant, book)| (tenant, Arc::new(Mutex::new(book))))
+            .collect();
         Self {
             journal,
-            tenants: Mutex::new(tenants),
+            tenants: RwLock::new(locked),
             kept_per_tenant: KEPT_PER_TENANT,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TenantId, Book>> {
-        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self, tenant: &TenantId) -> Option<Arc<Mutex<Book>>> {
+        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(tenant).cloned()
+    }
+
+    fn book(&self, tenant: &TenantId) -> Arc<Mutex<Book>> {
+        self.known(tenant).unwrap_or_else(|| {
+            let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+            tenants.entry(tenant.clone()).or_default().clone()
+        })
     }
 }
 
 impl DeferredCharges for Deferred {
     fn remember(&self, id: &RemoteId, known: &Known, now: Timestamp) -> Result<(), StoreError> {
-        let mut tenants = self.lock();
-        let book = tenants.entry(id.tenant.clone()).or_default();
+        let book = self.book(&id.tenant);
+        let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
         // What passes again and again, such as the state of a batch, is written down once.
         if book
             .known
@@ -94,16 +107,17 @@ impl DeferredCharges for Deferred {
     }
 
     fn recall(&self, id: &RemoteId, now: Timestamp) -> Option<Known> {
-        let tenants = self.lock();
-        let entry = tenants.get(&id.tenant)?.known.get(id)?;
+        let book = self.known(&id.tenant)?;
+        let book = book.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = book.known.get(id)?;
         (now.since(entry.place.0) <= KEPT_FOR).then(|| entry.known.clone())
     }
 
     fn correct(&self, id: &RemoteId, record: RecordId, ending: &Ending) -> bool {
-        let mut tenants = self.lock();
-        let Some(book) = tenants.get_mut(&id.tenant) else {
+        let Some(book) = self.known(&id.tenant) else {
             return false;
         };
+        let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Entry {
             known: Known::Charge(charge),
             place,
@@ -111,6 +125,11 @@ impl DeferredCharges for Deferred {
         else {
             return false;
         };
+        // A provider that gives an id a second time has put another charge in its place.
+        if charge.record != ending.adjusts.unwrap_or(record) {
+            return false;
+        }
+        let place = *place;
         let entry = Written::Correction {
             id: record,
             ending,
@@ -118,7 +137,7 @@ impl DeferredCharges for Deferred {
             keys: &charge.keys,
         };
         self.journal.append_later(&entry, false);
-        book.by_age.remove(&place.clone());
+        book.by_age.remove(&place);
         book.known.remove(id);
         true
     }

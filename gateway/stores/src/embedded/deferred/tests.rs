@@ -29,6 +29,7 @@ fn ending(cost: i128) -> Ending {
     Ending {
         cost: PicoUsd::new(cost),
         usage_source: UsageSource::Exact,
+        adjusts: Some(record_id(1)),
         ..Ending::new(now(), Outcome::Completed)
     }
 }
@@ -151,4 +152,22 @@ async fn beyond_its_number_a_tenants_oldest_goes_and_no_other_tenants() {
     assert!(there("globex", "0"));
     assert!(!there("acme", "1"));
     assert!(there("acme", "2") && there("acme", "3"));
+}
+
+#[tokio::test]
+async fn a_correction_of_one_charge_is_not_made_to_another_under_the_same_id() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stores = open(&dir);
+    let id = batch("acme", "1");
+    let deferred = &stores.deferred;
+    for record in [1, 2] {
+        let known = charge(record_id(record), "acme");
+        deferred.remember(&id, &known, now()).expect("kept");
+    }
+    assert!(!deferred.correct(&id, record_id(3), &ending(-400)));
+    let of_second = Ending {
+        adjusts: Some(record_id(2)),
+        ..ending(-400)
+    };
+    assert!(deferred.correct(&id, record_id(3), &of_second));
 }
