@@ -13,6 +13,7 @@ use tollgate_testkit::contract::{
 
 mod crash;
 mod killed;
+mod model;
 
 struct Fixture {
     stores: Embedded,
