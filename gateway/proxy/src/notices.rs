@@ -25,6 +25,8 @@ use crate::gateway::Gateway;
 
 /// Time in which marks gather before the balances are looked at.
 const GATHER: Duration = Duration::from_millis(100);
+/// Time until what the book has not taken is given to it again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Marks kept between two looks.
 const MARKS: usize = 10_000;
 /// Notices remembered here so that the book need not be asked again.
@@ -41,8 +43,10 @@ pub struct CapMarks {
 
 #[derive(Default)]
 struct Marks {
-    tenants: HashSet<TenantId>,
-    tasks: HashSet<(TenantId, TaskId)>,
+    /// Tenants, and of each the tasks with a cap.
+    touched: HashMap<TenantId, HashSet<TaskId>>,
+    /// How many tasks there are.
+    tasks: usize,
     /// Caps that have refused a call, with their limit and what they held.
     refused: HashMap<BudgetKey, (PicoUsd, Balance)>,
 }
@@ -53,18 +57,7 @@ impl CapMarks {
         let Some(first) = hold.keys.first() else {
             return;
         };
-        let mut marks = self.lock();
-        if !marks.tenants.contains(&first.tenant) {
-            marks.tenants.insert(first.tenant.clone());
-        }
-        for key in &hold.keys {
-            if let Scope::Task(task) = &key.scope
-                && marks.tasks.len() < MARKS
-            {
-                marks.tasks.insert((key.tenant.clone(), task.clone()));
-            }
-        }
-        drop(marks);
+        self.lock().spent(first.tenant.clone(), &hold.keys);
         self.bell.notify_one();
     }
 
@@ -98,6 +91,20 @@ impl CapMarks {
     }
 }
 
+impl Marks {
+    fn spent(&mut self, tenant: TenantId, keys: &[BudgetKey]) {
+        let tasks = self.touched.entry(tenant).or_default();
+        for key in keys {
+            if let Scope::Task(task) = &key.scope
+                && self.tasks < MARKS
+                && tasks.insert(task.clone())
+            {
+                self.tasks = self.tasks.saturating_add(1);
+            }
+        }
+    }
+}
+
 /// Gives notice of every share that is passed, until it is dropped. Notices go to `webhook`, if
 /// there is one, until it has taken them.
 pub async fn watch(gw: Arc<Gateway>, book: Arc<dyn NoticeBook>, webhook: Option<Webhook>) {
@@ -110,20 +117,31 @@ pub async fn watch(gw: Arc<Gateway>, book: Arc<dyn NoticeBook>, webhook: Option<
     };
     let look = async {
         let mut told = HashSet::new();
+        let mut owed: Vec<Notice> = Vec::new();
         loop {
-            gw.caps.bell.notified().await;
-            tokio::time::sleep(GATHER).await;
+            if owed.is_empty() {
+                gw.caps.bell.notified().await;
+                tokio::time::sleep(GATHER).await;
+            } else {
+                tokio::time::sleep(AGAIN).await;
+            }
             let marks = std::mem::take(&mut *gw.caps.lock());
-            for notice in due(&gw, marks, &mut told).await {
-                give(&gw, &*book, &notice, has_webhook).await;
-                letters.notify_one();
+            owed.extend(due(&gw, marks, &mut told).await);
+            owed.truncate(REMEMBERED);
+            for notice in std::mem::take(&mut owed) {
+                if give(&gw, &*book, &notice, has_webhook).await {
+                    letters.notify_one();
+                } else {
+                    owed.push(notice);
+                }
             }
         }
     };
     let ((), ()) = tokio::join!(look, deliver);
 }
 
-async fn give(gw: &Gateway, book: &dyn NoticeBook, notice: &Notice, has_webhook: bool) {
+/// Whether the book has it; otherwise it is to be given again.
+async fn give(gw: &Gateway, book: &dyn NoticeBook, notice: &Notice, has_webhook: bool) -> bool {
     match book.keep(notice).await {
         Ok(true) => {
             gw.metrics.noticed(notice.percent);
@@ -140,8 +158,12 @@ async fn give(gw: &Gateway, book: &dyn NoticeBook, notice: &Notice, has_webhook:
             }
         }
         Ok(false) => {}
-        Err(error) => tracing::warn!(%error, cap = %notice.key, "a notice could not be kept"),
+        Err(error) => {
+            tracing::warn!(%error, cap = %notice.key, "a notice could not be kept");
+            return false;
+        }
     }
+    true
 }
 
 /// The notices that the marks call for and that have not been given by this task.
@@ -156,12 +178,11 @@ async fn due(
     let now = (gw.clock)();
     let policy = Arc::clone(&gw.live.snapshot().policy);
     let mut seen: Vec<(Budget, Balance, &[u8])> = Vec::new();
-    for id in &marks.tenants {
+    for (id, tasks) in &marks.touched {
         let Some(tenant) = policy.tenants.get(id) else {
             continue;
         };
-        let tasks = marks.tasks.iter().filter(|(owner, _)| owner == id);
-        for budget in capped(tenant, tasks.map(|(_, task)| task), now) {
+        for budget in capped(tenant, tasks.iter(), now) {
             // A store that cannot answer is reported by the calls that need it.
             if let Ok(balance) = gw.stores.budgets.balance(&budget.key).await {
                 seen.push((budget, balance, &tenant.notify_percent));

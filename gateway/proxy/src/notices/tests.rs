@@ -1,7 +1,9 @@
+use async_trait::async_trait;
+use tollgate_core::budget::StoreError;
 use tollgate_core::identity::KeySet;
 
 use super::*;
-use crate::fakes::snapshot;
+use crate::fakes::{gateway, noon, snapshot};
 
 const TENANT: &str = r#"
 [tenant]
@@ -52,4 +54,60 @@ fn shortly_after_midnight_the_window_before_is_looked_at_too() {
             "acme/task=t-1/total",
         ]
     );
+}
+
+/// A book that takes nothing the first few times.
+struct Stubborn {
+    refuses: Mutex<u8>,
+    kept: Mutex<Vec<Notice>>,
+}
+
+#[async_trait]
+impl NoticeBook for Stubborn {
+    async fn keep(&self, notice: &Notice) -> Result<bool, StoreError> {
+        let mut left = self.refuses.lock().unwrap();
+        if let Some(fewer) = left.checked_sub(1) {
+            *left = fewer;
+            return Err(StoreError {
+                operation: "keep",
+                store: "fake",
+                cause: "it is down".into(),
+            });
+        }
+        self.kept.lock().unwrap().push(notice.clone());
+        Ok(true)
+    }
+
+    async fn unsent(&self) -> Result<Vec<Notice>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn sent(&self, _id: RecordId) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_that_cannot_be_kept_is_given_again_until_it_is() {
+    let (gw, _stores) = gateway(snapshot(TENANT, KeySet::new("tollgate")));
+    let key: BudgetKey = "acme/tenant/day:2026-11-23".parse().unwrap();
+    let limit = PicoUsd::new(10);
+    gw.caps.refused(&Refusal::CapReached {
+        key: key.clone(),
+        limit,
+        balance: Balance {
+            settled: limit,
+            ..Balance::default()
+        },
+        resets_at: Some(noon()),
+    });
+    let book = Arc::new(Stubborn {
+        refuses: Mutex::new(2),
+        kept: Mutex::default(),
+    });
+    let watching = watch(gw, Arc::clone(&book) as Arc<dyn NoticeBook>, None);
+    let _still_watching = tokio::time::timeout(Duration::from_secs(10), watching).await;
+    let kept = book.kept.lock().unwrap();
+    let shares: Vec<_> = kept.iter().map(|n| (&n.key, n.percent)).collect();
+    assert_eq!(shares, [(&key, 100)]);
 }
