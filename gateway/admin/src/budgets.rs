@@ -1,7 +1,8 @@
 //! What a tenant has spent, holds reserved and may spend, counter by counter.
 //!
 //! Reads the same counters that calls reserve from, in the windows of now. An agent's and a
-//! model's counters are listed if it has a cap, a task's only if asked for by name: tasks are without number.
+//! model's counters are listed if it has a cap, a task's only if asked for by name: tasks are
+//! without number.
 
 use std::sync::Arc;
 

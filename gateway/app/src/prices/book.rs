@@ -147,14 +147,21 @@ pub(crate) struct PriceWatch {
 }
 
 impl PriceWatch {
-    /// Watches the files that `book` was made from.
-    pub(crate) fn new(files: PriceFiles, book: &PriceBook) -> Self {
-        Self {
-            seen: files.prints(),
+    /// Reads the first prices.
+    ///
+    /// # Errors
+    /// If a file cannot be read or used.
+    pub(crate) fn open(files: PriceFiles) -> anyhow::Result<(PriceBook, Self)> {
+        // Looked at before it is read, so that a change in between is seen as one later.
+        let seen = files.prints();
+        let book = files.load()?;
+        let watch = Self {
+            seen,
             candidate: None,
             version: book.version().to_owned(),
             files,
-        }
+        };
+        Ok((book, watch))
     }
 
     /// `Some` if there was a change and it has settled: the new prices, or why they cannot be used.
@@ -202,8 +209,7 @@ mod tests {
         let files = files(dir.path());
         let mine = dir.path().join("mine.json");
         fs::write(&mine, NOTHING).unwrap();
-        let book = files.load().unwrap();
-        let mut watch = PriceWatch::new(files, &book);
+        let (book, mut watch) = PriceWatch::open(files).unwrap();
         assert!(watch.look().is_none());
         fs::write(&mine, CHEAP).unwrap();
         assert!(watch.look().is_none(), "it may still be being written");

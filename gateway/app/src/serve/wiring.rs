@@ -74,9 +74,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     }
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
-    let files = PriceFiles::of(settings);
-    let prices = files.load()?;
-    let priced = PriceWatch::new(files, &prices);
+    let (prices, priced) = PriceWatch::open(PriceFiles::of(settings))?;
     let embedded = Embedded::open(&stores(settings), clock::now())?;
     if embedded.interrupted() > 0 {
         let calls = embedded.interrupted();
@@ -185,7 +183,7 @@ pub(super) fn listener(
     Ok(listen(&config, Arc::clone(gateway), engine, tracker)?)
 }
 
-/// The prices that calls are charged by: the built-in catalogue and the operator's file above it.
+/// What the stores of this installation are opened with.
 pub(crate) fn stores(settings: &Settings) -> EmbeddedConfig {
     EmbeddedConfig {
         data_dir: settings.data_dir.clone(),
