@@ -273,7 +273,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn a_counter_is_the_sum_of_its_records_and_never_passes_its_cap(
         steps in prop::collection::vec(step(), 1..60),
