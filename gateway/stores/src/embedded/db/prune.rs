@@ -21,7 +21,9 @@ impl Db {
     pub(crate) fn prune(&mut self, now: Timestamp) -> Result<(), DbError> {
         let transaction = self.connection.transaction()?;
         prune_counters(&transaction, now)?;
-        let day = Timestamp::from_micros(days_before(now, 7)).date().to_string();
+        let day = Timestamp::from_micros(days_before(now, 7))
+            .date()
+            .to_string();
         transaction.execute("DELETE FROM partitions WHERE day < ?1", [day])?;
         deferred::prune(&transaction, now)?;
         transaction.commit()?;
