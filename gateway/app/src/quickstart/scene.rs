@@ -18,7 +18,7 @@ use super::stage::Stage;
 use crate::output;
 use crate::report::Asked;
 
-/// How long records may take from a call to the report.
+/// How long records may take from a call to the report, and notices to the log.
 const RECORD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Calls of globex that are tried before its cap must have been reached.
@@ -56,6 +56,7 @@ pub(super) fn play(
     cast.one_handle_two_keys()?;
     cast.plain_and_streaming()?;
     cast.one_cap()?;
+    notices(stage)?;
     // One call was refused; every other one reached the provider.
     cost(stage, mock.seen().len() + 1)?;
     invite(stage, &cast)
@@ -67,12 +68,12 @@ fn introduce(stage: &Stage, mock: &Mock) -> anyhow::Result<()> {
         "\
 Tollgate quickstart. Everything here is made up, on loopback, and gone afterwards.
 
-  mock provider   {mock}  speaks OpenAI and Anthropic
+  mock provider   {mock}  speaks OpenAI, Anthropic and Gemini
   gateway         http://{gateway}  agents call here
   admin           http://{admin}  operators call here
   policies, data  {root}
 
-  tenant acme     5.00 USD a day, every model of OpenAI and Anthropic
+  tenant acme     5.00 USD a day, every model of the three
   tenant globex   0.0005 USD a day, gpt-4o-mini alone
 ",
         mock = mock.url(),
@@ -152,7 +153,7 @@ impl Cast<'_> {
     }
 
     fn plain_and_streaming(&self) -> anyhow::Result<()> {
-        heading(2, "Plain and streaming, OpenAI and Anthropic")?;
+        heading(2, "Plain and streaming; OpenAI, Anthropic and Gemini")?;
         let row = |tenant: &str, what: &str, said: &str| {
             output::data(&format!("  {tenant:<8}{what:<30}{said}\n"))
         };
@@ -188,7 +189,18 @@ impl Cast<'_> {
         ];
         let answer = self.send("/anthropic/v1/messages", &headers, &body)?;
         ensure!(answer.status.is_success(), "{}", answer.text);
-        row("acme", model, quoted(&answer.json()["content"][0]["text"]))
+        row("acme", model, quoted(&answer.json()["content"][0]["text"]))?;
+        let model = "gemini-2.5-flash";
+        let body = json!({
+            "contents": [{ "parts": [{ "text": "What does a tollgate do?" }] }],
+            "generationConfig": { "maxOutputTokens": 200 },
+        });
+        let headers = [("x-goog-api-key", self.acme.clone())];
+        let path = format!("/gemini/v1beta/models/{model}:generateContent");
+        let answer = self.send(&path, &headers, &body)?;
+        ensure!(answer.status.is_success(), "{}", answer.text);
+        let text = &answer.json()["candidates"][0]["content"]["parts"][0]["text"];
+        row("acme", model, quoted(text))
     }
 
     /// Plays until globex is at its cap.
@@ -249,6 +261,30 @@ fn refusal(answer: &Answer) -> String {
     text
 }
 
+/// Prints what is told of globex' cap, once the refusal has been told, too.
+fn notices(stage: &Stage) -> anyhow::Result<()> {
+    let deadline = Instant::now() + RECORD_DEADLINE;
+    let mut given = stage.notices();
+    while !given.iter().any(|notice| notice["percent"] == 100) {
+        ensure!(Instant::now() < deadline, "no notice of the cap was given");
+        std::thread::sleep(Duration::from_millis(20));
+        given = stage.notices();
+    }
+    let mut text = "\n  Who runs the gateway is told, in log, records and metrics, by webhook if there is one:\n\n".to_owned();
+    for notice in given {
+        let fact = |name: &str| notice[name].as_str().unwrap_or_default().to_owned();
+        let _infallible = writeln!(
+            text,
+            "    notice at {:>3} %   {}   {} of {} USD spent",
+            notice["percent"].as_u64().unwrap_or_default(),
+            fact("cap"),
+            fact("spent_usd"),
+            fact("limit_usd"),
+        );
+    }
+    output::data(&text)
+}
+
 /// Prints the cost report once all records have arrived in it.
 fn cost(stage: &Stage, calls: usize) -> anyhow::Result<()> {
     heading(
@@ -287,6 +323,8 @@ export OPENAI_BASE_URL=http://{gateway}/openai/v1
 export OPENAI_API_KEY={token}
 export ANTHROPIC_BASE_URL=http://{gateway}/anthropic
 export ANTHROPIC_API_KEY=$OPENAI_API_KEY
+export GOOGLE_GEMINI_BASE_URL=http://{gateway}/gemini
+export GEMINI_API_KEY=$OPENAI_API_KEY
 export TOLLGATE_POLICIES={root}/policies TOLLGATE_DATA={root}/data
 
 curl $OPENAI_BASE_URL/chat/completions -H \"authorization: Bearer $OPENAI_API_KEY\" \\

@@ -22,6 +22,9 @@ use crate::operator::Operator;
 /// How long the gateway may take to end before it is killed; above its `drain_seconds`.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The gateway's log, in the directory of everything.
+const LOG: &str = "gateway.log";
+
 const GATEWAY: &str = r#"listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
 drain_seconds = 3
@@ -74,6 +77,25 @@ path = "/v1/messages/count_tokens"
 operation = "free"
 "#;
 
+const GEMINI: &str = r#"[provider]
+name = "gemini"
+upstream = "http://MOCK"
+dialect = "gemini"
+prices = "google"
+place = { header = "x-goog-api-key" }
+insecure = true      # the mock speaks plain HTTP; never for a real provider
+
+[[endpoint]]
+method = "POST"
+path = "/v1beta/models/{model}:generateContent"
+operation = "generate_content"
+
+[[endpoint]]
+method = "POST"
+path = "/v1beta/models/{model}:streamGenerateContent"
+operation = "generate_content"
+"#;
+
 const ACME: &str = r#"[tenant]
 id = "acme"
 
@@ -87,9 +109,13 @@ provider = "openai"
 [[allow]]
 provider = "anthropic"
 
+[[allow]]
+provider = "gemini"
+
 [credentials]
 openai_key = { provider = "openai", default = true }
 anthropic_key = { provider = "anthropic", default = true }
+gemini_key = { provider = "gemini", default = true }
 "#;
 
 const GLOBEX: &str = r#"[tenant]
@@ -107,13 +133,14 @@ openai_key = { provider = "openai", default = true }
 "#;
 
 /// Made-up keys: tenant, name, value.
-const SECRETS: [(&str, &str, &str); 3] = [
+const SECRETS: [(&str, &str, &str); 4] = [
     ("acme", "openai_key", "sk-canary-acme-openai-51b2f0c7d4"),
     (
         "acme",
         "anthropic_key",
         "sk-canary-acme-anthropic-9a8e33d1f6",
     ),
+    ("acme", "gemini_key", "sk-canary-acme-gemini-3f7d80a2c5"),
     ("globex", "openai_key", "sk-canary-globex-openai-c07744e2ab"),
 ];
 
@@ -143,6 +170,7 @@ impl Stage {
             ("gateway.toml", GATEWAY),
             ("providers/openai.toml", OPENAI),
             ("providers/anthropic.toml", ANTHROPIC),
+            ("providers/gemini.toml", GEMINI),
             ("tenants/acme.toml", ACME),
             ("tenants/globex.toml", GLOBEX),
         ];
@@ -184,6 +212,17 @@ impl Stage {
         self.root().join("data")
     }
 
+    /// The notices of caps that fill up which the gateway has given so far, as its log has them.
+    pub(super) fn notices(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.root().join(LOG)).unwrap_or_default();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &Value| line["percent"].is_u64())
+            .collect()
+    }
+
     /// A task token.
     ///
     /// # Errors
@@ -219,7 +258,7 @@ struct Gateway {
 impl Gateway {
     /// Starts this same program on the directory, and waits for its line.
     fn start(root: &Path) -> anyhow::Result<(Self, Value)> {
-        let log_path = root.join("gateway.log");
+        let log_path = root.join(LOG);
         let log = fs::File::create(&log_path)?;
         let program = std::env::current_exe().context("this program cannot find itself")?;
         let mut command = Command::new(program);
