@@ -138,6 +138,10 @@ pub struct Charge {
     pub catalogue: Option<String>,
     /// The model asked for, where there is one only.
     pub model: Option<ModelName>,
+    /// What the client calls its models, where the policy says which ones they are: such a name in
+    /// an answer says no more than the client did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<(ModelName, ModelName)>,
     /// How many results there will be at least, where that is known.
     pub lines: u64,
     /// The terms asked for.
@@ -209,7 +213,12 @@ impl Tally {
     }
 
     fn add_usage(&mut self, answered: Option<&str>, usage: &Usage, stated: &Terms) {
-        let asked = self.charge.model.as_ref().map(ModelName::as_str);
+        let Charge { model, aliases, .. } = &self.charge;
+        let asked = model.as_ref().map(ModelName::as_str);
+        let alias = aliases
+            .iter()
+            .find(|(name, _)| Some(name.as_str()) == answered);
+        let answered = alias.map_or(answered, |(_, model)| Some(model.as_str()));
         if let Some(catalogue) = &self.charge.catalogue {
             let rates = [answered, asked]
                 .into_iter()

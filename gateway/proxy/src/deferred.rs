@@ -266,17 +266,18 @@ pub(crate) fn later(
     draft: &mut Draft,
     now: Timestamp,
 ) -> Later {
-    let charge =
-        |catalogue: Option<String>, model: Option<ModelName>, lines, terms: Terms| Charge {
-            record: draft.id,
-            keys: Vec::new(),
-            amount: PicoUsd::ZERO,
-            catalogue,
-            model,
-            lines,
-            terms,
-            at: now,
-        };
+    let known_as = &permit.route.provider.aliases;
+    let charge = |catalogue: Option<String>, terms: Terms| Charge {
+        record: draft.id,
+        keys: Vec::new(),
+        amount: PicoUsd::ZERO,
+        catalogue,
+        model: None,
+        aliases: Vec::new(),
+        lines: 0,
+        terms,
+        at: now,
+    };
     let batch = Terms {
         processing: Some("batch".to_owned()),
         ..Terms::default()
@@ -287,27 +288,30 @@ pub(crate) fn later(
             return Later::Begins(Kind::File, Known::Input(advance.bound.clone()));
         }
         Tariff::Deferred(advance) => {
-            let model = match &advance.bound.models[..] {
-                [only] => {
-                    let aliases = &permit.route.provider.aliases;
-                    Some(aliases.get(only).unwrap_or(only).clone())
-                }
-                _ => None,
+            let models = advance.bound.models.iter();
+            let charge = Charge {
+                model: match &advance.bound.models[..] {
+                    [only] => Some(known_as.get(only).unwrap_or(only).clone()),
+                    _ => None,
+                },
+                aliases: models
+                    .filter_map(|name| Some((name.clone(), known_as.get(name)?.clone())))
+                    .collect(),
+                lines: advance.lines,
+                ..charge(advance.catalogue.clone(), batch)
             };
-            Some((
-                advance.begins,
-                charge(advance.catalogue.clone(), model, advance.lines, batch),
-            ))
+            Some((advance.begins, charge))
         }
-        Tariff::Metered(call) if operation == Operation::Responses && call.ask.deferred => Some((
-            Kind::Response,
-            charge(
-                Some(call.catalogue.clone()),
-                Some(call.ask.model.clone()),
-                0,
-                call.ask.terms.clone(),
-            ),
-        )),
+        Tariff::Metered(call) if operation == Operation::Responses && call.ask.deferred => {
+            let model = &call.ask.model;
+            let alias = call.alias.iter().map(|name| (name.clone(), model.clone()));
+            let charge = Charge {
+                model: Some(model.clone()),
+                aliases: alias.collect(),
+                ..charge(Some(call.catalogue.clone()), call.ask.terms.clone())
+            };
+            Some((Kind::Response, charge))
+        }
         _ => None,
     };
     if let Some((kind, charge)) = begins {

@@ -17,6 +17,7 @@ fn charge(catalogue: &str, amount: i128) -> Charge {
         amount: PicoUsd::new(amount),
         catalogue: Some(catalogue.to_owned()),
         model: None,
+        aliases: Vec::new(),
         lines: 0,
         terms: Terms {
             processing: Some("batch".to_owned()),
@@ -196,4 +197,28 @@ fn ids_that_no_provider_gives_are_not_kept() {
         let named = RemoteId::in_path(&tenant, &provider, Kind::File, path, "files");
         assert_eq!(named, None, "{path}");
     }
+}
+
+#[test]
+fn a_name_that_is_the_clients_own_is_priced_as_what_it_stands_for() {
+    let dear = "gpt-4.1";
+    // A deployment that is called like another model.
+    let aliases = vec![(
+        "gpt-4.1-nano".parse().expect("a name"),
+        dear.parse().expect("a name"),
+    )];
+    let aliased = Charge {
+        aliases,
+        ..charge("openai", 0)
+    };
+    let echoed = line("gpt-4.1-nano", 1_000, 10);
+    let told = correct(Operation::BatchOutput, aliased, echoed.as_bytes());
+    let named = line(dear, 1_000, 10);
+    let expected = correct(
+        Operation::BatchOutput,
+        charge("openai", 0),
+        named.as_bytes(),
+    );
+    assert_eq!(told, expected);
+    assert!(told.cost > PicoUsd::ZERO, "{told:?}");
 }

@@ -19,6 +19,7 @@ fn charge(record: RecordId, tenant: &str) -> Known {
         amount: PicoUsd::new(1_000),
         catalogue: Some("openai".into()),
         model: None,
+        aliases: Vec::new(),
         lines: 0,
         terms: Terms::default(),
         at: now(),

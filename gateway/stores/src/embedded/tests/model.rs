@@ -188,6 +188,7 @@ impl Model {
             amount: hold.amount,
             catalogue: None,
             model: None,
+            aliases: Vec::new(),
             lines: 0,
             terms: Terms::default(),
             at: self.now,
