@@ -119,10 +119,13 @@ impl Watch {
         let Some(held) = &mut self.held else {
             return bytes;
         };
+        // The end of an event may have begun in the piece before.
+        let seam = held.len().saturating_sub(3);
         held.extend_from_slice(&bytes);
         if let Sought::Id {
             in_events: true, ..
         } = &self.sought
+            && held.get(seam..).is_some_and(ends_an_event)
             && let Some(named) = streamed_id(held)
         {
             self.begun(named, settlement);
@@ -261,11 +264,33 @@ impl Watch {
     }
 }
 
+/// Whether an empty line is among these bytes: only then is it worth reading what has come so far.
+fn ends_an_event(bytes: &[u8]) -> bool {
+    let mut windows = bytes.windows(3);
+    bytes.ends_with(b"\n\n")
+        || windows.any(|three| three == b"\n\r\n" || three.starts_with(b"\n\n"))
+}
+
 fn add(tally: &mut Tally, lines: &mut u64, line: Line) {
     *lines = lines.saturating_add(1);
     match line {
         Line::Used(reading) => tally.add(&reading),
         Line::Unbilled => {}
         Line::Unread => tally.add_unread(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ends_an_event;
+
+    #[test]
+    fn an_event_ends_with_an_empty_line_of_either_kind() {
+        for bytes in ["\n\n", "a\r\n\r\n", "a\n\nb", "\r\n\r\nb"] {
+            assert!(ends_an_event(bytes.as_bytes()), "{bytes:?}");
+        }
+        for bytes in ["", "\n", "a\nb\n", "a\r\nb\r\n", "\n\r"] {
+            assert!(!ends_an_event(bytes.as_bytes()), "{bytes:?}");
+        }
     }
 }
