@@ -43,7 +43,7 @@ const PENDING_BYTES: usize = 16 << 20;
 #[derive(Clone, Copy, Default)]
 struct Progress {
     done: u64,
-    /// The last stretch that a failed sync has left in doubt: after `.0`, up to `.1`.
+    /// What failed syncs have left in doubt lies after `.0`, up to `.1`.
     doubtful: (u64, u64),
 }
 
@@ -252,8 +252,7 @@ impl Journal {
         self.synced.notify_all();
         self.progress.send_modify(|p| match result {
             Ok(()) => p.done = total,
-            Err(_) if p.doubtful.1 >= p.done && p.doubtful.1 > 0 => p.doubtful.1 = total,
-            Err(_) => p.doubtful = (p.done, total),
+            Err(_) => p.fail(total),
         });
         result
     }
@@ -421,6 +420,15 @@ impl State {
 }
 
 impl Progress {
+    /// A sync up to `total` has failed. What was synced between two failures is doubted as well:
+    /// whoever has waited so long makes no call.
+    const fn fail(&mut self, total: u64) {
+        if self.doubtful.1 == 0 {
+            self.doubtful.0 = self.done;
+        }
+        self.doubtful.1 = total;
+    }
+
     const fn covers(&self, ticket: u64) -> bool {
         self.doubtful.0 < ticket && ticket <= self.doubtful.1
     }

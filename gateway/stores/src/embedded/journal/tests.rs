@@ -226,3 +226,19 @@ fn a_long_segment_is_followed_by_the_next_and_readable_to_its_end() {
     journal.forget_before(2).expect("deletable");
     assert_eq!(segment::numbers(dir.path()).expect("listable"), [2]);
 }
+
+#[test]
+fn a_failed_sync_is_not_forgotten_by_a_second_one() {
+    let mut progress = Progress::default();
+    progress.fail(10);
+    progress.done = 20;
+    progress.fail(30);
+    for ticket in [5, 10, 25, 30] {
+        assert!(
+            progress.covers(ticket),
+            "{ticket} may never have been synced"
+        );
+    }
+    progress.done = 40;
+    assert!(!progress.covers(31));
+}
