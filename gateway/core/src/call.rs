@@ -83,10 +83,10 @@ impl Terms {
 /// What the request's bytes say about how many tokens go in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Input {
-    /// No more than this request's bytes: a byte-level token is at least one byte.
+    /// No more than this request's bytes, pictures aside: a byte-level token is at least one byte.
     Bounded,
     /// It refers to things the gateway cannot see or whose tokens do not follow from their bytes
-    /// (stored conversations, files, images): up to the model's context window.
+    /// (stored conversations, files, audio): up to the model's context window.
     Referenced,
     /// The provider may run several internal calls and bill each one's input (server tools,
     /// compaction, advisors).
@@ -158,6 +158,8 @@ pub struct Ask {
     pub cache_write: CacheWrite,
     /// What bounds the input.
     pub input: Input,
+    /// How many pictures go in, each of which is billed by its size and not by its bytes.
+    pub pictures: u64,
     /// Whether tools are defined or anything else is asked for, for which providers add text of
     /// their own to the prompt.
     pub tools: bool,
@@ -268,6 +270,7 @@ impl Ask {
             terms: Terms::default(),
             cache_write: CacheWrite::Unasked,
             input: Input::Bounded,
+            pictures: 0,
             tools: false,
             prediction: false,
             most: Usage::default(),

@@ -262,12 +262,25 @@ impl Word {
     /// Whether `body` contains it as the value of a field named `type`.
     #[must_use]
     pub fn is_a_type(&self, body: &[u8]) -> bool {
-        self.positions(body).any(|at| {
+        self.types(body).next().is_some()
+    }
+
+    /// Where in `body` it stands as the value of a field named `type`.
+    fn types(&self, body: &[u8]) -> impl Iterator<Item = usize> {
+        self.positions(body).filter(|&at| {
             body.get(..at)
                 .map(<[u8]>::trim_ascii_end)
                 .and_then(|before| before.strip_suffix(b":"))
                 .is_some_and(|before| before.trim_ascii_end().ends_with(b"\"type\""))
         })
+    }
+
+    /// How many parts of a message in `body` it names: by their type, by a field, or by both.
+    #[must_use]
+    pub fn parts(&self, body: &[u8]) -> usize {
+        let types = self.types(body).count();
+        let others = self.positions(body).count().saturating_sub(types);
+        types.max(others)
     }
 }
 

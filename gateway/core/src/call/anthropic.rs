@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::openai::terms;
-use super::read::{BOUND_DETAIL, count, flag, largest};
+use super::read::{BOUND_DETAIL, count, flag, largest, length};
 use super::{Ask, CacheWrite, Input, Request, tools};
 use crate::json::{Fields, Word, disguises_ascii, words};
 use crate::refusal::Refusal;
@@ -33,7 +33,8 @@ pub(super) fn read(
 
 /// Finds what makes the input dearer or larger than its bytes.
 pub(super) fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
-    static PARTS: [Word; 3] = words!["image", "document", "container_upload"];
+    static PARTS: [Word; 2] = words!["document", "container_upload"];
+    static PICTURE: Word = Word::new("\"image\"");
     static CACHE: [Word; 2] = words!["cache_control", "1h"];
     let disguised = disguises_ascii(body);
     if disguised
@@ -42,6 +43,8 @@ pub(super) fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     {
         ask.widen(Input::Referenced);
     }
+    let pictures = length(PICTURE.parts(body));
+    ask.pictures = ask.pictures.max(pictures);
     let compacts = fields
         .given("context_management")
         .is_some_and(|management| !only_clears(management));

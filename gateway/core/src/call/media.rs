@@ -147,7 +147,7 @@ fn form_count(form: &Form<'_>, name: &str) -> Result<Option<u64>, Refusal> {
 }
 
 /// The most tokens that one picture takes, at the finest quality.
-fn image_tokens(model: &str, size: Option<&str>, partial: u64) -> u64 {
+pub(super) fn image_tokens(model: &str, size: Option<&str>, partial: u64) -> u64 {
     let pixels = match size {
         None | Some("auto" | "") => {
             let is_first = ["gpt-image-1", "chatgpt-image"]

@@ -83,6 +83,7 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     if refers_to_the_unseen(fields, body) {
         ask.widen(Input::Referenced);
     }
+    ask.pictures = pictures(body);
     if given(&LOOPING) {
         ask.widen(Input::Looping);
     }
@@ -118,6 +119,10 @@ pub(super) fn read_response(
     {
         ask.widen(Input::Referenced);
     }
+    static PICTURES: [Word; 2] = words!["input_image", "computer_screenshot"];
+    ask.pictures = PICTURES
+        .iter()
+        .fold(0, |sum, word| length(word.parts(body)).saturating_add(sum));
     if given(&["mcp_servers", "context_management"]) {
         ask.widen(Input::Looping);
     }
@@ -144,7 +149,9 @@ pub(super) fn read_embedding(
         .and_then(elements)
         .is_some_and(|inputs| inputs.iter().any(|input| input.get().starts_with('{')));
     // Texts are strings or token ids; an object may point to an image.
-    if of_objects || (fields.given("messages").is_some() && refers_to_the_unseen(fields, body)) {
+    let in_messages = fields.given("messages").is_some()
+        && (refers_to_the_unseen(fields, body) || pictures(body) > 0);
+    if of_objects || in_messages {
         ask.widen(Input::Referenced);
     }
     Ok(())
@@ -237,6 +244,7 @@ fn refers_to_the_unseen(fields: &Fields<'_>, body: &[u8]) -> bool {
     static AUDIO: [Word; 1] = words!["audio"];
     static CACHED: [Word; 1] = words!["cached_content"];
     disguises_ascii(body)
+        || embeds_more_than_pictures(body)
         || FILE.iter().any(|word| word.is_a_type(body))
         || ends_in_url(body)
         // An answer's audio may be given back by its id.
@@ -285,13 +293,7 @@ impl Item<'_> {
 /// Whether the input of a response holds what the gateway cannot see, or what is not billed by its
 /// bytes.
 fn items_refer_to_the_unseen(input: &str, body: &[u8]) -> bool {
-    static PARTS: [Word; 5] = words![
-        "input_image",
-        "input_file",
-        "item_reference",
-        "computer_screenshot",
-        "image_generation_call",
-    ];
+    static PARTS: [Word; 3] = words!["input_file", "item_reference", "image_generation_call"];
     static ID: [Word; 1] = words!["id"];
     disguises_ascii(body)
         || PARTS.iter().any(|word| word.occurs(body))
@@ -301,10 +303,26 @@ fn items_refer_to_the_unseen(input: &str, body: &[u8]) -> bool {
                 .map_or(true, |items| !items.iter().all(Item::is_whole)))
 }
 
-/// Whether one of the parts that are given by their address occurs, found in one pass.
+/// How many pictures a chat gives.
+fn pictures(body: &[u8]) -> u64 {
+    static PICTURE: Word = Word::new("\"image_url\"");
+    length(PICTURE.parts(body))
+}
+
+/// Whether something else than a picture stands in the request as a data URL: some servers take a
+/// document or a video where a picture is expected.
+fn embeds_more_than_pictures(body: &[u8]) -> bool {
+    static DATA: Word = Word::new("\"data:");
+    DATA.positions(body).any(|at| {
+        let rest = body.get(at..).unwrap_or_default();
+        !rest.starts_with(b"\"data:image/")
+    })
+}
+
+/// Whether one of the other parts that are given by their address occurs, found in one pass.
 fn ends_in_url(body: &[u8]) -> bool {
     static URL: Word = Word::new("_url\"");
-    const STEMS: [&[u8]; 5] = [b"\"image", b"\"video", b"\"audio", b"\"document", b"\"file"];
+    const STEMS: [&[u8]; 4] = [b"\"video", b"\"audio", b"\"document", b"\"file"];
     URL.positions(body).any(|at| {
         body.get(..at)
             .is_some_and(|before| STEMS.iter().any(|stem| before.ends_with(stem)))

@@ -134,17 +134,18 @@ fn input_that_bytes_do_not_bound_is_recognised() {
     let (responses, messages) = (Operation::Responses, Operation::Messages);
     for (operation, rest, expected) in [
         (chat, r#""user":"a \"image_url\" b""#, Input::Bounded),
-        (
-            chat,
-            r#""messages":[{"type":"image_url"}]"#,
-            Input::Referenced,
-        ),
+        (chat, r#""messages":[{"type":"image_url"}]"#, Input::Bounded),
         (
             chat,
             r#""messages":[{"type":"image\u005furl"}]"#,
             Input::Referenced,
         ),
         (chat, r#""messages":[{"type":"file"}]"#, Input::Referenced),
+        (
+            chat,
+            r#""messages":[{"image_url":{"url":"data:application/pdf;base64,A"}}]"#,
+            Input::Referenced,
+        ),
         (
             chat,
             r#""tools":[{"type":"function","p":{"file":1}}]"#,
@@ -232,3 +233,4 @@ fn cache_writes_and_tool_fees_are_recognised() {
 mod bounds;
 mod bypasses;
 mod media;
+mod pictures;

@@ -11,9 +11,11 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::media::image_tokens;
 use super::openai::add_searches;
-use super::read::{count, elements, invalid, object, plain_count};
+use super::read::{count, elements, invalid, object, plain_count, text};
 use super::{Ask, Input};
+use crate::ids::ModelName;
 use crate::json::Fields;
 use crate::policy::Operation;
 use crate::refusal::Refusal;
@@ -27,6 +29,12 @@ const UNSTATED_SOURCES: u64 = 20;
 /// Results of OpenRouter's web plugin, each of which is billed, where the request sets no limit.
 const UNSTATED_RESULTS: u64 = 5;
 
+/// The model that draws where a request names none.
+const DRAWING_MODEL: &str = "gpt-image-1";
+/// Tokens of a picture that cost what a search costs at least: 40 US dollars per million, the
+/// dearest, and 10 per thousand.
+const PICTURE_TOKENS_PER_SEARCH: u64 = 250;
+
 #[derive(Deserialize)]
 struct Tool<'a> {
     #[serde(borrow, default, rename = "type")]
@@ -35,9 +43,32 @@ struct Tool<'a> {
     max_uses: Option<&'a RawValue>,
     #[serde(borrow, default)]
     environment: Option<&'a RawValue>,
+    /// The model that the tool runs.
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    /// The size of the pictures that it draws.
+    #[serde(borrow, default)]
+    size: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    partial_images: Option<&'a RawValue>,
 }
 
 impl Tool<'_> {
+    /// How many searches stand for one picture that it draws.
+    fn searches_per_picture(&self) -> Result<u64, Refusal> {
+        let text = |raw: Option<&RawValue>| {
+            raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
+        };
+        let partial = match self.partial_images.map(RawValue::get) {
+            None | Some("null") => None,
+            Some(partial) => plain_count(partial)
+                .ok_or_else(|| invalid("partial_images must be an integer from 0 to 2^53"))?,
+        };
+        let model = text(self.model).unwrap_or_else(|| DRAWING_MODEL.to_owned());
+        let tokens = image_tokens(&model, text(self.size).as_deref(), partial.unwrap_or(0));
+        Ok(tokens.div_ceil(PICTURE_TOKENS_PER_SEARCH))
+    }
+
     /// Whether it names no environment but the client's own: OpenAI also hosts shells.
     fn is_local(&self) -> bool {
         let Some(environment) = self.environment.map(RawValue::get) else {
@@ -71,7 +102,13 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
                 .ok_or_else(|| invalid("max_uses must be an integer from 0 to 2^53"))?,
         };
         let calls = stated.or(uses).unwrap_or(UNSTATED_TOOL_CALLS);
-        if kind == "file_search" {
+        refuse_other_models(kind, tool, &ask.model)?;
+        if kind == "image_generation" {
+            add_searches(
+                &mut ask.most,
+                calls.saturating_mul(tool.searches_per_picture()?),
+            );
+        } else if kind == "file_search" {
             ask.most.file_searches = ask.most.file_searches.saturating_add(calls);
         } else if !costs_only_tokens(kind) {
             add_searches(&mut ask.most, calls);
@@ -130,12 +167,36 @@ pub(super) fn read_searches(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Re
     Ok(())
 }
 
+/// Refuses a tool or plugin by which other models answer than the one that is judged: their prices
+/// are not in the bound, and no policy has allowed them.
+fn refuse_other_models(kind: &str, tool: &Tool<'_>, asked: &ModelName) -> Result<(), Refusal> {
+    let names_another = tool.model.is_some_and(|model| {
+        serde_json::from_str::<Cow<'_, str>>(model.get()).is_ok_and(|model| model != asked.as_str())
+    });
+    let chooses = kind.strip_prefix("openrouter:").is_some_and(chooses_models);
+    if chooses || (names_another && kind.starts_with("advisor")) {
+        return Err(invalid(OTHER_MODELS_DETAIL));
+    }
+    Ok(())
+}
+
+/// Whether a tool or plugin of OpenRouter's lets other models answer.
+fn chooses_models(name: &str) -> bool {
+    ["advisor", "fusion", "subagent"].contains(&name) || name.ends_with("-router")
+}
+
+const OTHER_MODELS_DETAIL: &str = "a tool or plugin may run only the model itself; name one model";
+
 /// The results that OpenRouter's plugins may add. One that is not known is counted like a search.
 fn results_of_plugins(raw: &str) -> Result<u64, Refusal> {
     let shape = "plugins must be a list of objects";
     let mut results = 0_u64;
     for plugin in elements(raw).ok_or_else(|| invalid(shape))? {
         let plugin = Fields::scan_text(plugin.get()).map_err(|_fault| invalid(shape))?;
+        let id = text(&plugin, "id", shape)?;
+        if id.as_deref().is_some_and(chooses_models) {
+            return Err(invalid(OTHER_MODELS_DETAIL));
+        }
         let detail = "max_results must be an integer from 0 to 2^53";
         let given = count(&plugin, "max_results", detail)?.unwrap_or(UNSTATED_RESULTS);
         results = results.saturating_add(given);

@@ -12,7 +12,7 @@
 
 use super::rates::{Card, Rates, SCALE, round_up};
 use super::units::Unit;
-use crate::call::{Ask, CacheWrite, Input};
+use crate::call::{Ask, CacheWrite, Input, Terms};
 use crate::money::PicoUsd;
 use crate::policy::Operation;
 
@@ -24,6 +24,9 @@ const UNKNOWN_CONTEXT_TOKENS: u64 = 1_000_000;
 /// Input assumed where the provider may loop. Real answers with server tools report the sum of
 /// all internal calls, up to 494,549 tokens on a model with a window of 200,000.
 const LOOP_INPUT_TOKENS: u64 = 1_000_000;
+/// Tokens that one picture is billed as, at most: 48,169 on gpt-4o-mini, for which OpenAI bills more
+/// than the window holds; below 17,000 elsewhere.
+const PICTURE_TOKENS: u64 = 50_000;
 /// Bytes that an output bound adds to a body that states none, at most:
 /// `"generationConfig":{"maxOutputTokens":9007199254740992},` and space.
 const BOUND_FIELD_BYTES: u64 = 64;
@@ -114,15 +117,27 @@ impl Rates {
     /// The most tokens that can go in.
     pub(super) fn input_bound(&self, ask: &Ask) -> u64 {
         let window = self.model.context_window.unwrap_or(UNKNOWN_CONTEXT_TOKENS);
-        match (ask.operation, ask.input) {
+        let pictures = ask.pictures.saturating_mul(PICTURE_TOKENS);
+        let others = match (ask.operation, ask.input) {
             (Operation::Ocr, _) => 0,
             // Their bytes are audio, whose tokens follow from its length.
             (Operation::Transcriptions, _) => window,
+            // What else the bytes of pictures bound is within the window.
+            (_, Input::Bounded) if ask.pictures > 0 => ask
+                .body_bytes
+                .saturating_add(TOOL_PROMPT_TOKENS)
+                .min(window),
             (_, Input::Bounded) if ask.tools => ask.body_bytes.saturating_add(TOOL_PROMPT_TOKENS),
             (_, Input::Bounded) => ask.body_bytes,
             (_, Input::Referenced) => window,
             (_, Input::Looping) => window.max(LOOP_INPUT_TOKENS),
-        }
+        };
+        others.saturating_add(pictures)
+    }
+
+    /// Whether pictures that come out have a price of their own.
+    fn draws(&self) -> bool {
+        self.card(&Terms::default()).has(Unit::OutputImage)
     }
 
     /// The most tokens that can come out, over all choices.
@@ -135,6 +150,8 @@ impl Rates {
             | Operation::Rerank
             | Operation::Ocr => Some(0),
             Operation::Transcriptions | Operation::Speech => None,
+            // Such a model draws without being told to, and no source says that the bound covers it.
+            Operation::GenerateContent if self.draws() => None,
             _ => ask.max_output_tokens,
         };
         let each = asked
@@ -229,7 +246,7 @@ fn input_units(ask: &Ask) -> &'static [Unit] {
     match (asked_to_write, ask.input) {
         (CacheWrite::OneHour, _) => ALL,
         (CacheWrite::FiveMinutes, _) => MEDIA_AND_WRITES,
-        (CacheWrite::Unasked, Input::Bounded) => TEXT,
+        (CacheWrite::Unasked, Input::Bounded) if ask.pictures == 0 => TEXT,
         (CacheWrite::Unasked, _) => MEDIA,
     }
 }

@@ -350,9 +350,9 @@ impl Rates {
         if usage.input_tokens == 0 && self.input_bound(ask) > 0 {
             let seen = tokens_of(ask.body_bytes);
             usage.input_tokens = match ask.input {
-                Input::Bounded => seen,
+                Input::Bounded if ask.pictures == 0 => seen,
                 // Most of it is out of sight; a quarter of the bound stands for it.
-                Input::Referenced | Input::Looping => seen.max(tokens_of(self.input_bound(ask))),
+                _ => seen.max(tokens_of(self.input_bound(ask))),
             };
         }
         let ceiling = self.output_bound(ask, default);

@@ -52,6 +52,7 @@ fn ask(operation: Operation, model: &str) -> Ask {
         terms: Terms::default(),
         cache_write: CacheWrite::Unasked,
         input: Input::Bounded,
+        pictures: 0,
         tools: false,
         prediction: false,
         most: Usage::default(),

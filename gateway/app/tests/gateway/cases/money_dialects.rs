@@ -39,7 +39,7 @@ const AT_WORST: &[Way] = &[
         r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Say something."}], "max_tokens": 100, "n": 50}"#),
     way("/openai/v1/chat/completions", Streams::ByField, "usage-90-10,cache-write-90",
         r#"{"model": "gpt-5.6-sol", "messages": [{"role": "user", "content": "Say something."}], "max_completion_tokens": 10}"#),
-    way("/openai/v1/chat/completions", Streams::ByField, "usage-120000-10",
+    way("/openai/v1/chat/completions", Streams::ByField, "usage-48169-10",
         r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.test/i.png"}}]}], "max_tokens": 10}"#),
     way("/openai/v1/completions", Streams::ByField, "usage-80-1500",
         r#"{"model": "gpt-3.5-turbo-instruct", "prompt": ["Say one.", "Say two.", "Say three."], "best_of": 5, "max_tokens": 100}"#),

@@ -439,10 +439,6 @@ fn items_that_are_named_but_not_shown_are_out_of_sight() {
             r#"{"id":"ws_1","type":"web_search_call","status":"completed"}"#,
             Input::Referenced,
         ),
-        (
-            r#"{"type":"computer_call_output","output":{"type":"computer_screenshot"}}"#,
-            Input::Referenced,
-        ),
     ] {
         let rest = format!(r#""input":[{items}]"#);
         assert_eq!(input(Operation::Responses, &rest), expected, "{items}");

@@ -49,6 +49,7 @@ fn every_bound_vector_is_bounded_as_expected() {
         // The vectors give the input bound; here it follows from the body.
         ask.body_bytes = case["input_tokens_upper"].as_u64().expect("a bound");
         ask.input = Input::Bounded;
+        ask.pictures = 0;
         ask.tools = false;
         let provider = case["provider"].as_str().expect("a provider");
         let rates = BOOK
@@ -422,4 +423,37 @@ fn a_gemini_call_without_a_bound_of_its_own_is_bounded_by_what_the_model_gives()
             .expect("priced");
         assert_eq!(rates.output_bound(&ask, 1), most, "{model}");
     }
+}
+
+#[test]
+fn pictures_are_bounded_one_by_one_even_beyond_the_window() {
+    let bound = |provider: &str, operation, body: &str| {
+        let ask = Ask::parse(operation, &Request::json(body.as_bytes())).expect("an ask");
+        let rates = BOOK.rates(provider, ask.model.as_str(), time("2026-11-20T12:00:00Z"));
+        rates.expect("priced").input_bound(&ask)
+    };
+    let chat = |model: &str, pictures: usize| {
+        let part = r#"{"type":"image_url","image_url":{"url":"https://x"}}"#;
+        let parts = vec![part; pictures].join(",");
+        let body =
+            format!(r#"{{"model":"{model}","max_tokens":1,"messages":[{{"content":[{parts}]}}]}}"#);
+        bound("openai", Operation::ChatCompletions, &body)
+    };
+    assert!(chat("gpt-4o-mini", 10) >= 481_690, "as OpenAI bills them");
+    assert!(
+        chat("gpt-4.1", 1) < 60_000,
+        "and not its window of a million"
+    );
+}
+
+#[test]
+fn a_model_that_draws_unasked_is_not_bounded_by_the_tokens_of_its_text() {
+    let name = "gemini-2.5-flash-image".parse().expect("a model's name");
+    let request = Request {
+        model_in_path: Some(&name),
+        ..Request::json(br#"{"contents":[],"generationConfig":{"maxOutputTokens":10}}"#)
+    };
+    let ask = Ask::parse(Operation::GenerateContent, &request).expect("an ask");
+    let rates = BOOK.rates("google", name.as_str(), time("2026-11-20T12:00:00Z"));
+    assert_eq!(rates.expect("priced").output_bound(&ask, 1), 32_768);
 }
