@@ -7,7 +7,8 @@
 //!   says that thoughts are among the candidates, they are not added again.
 //! - Documents are counted as text.
 //! - Searches are billed for Gemini 3 by the query, before that once per grounded prompt. A model
-//!   that does not say its generation is billed by the query, which is never less.
+//!   that does not say its generation is billed by the query, which is never less. An answer that
+//!   rests on maps, which states no query for them, is billed one search more.
 //!
 //! At most [`MAX_QUERY_BYTES`] of search queries are kept, to tell new ones from old.
 //!
@@ -19,6 +20,7 @@
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -59,6 +61,8 @@ struct Queries {
     seen_bytes: usize,
     /// Those for which there was no room.
     uncompared: u64,
+    /// Whether the answer rests on maps.
+    maps: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +96,15 @@ struct Grounding {
     web_search_queries: Option<Vec<String>>,
     #[serde(deserialize_with = "if_understood")]
     image_search_queries: Option<Vec<String>>,
+    #[serde(deserialize_with = "if_understood")]
+    grounding_chunks: Option<Vec<Source>>,
+}
+
+/// What an answer rests on, as far as that is billed without a query.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Source {
+    maps: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -279,6 +292,8 @@ impl Candidates {
 
 impl Queries {
     fn add(&mut self, grounding: Grounding) {
+        let mut sources = grounding.grounding_chunks.iter().flatten();
+        self.maps |= sources.any(|source| source.maps.is_some());
         let searches = [grounding.web_search_queries, grounding.image_search_queries];
         for query in searches.into_iter().flatten().flatten() {
             if query.trim().is_empty() || self.seen.contains(&query) {
@@ -299,10 +314,11 @@ impl Queries {
         let queries = u64::try_from(self.seen.len())
             .unwrap_or(u64::MAX)
             .saturating_add(self.uncompared);
-        match model.and_then(generation) {
+        let searches = match model.and_then(generation) {
             Some(0..=2) => queries.min(1),
             _ => queries,
-        }
+        };
+        searches.saturating_add(u64::from(self.maps))
     }
 }
 

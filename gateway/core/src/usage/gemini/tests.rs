@@ -279,3 +279,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_answer_that_rests_on_maps_is_billed_though_it_states_no_query() {
+    let grounded = |metadata: &str| {
+        format!(
+            r#"{{"candidates":[{{"finishReason":"STOP","groundingMetadata":{{{metadata}}}}}],
+                "usageMetadata":{{"promptTokenCount":1}},"modelVersion":"gemini-2.5-flash"}}"#
+        )
+    };
+    for (metadata, billed) in [
+        (r#""groundingChunks":[{"maps":{"uri":"u"}},{"maps":{}}]"#, 1),
+        (
+            r#""webSearchQueries":["a"],"groundingChunks":[{"maps":{}}]"#,
+            2,
+        ),
+        (r#""groundingChunks":[{"web":{"uri":"u"}}]"#, 0),
+    ] {
+        let usage = exact(&grounded(metadata));
+        assert_eq!(usage.web_searches, billed, "{metadata}");
+    }
+}
