@@ -26,6 +26,10 @@ pub(super) fn read(
     let bound = largest(fields, &BOUNDS)?;
     ask.max_output_tokens = with_budget(bound, fields, "thinking", "budget_tokens")?;
     ask.terms = terms(fields)?;
+    // A shape for the answer is described to the model by a prompt of the provider's own.
+    ask.tools = ["output_config", "output_format"]
+        .iter()
+        .any(|name| fields.given(name).is_some());
     read_input(ask, fields, request.body);
     tools::read(ask, fields)?;
     tools::read_searches(ask, fields)

@@ -9,10 +9,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use serde_json::value::RawValue;
-
 use super::form::Form;
-use super::read::{invalid, refuse_json};
+use super::read::{elements, invalid, refuse_json};
 use super::{Ask, Request};
 use crate::json::Fields;
 use crate::policy::Operation;
@@ -41,9 +39,9 @@ pub enum BatchFile {
 pub fn read_message_batch(body: &[u8]) -> Result<Vec<Ask>, Refusal> {
     let fields = Fields::scan(body).map_err(refuse_json)?;
     let shape = "requests must be a list of objects with custom_id and params";
-    let requests: Vec<&RawValue> = fields
+    let requests = fields
         .given("requests")
-        .and_then(|raw| serde_json::from_str(raw).ok())
+        .and_then(elements)
         .ok_or_else(|| invalid(shape))?;
     if requests.len() > MAX_CALLS {
         return Err(invalid("the batch holds too many calls"));

@@ -80,7 +80,8 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     ask.deferred = flag(fields, "deferred", "deferred must be a boolean")?;
     // Mistral puts prompts of its own before the others.
     ask.tools = given(&["functions", "safe_prompt", "prompt_mode"]);
-    if refers_to_the_unseen(fields, body) {
+    // A template of the client's own may repeat what it is given.
+    if refers_to_the_unseen(fields, body) || given(&["chat_template"]) {
         ask.widen(Input::Referenced);
     }
     ask.pictures = pictures(body);
@@ -146,8 +147,12 @@ pub(super) fn read_embedding(
     let of_objects = fields
         .given("input")
         .filter(|input| input.starts_with('[') && input.contains('{'))
-        .and_then(elements)
-        .is_some_and(|inputs| inputs.iter().any(|input| input.get().starts_with('{')));
+        .is_some_and(|inputs| {
+            elements(inputs).is_none_or(|inputs| {
+                let mut inputs = inputs.iter();
+                inputs.any(|input| input.get().starts_with('{'))
+            })
+        });
     // Texts are strings or token ids; an object may point to an image.
     let in_messages = fields.given("messages").is_some()
         && (refers_to_the_unseen(fields, body) || pictures(body) > 0);
@@ -299,8 +304,12 @@ fn items_refer_to_the_unseen(input: &str, body: &[u8]) -> bool {
         || PARTS.iter().any(|word| word.occurs(body))
         || (input.starts_with('[')
             && ID.iter().any(|word| word.occurs(input.as_bytes()))
-            && serde_json::from_str::<Vec<Item<'_>>>(input)
-                .map_or(true, |items| !items.iter().all(Item::is_whole)))
+            && elements(input).is_none_or(|items| {
+                let is_whole = |item: &&RawValue| {
+                    serde_json::from_str::<Item<'_>>(item.get()).is_ok_and(|item| item.is_whole())
+                };
+                !items.iter().all(is_whole)
+            }))
 }
 
 /// How many pictures a chat gives.

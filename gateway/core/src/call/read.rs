@@ -2,6 +2,12 @@
 //!
 //! It does not know what a field means.
 
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
 use crate::ids::ModelName;
 use crate::json::{Fields, JsonFault};
 use crate::refusal::Refusal;
@@ -139,9 +145,42 @@ pub(super) fn text(
         .map_err(|_bad: serde_json::Error| invalid(detail))
 }
 
-/// The elements of a list; `None` if it is not one.
-pub(super) fn elements(raw: &str) -> Option<Vec<&serde_json::value::RawValue>> {
-    serde_json::from_str(raw).ok()
+/// The most elements of a list that is looked through: as many tokens as a prompt can hold. A list
+/// of nothing but commas would otherwise cost many times the memory of its text.
+const MAX_ELEMENTS: usize = 1 << 20;
+
+/// The elements of a list; `None` if it is not one, or too long.
+pub(super) fn elements(raw: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(raw).ok().map(|Elements(list)| list)
+}
+
+struct Elements<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ElementsVisitor)
+    }
+}
+
+struct ElementsVisitor;
+
+impl<'de> Visitor<'de> for ElementsVisitor {
+    type Value = Elements<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MAX_ELEMENTS} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(element) = seq.next_element()? {
+            if list.len() >= MAX_ELEMENTS {
+                return Err(A::Error::invalid_length(list.len(), &self));
+            }
+            list.push(element);
+        }
+        Ok(Elements(list))
+    }
 }
 
 /// The number of bytes, or of anything else in memory.
@@ -150,9 +189,10 @@ pub(super) fn length(length: usize) -> u64 {
 }
 
 /// Names that decide what a call costs, in the dialects that write them in lower case.
-const JUDGED: [&str; 41] = [
+const JUDGED: [&str; 47] = [
     "background",
     "best_of",
+    "chat_template",
     "context_management",
     "connectors",
     "conversation",
@@ -160,6 +200,7 @@ const JUDGED: [&str; 41] = [
     "deferred",
     "document",
     "documents",
+    "enable_search",
     "enable_thinking",
     "functions",
     "include_usage",
@@ -183,15 +224,19 @@ const JUDGED: [&str; 41] = [
     "preset",
     "previous_response_id",
     "prompt",
+    "prompt_embeds",
     "query",
+    "reasoning",
     "search_parameters",
     "service_tier",
     "size",
     "speed",
     "stream",
     "stream_options",
+    "thinking",
     "thinking_budget",
     "tools",
+    "web_search_options",
 ];
 
 /// Refuses a judged field that is written in another case. Servers in Go take `MAX_TOKENS`, and
@@ -221,9 +266,11 @@ pub(super) fn refuse_other_models(fields: &Fields<'_>, model: &ModelName) -> Res
     let Some(models) = fields.given("models") else {
         return Ok(());
     };
-    let models: Vec<String> = serde_json::from_str(models)
-        .map_err(|_bad: serde_json::Error| invalid("models must be a list of strings"))?;
-    if models.iter().any(|other| other != model.as_str()) {
+    let models = elements(models).ok_or_else(|| invalid("models must be a list of strings"))?;
+    let is_other = |name: &&RawValue| {
+        !serde_json::from_str::<String>(name.get()).is_ok_and(|name| name == model.as_str())
+    };
+    if models.iter().any(is_other) {
         return Err(invalid(
             "models may name only the model itself; name one model",
         ));

@@ -86,11 +86,11 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     ask.tools = true;
-    let tools: Vec<Tool<'_>> = serde_json::from_str(raw).map_err(|_bad: serde_json::Error| {
-        invalid("tools must be a list of objects without repeated fields")
-    })?;
+    let shape = "tools must be a list of objects without repeated fields";
     let stated = stated_calls(ask, fields)?;
-    for tool in &tools {
+    for tool in elements(raw).ok_or_else(|| invalid(shape))? {
+        let tool: Tool<'_> =
+            serde_json::from_str(tool.get()).map_err(|_bad: serde_json::Error| invalid(shape))?;
         let kind = tool.kind.as_deref().unwrap_or_default();
         if runs_at_client(ask.operation, kind) && tool.is_local() {
             continue;
@@ -102,7 +102,7 @@ pub(super) fn read(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
                 .ok_or_else(|| invalid("max_uses must be an integer from 0 to 2^53"))?,
         };
         let calls = stated.or(uses).unwrap_or(UNSTATED_TOOL_CALLS);
-        refuse_other_models(kind, tool, &ask.model)?;
+        refuse_other_models(kind, &tool, &ask.model)?;
         if kind == "image_generation" {
             add_searches(
                 &mut ask.most,

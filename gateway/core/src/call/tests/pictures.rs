@@ -1,4 +1,4 @@
-//! Pictures that go in, pictures that tools draw, and tools that run other models.
+//! Lists of any length, pictures that go in, pictures that tools draw, and tools that run other models.
 
 use super::*;
 
@@ -82,4 +82,30 @@ fn tools_and_plugins_that_run_other_models_are_refused() {
         let body = format!(r#"{{"model":"m",{rest}}}"#);
         assert_eq!(parse(operation, &body).is_ok(), taken, "{body}");
     }
+}
+
+#[test]
+fn a_list_longer_than_any_provider_takes_costs_no_memory_and_hides_nothing() {
+    let long = format!("[{}1]", "1,".repeat(1 << 20));
+    for (operation, field) in [
+        (Operation::ChatCompletions, "tools"),
+        (Operation::ChatCompletions, "models"),
+        (Operation::Completions, "prompt"),
+        (Operation::Rerank, "documents"),
+    ] {
+        let body = format!(r#"{{"model":"m","{field}":{long}}}"#);
+        assert!(parse(operation, &body).is_err(), "{field}");
+    }
+    let body = format!(r#"{{"model":"m","input":[{}{{}}]}}"#, "1,".repeat(1 << 20));
+    let ask = parse(Operation::Embeddings, &body).expect("an ask");
+    assert_eq!(ask.input, Input::Referenced);
+}
+
+#[test]
+fn what_is_put_before_a_prompt_by_a_template_or_a_shape_is_bounded() {
+    let chat = r#"{"model":"m","chat_template":"{% for i in range(9) %}x{% endfor %}"}"#;
+    let ask = parse(Operation::ChatCompletions, chat).expect("an ask");
+    assert_eq!(ask.input, Input::Referenced);
+    let shaped = r#"{"model":"m","output_config":{"format":{"type":"json_schema"}}}"#;
+    assert!(parse(Operation::Messages, shaped).expect("an ask").tools);
 }
