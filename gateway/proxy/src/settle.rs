@@ -26,10 +26,6 @@ use crate::gateway::Gateway;
 use crate::record::log_ending;
 use crate::respond::Verdict;
 
-/// How much longer a request may become by naming an output bound, in bytes. The longest form is
-/// `"generationConfig":{"maxOutputTokens":9007199254740991},`.
-const BOUND_BYTES: u64 = 64;
-
 /// What a call is charged by.
 pub(crate) enum Tariff {
     /// Tokens at catalogue prices.
@@ -104,12 +100,10 @@ impl Tariff {
     /// The largest output bound, in tokens, with which the call would fit into `left`, also after
     /// the bytes of naming it have been added to the request.
     pub(crate) fn largest_output(&self, left: PicoUsd) -> Option<u64> {
-        let Self::Metered(call) = self else {
-            return None;
-        };
-        let mut bounded = call.ask.clone();
-        bounded.body_bytes = bounded.body_bytes.saturating_add(BOUND_BYTES);
-        call.rates.largest_output_bound(&bounded, left)
+        match self {
+            Self::Metered(call) => call.rates.largest_output_bound(&call.ask, left),
+            _ => None,
+        }
     }
 
     /// The most tokens the model gives in one answer, where that is known.

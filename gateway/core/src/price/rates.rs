@@ -14,9 +14,9 @@ use crate::money::PicoUsd;
 use crate::policy::Operation;
 use crate::usage::Usage;
 
-/// Fee for a web search where the model has no price for it: 25 US dollars per thousand, the
-/// dearest that OpenAI charges.
-const WEB_SEARCH: Price = Price(25 * PICO_PER_CALL_OF_A_DOLLAR_PER_THOUSAND);
+/// Fee for a web search where the model has no price for it: 35 US dollars per thousand, the
+/// dearest known, which Google charges for grounding.
+const WEB_SEARCH: Price = Price(35 * PICO_PER_CALL_OF_A_DOLLAR_PER_THOUSAND);
 /// Fee for a file search where the model has no price for it: 2.5 US dollars per thousand.
 const FILE_SEARCH: Price = Price(5 * PICO_PER_CALL_OF_A_DOLLAR_PER_THOUSAND / 2);
 /// A thousandth of a US dollar, in units of [`Price`].
