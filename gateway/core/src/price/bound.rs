@@ -27,7 +27,7 @@ const LOOP_INPUT_TOKENS: u64 = 1_000_000;
 /// Tokens that one picture is billed as, at most: 48,169 on gpt-4o-mini, for which OpenAI bills more
 /// than the window holds; below 17,000 elsewhere.
 const PICTURE_TOKENS: u64 = 50_000;
-/// Bytes that an output bound adds to a body that states none, at most:
+/// Bytes that naming an output bound adds to a body, at most:
 /// `"generationConfig":{"maxOutputTokens":9007199254740992},` and space.
 const BOUND_FIELD_BYTES: u64 = 64;
 /// Tokens of speech per character, and per text however short. A spoken minute is 1,250 tokens and
@@ -68,19 +68,16 @@ impl Rates {
     }
 
     /// The largest bound on output tokens, per choice, with which the same request costs at most
-    /// `available`, the bytes of the bound itself included where the request states none yet.
+    /// `available`, the bytes of naming it included.
     /// `None` if not even one token fits, or a request cannot bound its output.
     #[must_use]
     pub fn largest_output_bound(&self, ask: &Ask, available: PicoUsd) -> Option<u64> {
         if !bounds_output(ask.operation) || !self.covers(ask.operation) {
             return None;
         }
-        let added = match ask.max_output_tokens {
-            None => BOUND_FIELD_BYTES,
-            Some(_) => 0,
-        };
+        // Also where it states one: the next may stand in another field beside it.
         let asked_again = Ask {
-            body_bytes: ask.body_bytes.saturating_add(added),
+            body_bytes: ask.body_bytes.saturating_add(BOUND_FIELD_BYTES),
             ..ask.clone()
         };
         let available = available.min(MOST).as_pico().checked_mul(SCALE)?;

@@ -6,12 +6,11 @@
 //! same, and the mock must have seen the served calls and no others.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tollgate_testkit::wait::{until, within};
 
 use super::tls::Tls;
@@ -100,7 +99,8 @@ trait Connection: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection for T {}
 
 impl Sdk {
-    fn arrange(&self, plan: &mut Plan) {
+    /// Plans a gateway for all rows. What is returned keeps a port closed.
+    fn arrange(&self, plan: &mut Plan) -> TcpSocket {
         let url = plan.provider("openai").url.clone();
         plan.gateway
             .push_str("[limits]\ninspected_body_mib = 1\nbody_memory_mib = 8\n");
@@ -108,8 +108,9 @@ impl Sdk {
         plan.tenants.clear();
         plan.providers
             .insert(self.provider.to_owned(), (self.plan)(&url));
-        // A port that was free a moment ago, and where nobody listens now.
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A port that is taken, so that nobody else gets it, and where nobody listens.
+        let closed = TcpSocket::new_v4().unwrap();
+        closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let nowhere = format!("http://{}", closed.local_addr().unwrap());
         plan.providers
             .insert("down".to_owned(), (self.plan)(&nowhere));
@@ -118,6 +119,7 @@ impl Sdk {
                 .entry(id.to_owned())
                 .or_insert_with(|| self.tenant(id));
         }
+        closed
     }
 
     fn tenant(&self, id: &str) -> TenantPlan {
@@ -146,8 +148,9 @@ impl Sdk {
     /// Runs the SDK's table.
     async fn meets(&self, mut script: Command) {
         let tls = self.tls.then(Tls::new);
+        let mut _closed = None;
         let world = World::planned(|plan| {
-            self.arrange(plan);
+            _closed = Some(self.arrange(plan));
             if let Some(tls) = &tls {
                 tls.arrange(plan);
             }
