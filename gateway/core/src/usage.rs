@@ -33,6 +33,7 @@ mod tally;
     reason = "some providers write counts as 10.0, and serde hands them over as floats"
 )]
 mod text;
+mod unfinished;
 
 pub use framing::Framing;
 

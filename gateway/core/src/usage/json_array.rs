@@ -12,28 +12,25 @@
 use std::borrow::Cow;
 
 use super::framing::Piece;
+use super::unfinished::Unfinished;
 
 /// The unfinished object at the end of what has been fed so far.
 #[derive(Debug)]
 pub(super) struct Elements {
-    pending: Vec<u8>,
+    pending: Unfinished,
     /// How many objects deep: brackets need no count, since braces within them are balanced.
     depth: usize,
     in_string: bool,
     escaped: bool,
-    oversized: bool,
-    max_bytes: usize,
 }
 
 impl Elements {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
-            pending: Vec::new(),
+            pending: Unfinished::new(max_bytes),
             depth: 0,
             in_string: false,
             escaped: false,
-            oversized: false,
-            max_bytes,
         }
     }
 
@@ -55,11 +52,11 @@ impl Elements {
             match self.find_end(rest) {
                 Some(length) => {
                     let (part, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-                    self.complete(part, &mut piece);
+                    self.pending.complete(part, whole, &mut piece);
                     rest = after;
                 }
                 None => {
-                    self.keep(rest, &mut piece);
+                    self.pending.keep(rest, &mut piece);
                     return;
                 }
             }
@@ -94,39 +91,9 @@ impl Elements {
         }
     }
 
-    fn complete(&mut self, end: &[u8], piece: &mut impl FnMut(Piece<'_>)) {
-        if std::mem::take(&mut self.oversized) {
-            piece(Piece::Oversized(end));
-        } else if self.pending.is_empty() {
-            piece(whole(end));
-        } else {
-            self.pending.extend_from_slice(end);
-            piece(whole(&self.pending));
-            self.pending.clear();
-        }
-    }
-
-    fn keep(&mut self, part: &[u8], piece: &mut impl FnMut(Piece<'_>)) {
-        if self.oversized {
-            if !part.is_empty() {
-                piece(Piece::Oversized(part));
-            }
-            return;
-        }
-        self.pending.extend_from_slice(part);
-        if self.pending.len() > self.max_bytes {
-            self.oversized = true;
-            piece(Piece::Oversized(&self.pending));
-            self.pending = Vec::new();
-        }
-    }
-
     /// Hands on the unfinished object, if there is one, unread.
-    pub(super) fn end(&mut self, mut piece: impl FnMut(Piece<'_>)) {
-        let rest = std::mem::take(&mut self.pending);
-        if !rest.is_empty() {
-            piece(Piece::Oversized(&rest));
-        }
+    pub(super) fn end(&mut self, piece: impl FnMut(Piece<'_>)) {
+        self.pending.end(|rest| Piece::Oversized(rest), piece);
     }
 }
 
@@ -155,7 +122,7 @@ mod tests {
         };
         for bytes in text.as_bytes().chunks(step) {
             elements.feed(bytes, &mut note);
-            assert!(elements.pending.len() <= max_bytes);
+            assert!(elements.pending.kept.len() <= max_bytes);
         }
         elements.end(&mut note);
         assert!(!elements.holds());

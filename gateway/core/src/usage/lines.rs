@@ -8,21 +8,18 @@
 use std::borrow::Cow;
 
 use super::framing::Piece;
+use super::unfinished::Unfinished;
 
 /// The unfinished line at the end of what has been fed so far.
 #[derive(Debug)]
 pub(super) struct Lines {
-    pending: Vec<u8>,
-    oversized: bool,
-    max_bytes: usize,
+    pending: Unfinished,
 }
 
 impl Lines {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
-            pending: Vec::new(),
-            oversized: false,
-            max_bytes,
+            pending: Unfinished::new(max_bytes),
         }
     }
 
@@ -34,38 +31,20 @@ impl Lines {
     /// Hands on every line that `bytes` completes, in order; together with what is kept, the
     /// pieces are the stream.
     pub(super) fn feed(&mut self, bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let newline = memchr::memchr(b'\n', rest);
-            let length = newline.map_or(rest.len(), |place| place.saturating_add(1));
-            let (part, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-            let ends = newline.is_some();
-            rest = after;
-            if self.oversized {
-                piece(Piece::Oversized(part));
-                self.oversized = !ends;
-            } else if self.pending.is_empty() && ends {
-                piece(whole(part));
-            } else {
-                self.pending.extend_from_slice(part);
-                if ends {
-                    piece(whole(&self.pending));
-                    self.pending.clear();
-                } else if self.pending.len() > self.max_bytes {
-                    piece(Piece::Oversized(&self.pending));
-                    self.pending = Vec::new();
-                    self.oversized = true;
-                }
-            }
+        let mut start = 0;
+        for newline in memchr::memchr_iter(b'\n', bytes) {
+            let next = newline.saturating_add(1);
+            let end = bytes.get(start..next).unwrap_or_default();
+            self.pending.complete(end, whole, &mut piece);
+            start = next;
         }
+        let rest = bytes.get(start..).unwrap_or_default();
+        self.pending.keep(rest, &mut piece);
     }
 
     /// Hands on the unfinished line, if there is one.
-    pub(super) fn end(&mut self, mut piece: impl FnMut(Piece<'_>)) {
-        let rest = std::mem::take(&mut self.pending);
-        if !rest.is_empty() {
-            piece(whole(&rest));
-        }
+    pub(super) fn end(&mut self, piece: impl FnMut(Piece<'_>)) {
+        self.pending.end(whole, piece);
     }
 }
 

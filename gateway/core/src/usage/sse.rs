@@ -8,14 +8,13 @@
 use std::borrow::Cow;
 
 use super::framing::Piece;
+use super::unfinished::Unfinished;
 
 /// The unfinished event at the end of what has been fed so far.
 #[derive(Debug)]
 pub(super) struct Events {
-    pending: Vec<u8>,
+    pending: Unfinished,
     line: Line,
-    oversized: bool,
-    max_bytes: usize,
 }
 
 /// What the current, unfinished line holds so far.
@@ -41,10 +40,8 @@ impl Line {
 impl Events {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
-            pending: Vec::new(),
+            pending: Unfinished::new(max_bytes),
             line: Line::Empty,
-            oversized: false,
-            max_bytes,
         }
     }
 
@@ -65,45 +62,19 @@ impl Events {
             line_start = newline.saturating_add(1);
             if blank {
                 let end = bytes.get(event_start..line_start).unwrap_or_default();
-                self.complete(end, &mut piece);
+                self.pending.complete(end, whole, &mut piece);
                 event_start = line_start;
             }
         }
         self.line = self.line.with(bytes.get(line_start..).unwrap_or_default());
         let rest = bytes.get(event_start..).unwrap_or_default();
-        if self.oversized {
-            if !rest.is_empty() {
-                piece(Piece::Oversized(rest));
-            }
-            return;
-        }
-        self.pending.extend_from_slice(rest);
-        if self.pending.len() > self.max_bytes {
-            self.oversized = true;
-            piece(Piece::Oversized(&self.pending));
-            self.pending = Vec::new();
-        }
-    }
-
-    fn complete(&mut self, end: &[u8], piece: &mut impl FnMut(Piece<'_>)) {
-        if std::mem::take(&mut self.oversized) {
-            piece(Piece::Oversized(end));
-        } else if self.pending.is_empty() {
-            piece(whole(end));
-        } else {
-            self.pending.extend_from_slice(end);
-            piece(whole(&self.pending));
-            self.pending.clear();
-        }
+        self.pending.keep(rest, &mut piece);
     }
 
     /// Hands on the unfinished event, if there is one.
-    pub(super) fn end(&mut self, mut piece: impl FnMut(Piece<'_>)) {
+    pub(super) fn end(&mut self, piece: impl FnMut(Piece<'_>)) {
         self.line = Line::Empty;
-        let rest = std::mem::take(&mut self.pending);
-        if !rest.is_empty() {
-            piece(whole(&rest));
-        }
+        self.pending.end(whole, piece);
     }
 }
 
