@@ -82,11 +82,7 @@ fn counters(
         (key(Scope::Tenant, day), tenant.caps.daily),
         (key(Scope::Tenant, month), tenant.caps.monthly),
     ];
-    let agents = tenant.agents.iter();
-    let agents = agents.map(|(agent, of)| (Scope::Agent(agent.clone()), of.caps));
-    let models = tenant.models.iter();
-    let models = models.map(|(pattern, of)| (Scope::Model(pattern.clone()), of.caps));
-    for (scope, Caps { daily, monthly }) in agents.chain(models) {
+    for (scope, Caps { daily, monthly }) in tenant.parts() {
         let daily = daily.map(|cap| (key(scope.clone(), day), Some(cap)));
         let monthly = monthly.map(|cap| (key(scope, month), Some(cap)));
         counters.extend(daily.into_iter().chain(monthly));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
+use crate::budget::Scope;
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::Limits;
@@ -344,6 +345,14 @@ impl Operation {
 }
 
 impl Tenant {
+    /// The caps of its parts: of each agent and of each group of models that has limits of its own.
+    pub fn parts(&self) -> impl Iterator<Item = (Scope, Caps)> {
+        let agents = self.agents.iter();
+        let agents = agents.map(|(agent, of)| (Scope::Agent(agent.clone()), of.caps));
+        let models = self.models.iter();
+        agents.chain(models.map(|(pattern, of)| (Scope::Model(pattern.clone()), of.caps)))
+    }
+
     /// The grant that lets `agent` call `provider` at `path` (and with `model`, if there is one).
     #[must_use]
     pub fn grant(&self, agent: &AgentId, provider: &ProviderName, path: &str) -> Option<&Grant> {

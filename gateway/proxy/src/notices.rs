@@ -242,11 +242,8 @@ fn capped<'a>(
         }
     };
     both(&Scope::Tenant, tenant.caps);
-    for (agent, limits) in &tenant.agents {
-        both(&Scope::Agent(agent.clone()), limits.caps);
-    }
-    for (pattern, limits) in &tenant.models {
-        both(&Scope::Model(pattern.clone()), limits.caps);
+    for (scope, caps) in tenant.parts() {
+        both(&scope, caps);
     }
     for task in tasks {
         add(Scope::Task(task.clone()), Window::Total, tenant.task_cap);
