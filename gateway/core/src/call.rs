@@ -258,7 +258,8 @@ impl Ask {
         Ok(Self::bare(operation, model, request.body))
     }
 
-    fn bare(operation: Operation, model: ModelName, body: &[u8]) -> Self {
+    /// A request of which only the operation, the model and the body's length are known.
+    pub(crate) fn bare(operation: Operation, model: ModelName, body: &[u8]) -> Self {
         Self {
             operation,
             model,

@@ -203,26 +203,7 @@ const OUTPUT_UNITS: [Unit; 4] = [
 /// OpenAI's dialect carries audio within the body, so that bytes bound its tokens and not its
 /// price; the others count as referenced when they hold anything but text.
 fn input_units(ask: &Ask) -> &'static [Unit] {
-    const TEXT: &[Unit] = &[Unit::Input, Unit::CacheRead];
-    const MEDIA: &[Unit] = &[
-        Unit::Input,
-        Unit::CacheRead,
-        Unit::InputAudio,
-        Unit::CachedAudio,
-        Unit::InputImage,
-        Unit::CachedImage,
-        Unit::InputVideo,
-    ];
-    const MEDIA_AND_WRITES: &[Unit] = &[
-        Unit::Input,
-        Unit::CacheRead,
-        Unit::InputAudio,
-        Unit::CachedAudio,
-        Unit::InputImage,
-        Unit::CachedImage,
-        Unit::InputVideo,
-        Unit::CacheWrite,
-    ];
+    // Each kind of request adds to what the one before may be charged as.
     const ALL: &[Unit] = &[
         Unit::Input,
         Unit::CacheRead,
@@ -234,18 +215,22 @@ fn input_units(ask: &Ask) -> &'static [Unit] {
         Unit::CacheWrite,
         Unit::CacheWrite1h,
     ];
+    const TEXT: usize = 2;
+    const MEDIA: usize = 7;
+    const MEDIA_AND_WRITES: usize = 8;
     let asked_to_write = match ask.operation {
         Operation::Messages | Operation::Converse | Operation::InvokeModel => ask.cache_write,
         Operation::GenerateContent => CacheWrite::Unasked,
         // Compatible servers take Anthropic's breakpoints too.
         _ => CacheWrite::OneHour,
     };
-    match (asked_to_write, ask.input) {
-        (CacheWrite::OneHour, _) => ALL,
+    let count = match (asked_to_write, ask.input) {
+        (CacheWrite::OneHour, _) => ALL.len(),
         (CacheWrite::FiveMinutes, _) => MEDIA_AND_WRITES,
         (CacheWrite::Unasked, Input::Bounded) if ask.pictures == 0 => TEXT,
         (CacheWrite::Unasked, _) => MEDIA,
-    }
+    };
+    ALL.get(..count).unwrap_or(ALL)
 }
 
 /// Tokens of predicted output that may be rejected and still billed, per choice.

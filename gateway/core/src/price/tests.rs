@@ -41,24 +41,7 @@ fn money(value: &Value) -> PicoUsd {
 
 /// A request of which only the operation and the model are known.
 fn ask(operation: Operation, model: &str) -> Ask {
-    Ask {
-        operation,
-        model: model.parse().expect("a model's name"),
-        stream: false,
-        max_output_tokens: None,
-        max_tokens_alone: false,
-        choices: 1,
-        usage_asked: false,
-        terms: Terms::default(),
-        cache_write: CacheWrite::Unasked,
-        input: Input::Bounded,
-        pictures: 0,
-        tools: false,
-        prediction: false,
-        most: Usage::default(),
-        deferred: false,
-        body_bytes: 0,
-    }
+    Ask::bare(operation, model.parse().expect("a model's name"), b"")
 }
 
 /// An answer that states its usage.
