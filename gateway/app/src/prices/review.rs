@@ -105,9 +105,9 @@ fn compare(provider: &str, model: &str, old: &Rates, new: Option<&Rates>) -> Vec
         after,
     };
     let Some(new) = new else {
-        return vec![objection("input tokens", cost(old, INPUT), None)];
+        return vec![objection("input tokens", cost(old, input()), None)];
     };
-    UNITS
+    units()
         .into_iter()
         .filter_map(|(unit, usage)| {
             let (before, after) = (cost(old, usage), cost(new, usage));
@@ -125,54 +125,36 @@ fn moves_too_far(before: PicoUsd, after: PicoUsd) -> bool {
     before.saturating_mul(TOO_FAR) < after || after.saturating_mul(TOO_FAR) < before
 }
 
-const NOTHING: Usage = Usage {
-    input_tokens: 0,
-    cached_input_tokens: 0,
-    cache_write_tokens: 0,
-    cache_write_1h_tokens: 0,
-    output_tokens: 0,
-    reasoning_tokens: 0,
-    input_audio_tokens: 0,
-    cached_audio_tokens: 0,
-    output_audio_tokens: 0,
-    input_image_tokens: 0,
-    cached_image_tokens: 0,
-    output_image_tokens: 0,
-    input_video_tokens: 0,
-    tool_input_tokens: 0,
-    web_searches: 0,
-    file_searches: 0,
-    search_units: 0,
-    pages: 0,
-    audio_ms: 0,
-    characters: 0,
-};
-const INPUT: Usage = Usage {
-    input_tokens: AMOUNT,
-    ..NOTHING
-};
-const OUTPUT: Usage = Usage {
-    output_tokens: AMOUNT,
-    ..NOTHING
-};
+fn input() -> Usage {
+    Usage {
+        input_tokens: AMOUNT,
+        ..Usage::default()
+    }
+}
+
+/// [`AMOUNT`] of each unit, by the unit's name.
 #[rustfmt::skip]
-const UNITS: [(&str, Usage); 15] = [
-    ("input tokens", INPUT),
-    ("cached input tokens", Usage { cached_input_tokens: AMOUNT, ..INPUT }),
-    ("cache write tokens", Usage { cache_write_tokens: AMOUNT, ..INPUT }),
-    ("cache write tokens (1 h)", Usage { cache_write_1h_tokens: AMOUNT, ..INPUT }),
-    ("input audio tokens", Usage { input_audio_tokens: AMOUNT, ..INPUT }),
-    ("input image tokens", Usage { input_image_tokens: AMOUNT, ..INPUT }),
-    ("output tokens", OUTPUT),
-    ("reasoning tokens", Usage { reasoning_tokens: AMOUNT, ..OUTPUT }),
-    ("output audio tokens", Usage { output_audio_tokens: AMOUNT, ..OUTPUT }),
-    ("output image tokens", Usage { output_image_tokens: AMOUNT, ..OUTPUT }),
-    ("web searches", Usage { web_searches: AMOUNT, ..NOTHING }),
-    ("search units", Usage { search_units: AMOUNT, ..NOTHING }),
-    ("pages", Usage { pages: AMOUNT, ..NOTHING }),
-    ("milliseconds of audio", Usage { audio_ms: AMOUNT, ..NOTHING }),
-    ("characters", Usage { characters: AMOUNT, ..NOTHING }),
-];
+fn units() -> [(&'static str, Usage); 15] {
+    let (nothing, input) = (Usage::default(), input());
+    let output = Usage { output_tokens: AMOUNT, ..nothing };
+    [
+        ("input tokens", input),
+        ("cached input tokens", Usage { cached_input_tokens: AMOUNT, ..input }),
+        ("cache write tokens", Usage { cache_write_tokens: AMOUNT, ..input }),
+        ("cache write tokens (1 h)", Usage { cache_write_1h_tokens: AMOUNT, ..input }),
+        ("input audio tokens", Usage { input_audio_tokens: AMOUNT, ..input }),
+        ("input image tokens", Usage { input_image_tokens: AMOUNT, ..input }),
+        ("output tokens", output),
+        ("reasoning tokens", Usage { reasoning_tokens: AMOUNT, ..output }),
+        ("output audio tokens", Usage { output_audio_tokens: AMOUNT, ..output }),
+        ("output image tokens", Usage { output_image_tokens: AMOUNT, ..output }),
+        ("web searches", Usage { web_searches: AMOUNT, ..nothing }),
+        ("search units", Usage { search_units: AMOUNT, ..nothing }),
+        ("pages", Usage { pages: AMOUNT, ..nothing }),
+        ("milliseconds of audio", Usage { audio_ms: AMOUNT, ..nothing }),
+        ("characters", Usage { characters: AMOUNT, ..nothing }),
+    ]
+}
 
 #[cfg(test)]
 mod tests {
