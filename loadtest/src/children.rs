@@ -100,21 +100,16 @@ impl Running {
         } {
             send_signal(pid, signal)?;
         }
-        let deadline = Instant::now() + START_PATIENCE;
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                bail!("{} does not end", self.name);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
+        self.wait()
     }
-}
 
-impl Running {
     /// Sends a signal and waits until the program has ended.
     pub(crate) fn end(&mut self, signal: &str) -> anyhow::Result<()> {
         send_signal(self.pid(), signal)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
