@@ -21,6 +21,8 @@ mod tests;
 use std::sync::Arc;
 
 use tollgate_core::budget::BudgetStore;
+use tollgate_core::identity::KeySet;
+use tollgate_core::issue::TokenDesk;
 use tollgate_core::policy::Policy;
 use tollgate_core::time::Timestamp;
 
@@ -34,8 +36,10 @@ pub type CurrentPolicy = Arc<dyn Fn() -> Arc<Policy> + Send + Sync>;
 pub struct Admin {
     /// Who may ask.
     pub operator: operator::OperatorKey,
-    /// Makes and judges task tokens.
-    pub tokens: tokens::TokenDesk,
+    /// Gives out task tokens.
+    pub desk: Arc<TokenDesk>,
+    /// Whose signatures are believed.
+    pub keys: KeySet,
     /// Where money is counted.
     pub budgets: Arc<dyn BudgetStore>,
     /// What has been spent on what.

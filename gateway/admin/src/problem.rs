@@ -70,6 +70,14 @@ impl Problem {
         )
     }
 
+    pub(crate) fn disabled_agent() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "agent_disabled",
+            "this agent is disabled by policy",
+        )
+    }
+
     pub(crate) fn complete_task() -> Self {
         Self::new(
             StatusCode::CONFLICT,

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
 use tollgate_core::identity::{Caller, Mint, new_private_key, verify};
 use tollgate_core::ids::{RecordId, TokenId};
+use tollgate_core::issue::TokenDesk;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Policy;
 use tollgate_core::policy::parse::{PolicyFile, parse};
-use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
@@ -23,7 +24,6 @@ use crate::operator::OperatorKey;
 use crate::probes::Readiness;
 use crate::reports::{CostQuestion, CostReports, NoReport};
 use crate::server::{AdminListener, router, serve};
-use crate::tokens::TokenDesk;
 use crate::{Admin, CurrentPolicy};
 
 const OPERATOR: &str = "operator-token-for-tests";
@@ -46,13 +46,17 @@ impl TokenRegistry for Table {
         })
     }
 
-    async fn register(&self, caller: &Caller) -> Result<bool, StoreError> {
+    async fn register(
+        &self,
+        caller: &Caller,
+        _rests_on: Option<Timestamp>,
+    ) -> Result<Registered, StoreError> {
         if caller.task.as_str() == "finished" {
-            return Ok(false);
+            return Ok(Registered::TaskComplete);
         }
         let mut table = self.0.lock().expect("lock");
         table.insert(caller.token.clone(), caller.clone());
-        Ok(true)
+        Ok(Registered::Live)
     }
 
     async fn revoke(&self, what: &Revocation, _now: Timestamp) -> Result<usize, StoreError> {
@@ -140,12 +144,11 @@ fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
         .expect("registered");
     Arc::new(Admin {
         operator: OperatorKey::of(OPERATOR),
-        tokens: TokenDesk {
-            keys: mint.keys(),
+        keys: mint.keys(),
+        desk: Arc::new(TokenDesk {
             mint,
             registry: Arc::new(Table::default()),
-            policy: Arc::clone(&policy),
-        },
+        }),
         budgets: Arc::new(Ledger),
         reports: Arc::new(Reports),
         readiness: Arc::new(Lacking(lacking)),
@@ -213,7 +216,7 @@ async fn a_minted_token_is_live_until_it_is_revoked() {
     let (status, minted) = post(&admin, "/v1/tokens", &asked).await;
     assert_eq!(status, StatusCode::CREATED, "{minted}");
     let token = minted["token"].as_str().expect("a token");
-    let caller = verify(token, &admin.tokens.keys, now()).expect("a good token");
+    let caller = verify(token, &admin.keys, now()).expect("a good token");
     assert_eq!(minted["jti"], caller.token.as_str());
     assert_eq!(minted["expires_at"], "2026-11-23T10:01:00.000000Z");
     assert_eq!(caller.expires_at, now().plus(Duration::from_secs(60)));

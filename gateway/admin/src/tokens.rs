@@ -17,45 +17,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tollgate_core::budget::StoreError;
 use tollgate_core::identity::{
-    Caller, KeySet, MAX_LIFETIME_SECONDS, Mint, MintError, TokenFault, verify,
+    Caller, MAX_LIFETIME_SECONDS, MintError, TokenFault, TokenRequest, verify,
 };
 use tollgate_core::ids::{AgentId, TaskId, TenantId, TokenId};
-use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::issue::NotIssued;
+use tollgate_core::registry::{Liveness, Revocation};
 use tollgate_core::time::Timestamp;
 
+use crate::Admin;
 use crate::problem::Problem;
 use crate::server::read;
-use crate::{Admin, CurrentPolicy};
 
 /// The lifetime of a token whose request names none: the longest there is.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(MAX_LIFETIME_SECONDS.unsigned_abs());
-
-/// Makes task tokens and judges those shown to it.
-pub struct TokenDesk {
-    /// Signs.
-    pub mint: Mint,
-    /// Whose signatures are believed.
-    pub keys: KeySet,
-    /// Which tokens are live.
-    pub registry: Arc<dyn TokenRegistry>,
-    /// Which tenants there are.
-    pub policy: CurrentPolicy,
-}
-
-/// Why no token was given out.
-#[derive(Debug, thiserror::Error)]
-enum NotMinted {
-    #[error("no policy file defines this tenant")]
-    UnknownTenant,
-    #[error("this tenant is disabled by policy")]
-    DisabledTenant,
-    #[error("this task is complete")]
-    CompleteTask,
-    #[error(transparent)]
-    Mint(#[from] MintError),
-    #[error(transparent)]
-    Registry(#[from] StoreError),
-}
 
 /// What a token is asked for.
 #[derive(Deserialize)]
@@ -104,74 +78,55 @@ enum Introspection {
     },
 }
 
-impl TokenDesk {
-    async fn mint(
-        &self,
-        tenant: TenantId,
-        agent: AgentId,
-        task: TaskId,
-        lifetime: Duration,
-        now: Timestamp,
-        token: TokenId,
-    ) -> Result<(String, Caller), NotMinted> {
-        let policy = (self.policy)();
-        let known = policy.tenants.get(&tenant);
-        let known = known.ok_or(NotMinted::UnknownTenant)?;
-        if !known.enabled {
-            return Err(NotMinted::DisabledTenant);
-        }
-        let (jwt, caller) = self.mint.issue(tenant, agent, task, lifetime, now, token)?;
-        if self.registry.register(&caller).await? {
-            Ok((jwt, caller))
-        } else {
-            Err(NotMinted::CompleteTask)
-        }
-    }
+fn judge(admin: &Admin, token: &str, now: Timestamp) -> Result<Introspection, StoreError> {
+    let inactive = |fault: TokenFault| Introspection::Inactive {
+        active: false,
+        reason: fault.reason(),
+    };
+    let caller = match verify(token, &admin.keys, now).and_then(|caller| let_in(admin, caller)) {
+        Ok(caller) => caller,
+        Err(fault) => return Ok(inactive(fault)),
+    };
+    Ok(match admin.desk.registry.liveness(&caller)? {
+        Liveness::Revoked => inactive(TokenFault::Revoked),
+        Liveness::Unknown => inactive(TokenFault::Unregistered),
+        Liveness::Live => Introspection::Active {
+            active: true,
+            token_type: "Bearer",
+            sub: caller.agent,
+            tenant: caller.tenant,
+            task: caller.task,
+            jti: caller.token,
+            iat: caller.issued_at.as_seconds(),
+            exp: caller.expires_at.as_seconds(),
+        },
+    })
+}
 
-    fn introspect(&self, token: &str, now: Timestamp) -> Result<Introspection, StoreError> {
-        let judged = verify(token, &self.keys, now);
-        let judged = judged.and_then(|caller| {
-            let policy = (self.policy)();
-            let tenant = policy.tenants.get(&caller.tenant);
-            match tenant.filter(|tenant| tenant.enabled) {
-                Some(_) => Ok(caller),
-                None => Err(TokenFault::UnknownTenant),
-            }
-        });
-        let inactive = |fault: TokenFault| Introspection::Inactive {
-            active: false,
-            reason: fault.reason(),
-        };
-        let caller = match judged {
-            Ok(caller) => caller,
-            Err(fault) => return Ok(inactive(fault)),
-        };
-        Ok(match self.registry.liveness(&caller)? {
-            Liveness::Revoked => inactive(TokenFault::Revoked),
-            Liveness::Unknown => inactive(TokenFault::Unregistered),
-            Liveness::Live => Introspection::Active {
-                active: true,
-                token_type: "Bearer",
-                sub: caller.agent,
-                tenant: caller.tenant,
-                task: caller.task,
-                jti: caller.token,
-                iat: caller.issued_at.as_seconds(),
-                exp: caller.expires_at.as_seconds(),
-            },
-        })
+/// Whether the policy in force lets the caller in.
+fn let_in(admin: &Admin, caller: Caller) -> Result<Caller, TokenFault> {
+    let policy = (admin.policy)();
+    let tenant = policy.tenants.get(&caller.tenant);
+    match tenant.filter(|tenant| tenant.enabled) {
+        None => Err(TokenFault::UnknownTenant),
+        Some(tenant) if tenant.disabled_agents.contains(&caller.agent) => {
+            Err(TokenFault::DisabledAgent)
+        }
+        Some(_) => Ok(caller),
     }
 }
 
-impl From<NotMinted> for Problem {
-    fn from(reason: NotMinted) -> Self {
+impl From<NotIssued> for Problem {
+    fn from(reason: NotIssued) -> Self {
         match reason {
-            NotMinted::UnknownTenant => Self::unknown_tenant(),
-            NotMinted::DisabledTenant => Self::disabled_tenant(),
-            NotMinted::CompleteTask => Self::complete_task(),
-            NotMinted::Mint(MintError::Lifetime) => Self::invalid(MintError::Lifetime.to_string()),
-            NotMinted::Mint(MintError::Signing) => Self::internal(),
-            NotMinted::Registry(failed) => failed.into(),
+            NotIssued::UnknownTenant => Self::unknown_tenant(),
+            NotIssued::DisabledTenant => Self::disabled_tenant(),
+            NotIssued::DisabledAgent => Self::disabled_agent(),
+            NotIssued::TaskComplete => Self::complete_task(),
+            // Nothing is exchanged here.
+            NotIssued::Revoked | NotIssued::Mint(MintError::Signing) => Self::internal(),
+            NotIssued::Mint(MintError::Lifetime) => Self::invalid(MintError::Lifetime.to_string()),
+            NotIssued::Registry(failed) => failed.into(),
         }
     }
 }
@@ -222,16 +177,17 @@ pub(crate) async fn mint(
     let lifetime = asked
         .ttl_seconds
         .map_or(DEFAULT_LIFETIME, Duration::from_secs);
+    let wanted = TokenRequest {
+        tenant: name(&asked.tenant)?,
+        agent: name(&asked.agent)?,
+        task: name(&asked.task)?,
+        lifetime,
+        certificate: None,
+    };
+    let policy = (admin.policy)();
     let (token, caller) = admin
-        .tokens
-        .mint(
-            name(&asked.tenant)?,
-            name(&asked.agent)?,
-            name(&asked.task)?,
-            lifetime,
-            (admin.clock)(),
-            fresh_id()?,
-        )
+        .desk
+        .issue(&policy, wanted, None, (admin.clock)(), fresh_id()?)
         .await?;
     tracing::info!(
         tenant = %caller.tenant,
@@ -255,7 +211,7 @@ pub(crate) async fn revoke(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let what = Revocation::try_from(read::<RevokeRequest>(body)?)?;
-    let revoked = admin.tokens.registry.revoke(&what, (admin.clock)()).await?;
+    let revoked = admin.desk.registry.revoke(&what, (admin.clock)()).await?;
     tracing::info!(?what, revoked, "task tokens revoked");
     Ok(Json(json!({ "revoked": revoked })))
 }
@@ -265,6 +221,6 @@ pub(crate) async fn introspect(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let asked: IntrospectRequest = read(body)?;
-    let answer = admin.tokens.introspect(&asked.token, (admin.clock)())?;
+    let answer = judge(&admin, &asked.token, (admin.clock)())?;
     Ok(Json(answer).into_response())
 }

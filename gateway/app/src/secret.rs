@@ -13,6 +13,7 @@ use serde_json::json;
 use tollgate_core::ids::{HandleName, TenantId};
 use tollgate_core::policy::Policy;
 use tollgate_core::secret::Secret;
+use tollgate_core::vault::{SecretName, VaultScope};
 use tollgate_stores::vault::{AgeVault, Listed, MAX_STORED_BYTES, Stored, VersionState};
 
 use crate::config::Settings;
@@ -82,16 +83,19 @@ impl SecretCommand {
         match self {
             Self::Set(name) => {
                 name.warn_if_unused(settings);
-                let stored = vault.set(&name.tenant, &name.name, &value()?, now)?;
+                let stored = vault.set(&name.secret(), &value()?, now)?;
                 name.tell(&stored)
             }
             Self::Rotate(name) => {
-                let stored = vault.rotate(&name.tenant, &name.name, &value()?, now)?;
+                let stored = vault.rotate(&name.secret(), &value()?, now)?;
                 name.tell(&stored)
             }
-            Self::List(whose) => list(&vault.list(&whose.tenant)?, whose),
+            Self::List(whose) => list(
+                &vault.list(&VaultScope::Tenant(whose.tenant.clone()))?,
+                whose,
+            ),
             Self::Revoke(Version { name, version }) => {
-                let revoked = vault.revoke(&name.tenant, &name.name, *version, now)?;
+                let revoked = vault.revoke(&name.secret(), *version, now)?;
                 if name.json {
                     return output::json(&json!({ "revoked_versions": revoked }));
                 }
@@ -110,8 +114,12 @@ impl SecretCommand {
 }
 
 impl Name {
+    fn secret(&self) -> SecretName {
+        SecretName::of_tenant(self.tenant.clone(), self.name.clone())
+    }
+
     fn full(&self) -> String {
-        format!("{}/{}", self.tenant, self.name)
+        self.secret().to_string()
     }
 
     fn tell(&self, stored: &Stored) -> anyhow::Result<()> {

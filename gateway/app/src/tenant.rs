@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tollgate_core::ids::TenantId;
 use tollgate_core::policy::{self, Mistake, Policy, Tenant};
+use tollgate_core::vault::VaultScope;
 use tollgate_stores::vault::{AgeVault, VersionState};
 
 use crate::config::{Settings, files};
@@ -137,7 +138,7 @@ fn secrets(settings: &Settings, tenant: &TenantId) -> anyhow::Result<BTreeMap<St
     }
     let vault = AgeVault::open(&settings.data_dir)?;
     let mut current = BTreeMap::new();
-    for secret in vault.list(tenant)? {
+    for secret in vault.list(&VaultScope::Tenant(tenant.clone()))? {
         let mut versions = secret.versions.iter();
         let in_use = versions.find(|version| version.state == VersionState::Current);
         if let Some(version) = in_use {

@@ -8,6 +8,7 @@
 //! its `iat`, unless the registry ends it earlier. `exp` is taken without any leeway; only `iat`
 //! and `nbf` may lie in the future, by the key set's clock skew.
 
+mod certificate;
 mod keys;
 mod mint;
 mod presented;
@@ -16,8 +17,9 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
+pub use certificate::{CertificateDigest, ClientCertificate, InvalidDigest, SubjectName};
 pub use keys::{DEFAULT_CLOCK_SKEW, InvalidKey, KeySet, SigningAlgorithm, TrustedKey};
-pub use mint::{Mint, MintError, new_private_key};
+pub use mint::{Mint, MintError, TokenRequest, new_private_key};
 pub use presented::{
     Presented, TOKEN_HEADER, TokenPlace, find_token, is_stripped, is_token, strip, strips_parameter,
 };
@@ -45,6 +47,8 @@ pub struct Caller {
     pub issued_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// The client certificate it must come with, if it is bound to one (RFC 8705).
+    pub certificate: Option<CertificateDigest>,
 }
 
 impl Caller {
@@ -98,6 +102,15 @@ pub enum TokenFault {
     /// Its tenant is not configured here.
     #[error("tenant not configured")]
     UnknownTenant,
+    /// Its agent is disabled by policy.
+    #[error("agent disabled")]
+    DisabledAgent,
+    /// It is bound to a client certificate, and came with another or none.
+    #[error("bound to another client certificate")]
+    Binding,
+    /// The client certificate names no agent, or more than one.
+    #[error("client certificate names no agent")]
+    Certificate,
 }
 
 impl TokenFault {
@@ -116,6 +129,9 @@ impl TokenFault {
             Self::Unregistered => "token_unregistered",
             Self::Revoked => "token_revoked",
             Self::UnknownTenant => "tenant_unknown",
+            Self::DisabledAgent => "agent_disabled",
+            Self::Binding => "token_binding",
+            Self::Certificate => "certificate_unmapped",
         }
     }
 }

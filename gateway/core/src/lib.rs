@@ -30,6 +30,7 @@ pub mod call;
 pub mod deferred;
 pub mod handle;
 pub mod identity;
+pub mod issue;
 pub mod json;
 pub mod notice;
 pub mod policy;

@@ -6,7 +6,7 @@ pub mod parse;
 pub mod pattern;
 pub mod reader;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
@@ -15,6 +15,7 @@ use crate::budget::Scope;
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::Limits;
+use crate::vault::SecretName;
 
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
@@ -197,6 +198,8 @@ pub struct Tenant {
     pub credentials: BTreeMap<HandleName, Arc<Credential>>,
     /// Agents with limits of their own. An agent that is not listed has only the tenant's.
     pub agents: BTreeMap<AgentId, ScopeLimits>,
+    /// Agents that are locked out.
+    pub disabled_agents: BTreeSet<AgentId>,
     /// Models with limits of their own. Models that one pattern covers share its limits; a model
     /// that several cover is held to all of them.
     pub models: Vec<(NamePattern, ScopeLimits)>,
@@ -257,6 +260,9 @@ pub struct Grant {
 pub struct Credential {
     /// The name in handles.
     pub name: HandleName,
+    /// Where its value lies: under its own name in the tenant's scope, or a shared key of the
+    /// platform.
+    pub secret: SecretName,
     /// The provider it is for.
     pub provider: ProviderName,
     /// Whether it is used when the request names none.

@@ -21,6 +21,20 @@ pub enum Liveness {
     Unknown,
 }
 
+/// What became of a token that was to be put on the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registered {
+    /// It is live.
+    Live,
+    /// It is not on the table, because its task is complete.
+    TaskComplete,
+    /// It is not on the table: another token has its id.
+    IdTaken,
+    /// It is not on the table, because its agent or tenant has been revoked since the credential
+    /// was issued that it rests on.
+    Revoked,
+}
+
 /// What to revoke.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -39,14 +53,16 @@ pub enum Revocation {
         /// The task.
         task: TaskId,
     },
-    /// Every token an agent holds now. Tokens minted afterwards are good.
+    /// Every token an agent holds now, and every credential issued before now that it could
+    /// exchange for another. Tokens minted afterwards are good.
     Agent {
         /// Its tenant.
         tenant: TenantId,
         /// The agent.
         agent: AgentId,
     },
-    /// Every token a tenant holds now. Tokens minted afterwards are good.
+    /// Every token a tenant holds now, and every credential issued before now that could be
+    /// exchanged for another. Tokens minted afterwards are good.
     Tenant {
         /// The tenant.
         tenant: TenantId,
@@ -63,8 +79,15 @@ pub trait TokenRegistry: Send + Sync {
     /// If the registry cannot be read. The call is then refused.
     fn liveness(&self, caller: &Caller) -> Result<Liveness, StoreError>;
 
-    /// Puts a token on the table. Refused with `false` if its task is complete.
-    async fn register(&self, caller: &Caller) -> Result<bool, StoreError>;
+    /// Puts a token on the table.
+    ///
+    /// `rests_on` is when the credential was issued that the token was exchanged for: a
+    /// revocation of its agent or tenant ends what was issued before it, whoever issued it.
+    async fn register(
+        &self,
+        caller: &Caller,
+        rests_on: Option<Timestamp>,
+    ) -> Result<Registered, StoreError>;
 
     /// Takes tokens off the table; returns how many live ones that ended.
     async fn revoke(&self, what: &Revocation, now: Timestamp) -> Result<usize, StoreError>;

@@ -1,5 +1,6 @@
 //! Where a tenant's secrets come from, once a call has earned one.
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,6 +8,58 @@ use async_trait::async_trait;
 use crate::ids::{HandleName, TenantId};
 use crate::scrub::Needles;
 use crate::secret::Secret;
+
+/// Whose secrets: a scope of its own in every vault, with keys or credentials of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum VaultScope {
+    /// A tenant's own.
+    Tenant(TenantId),
+    /// The platform's, which tenants' credentials may point at.
+    Platform,
+}
+
+impl VaultScope {
+    /// The scope as a directory or path segment. No tenant's id begins with `_`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Tenant(tenant) => tenant.as_str(),
+            Self::Platform => "_platform",
+        }
+    }
+}
+
+impl fmt::Display for VaultScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a secret lies: never more than one scope is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretName {
+    /// Whose.
+    pub scope: VaultScope,
+    /// Which.
+    pub name: HandleName,
+}
+
+impl SecretName {
+    /// A secret of a tenant's own.
+    #[must_use]
+    pub const fn of_tenant(tenant: TenantId, name: HandleName) -> Self {
+        Self {
+            scope: VaultScope::Tenant(tenant),
+            name,
+        }
+    }
+}
+
+impl fmt::Display for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.scope, self.name)
+    }
+}
 
 /// A secret and which version of the credential it is.
 #[derive(Clone, Debug)]
@@ -36,41 +89,25 @@ impl SecretVersion {
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// No such secret, or its last version has been revoked.
-    #[error("tenant {tenant} has no usable secret {name}")]
-    Missing {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        name: HandleName,
-    },
+    #[error("there is no usable secret {0}")]
+    Missing(SecretName),
     /// The stored value can never be sent (CR, LF, NUL, or nothing at all).
-    #[error("the secret {name} of tenant {tenant} is malformed")]
-    Malformed {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        name: HandleName,
-    },
+    #[error("the secret {0} is malformed")]
+    Malformed(SecretName),
     /// The vault could not be read or the value not decrypted.
-    #[error("could not read the secret {name} of tenant {tenant}")]
+    #[error("could not read the secret {secret}")]
     Unreadable {
-        /// Whose.
-        tenant: TenantId,
         /// Which.
-        name: HandleName,
+        secret: SecretName,
         /// Why.
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Fetches secrets. One tenant's scope is all a lookup can ever reach.
+/// Fetches secrets. One scope is all a lookup can ever reach.
 #[async_trait]
 pub trait Vault: Send + Sync {
     /// The current version of a secret. A revoked version is unusable within one second.
-    async fn fetch(
-        &self,
-        tenant: &TenantId,
-        name: &HandleName,
-    ) -> Result<SecretVersion, VaultError>;
+    async fn fetch(&self, secret: &SecretName) -> Result<SecretVersion, VaultError>;
 }

@@ -91,17 +91,20 @@ pub(crate) fn is_cut_off(gw: &Gateway, caller: &Caller) -> bool {
     matches!(
         recheck(gw, caller),
         Err(Rejected::Refused(Refusal::Unauthenticated(
-            TokenFault::Revoked | TokenFault::UnknownTenant
+            TokenFault::Revoked | TokenFault::UnknownTenant | TokenFault::DisabledAgent
         )))
     )
 }
 
 fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Tenant>, Refusal> {
     let tenant = live.policy.tenants.get(&caller.tenant);
-    tenant
+    let tenant = tenant
         .filter(|tenant| tenant.enabled)
-        .map(Arc::clone)
-        .ok_or(Refusal::Unauthenticated(TokenFault::UnknownTenant))
+        .ok_or(Refusal::Unauthenticated(TokenFault::UnknownTenant))?;
+    if tenant.disabled_agents.contains(&caller.agent) {
+        return Err(Refusal::Unauthenticated(TokenFault::DisabledAgent));
+    }
+    Ok(Arc::clone(tenant))
 }
 
 fn registered(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {

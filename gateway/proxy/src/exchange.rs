@@ -6,11 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use tollgate_core::call::ask_for_usage;
 use tollgate_core::identity::{Caller, TokenFault};
 use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Dialect;
@@ -81,7 +79,7 @@ impl Handler for Gateway {
         respond(dialect, &rejected, id, now)
     }
 
-    fn refused(&self, fault: HeadFault, request_id: &str, peer: ConnInfo) {
+    fn refused(&self, fault: HeadFault, request_id: &str, peer: &ConnInfo) {
         keep_unread(self, fault, request_id, peer.client);
     }
 }
@@ -116,25 +114,19 @@ async fn forward(
         dialect,
         outgoing,
         payload,
+        usage_was_asked_for,
         mut settlement,
         later,
         scrub,
     } = admitted;
     let fail =
         |settlement, outcome, rejected, sent| fail(settlement, outcome, rejected, dialect, sent);
-    let (body, usage_was_asked_for, memory) = match payload {
+    let (body, memory) = match payload {
         Payload::Judged(collected) => {
             let (bytes, share) = collected.into_parts();
-            let spliced = settlement
-                .tariff()
-                .ask()
-                .filter(|_| provider.asks_for_usage)
-                .and_then(|ask| ask_for_usage(&bytes, ask));
-            let asked_for = spliced.is_some();
-            let bytes = spliced.map_or(bytes, Bytes::from);
-            (RequestBody::buffered(bytes), asked_for, Some(share))
+            (RequestBody::buffered(bytes), Some(share))
         }
-        Payload::Streamed => (upload(gw, unread), false, None),
+        Payload::Streamed => (upload(gw, unread), None),
     };
     let request = match outgoing.request(&provider.upstream, body) {
         Ok(request) => request,

@@ -15,17 +15,18 @@ use tollgate_core::budget::{
     Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
 };
 use tollgate_core::deferred::{DeferredCharges, Known, RemoteId};
-use tollgate_core::identity::{Caller, KeySet};
-use tollgate_core::ids::{HandleName, RecordId, TenantId};
+use tollgate_core::identity::{Caller, KeySet, Mint, new_private_key};
+use tollgate_core::ids::RecordId;
+use tollgate_core::issue::TokenDesk;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{PolicyFile, parse};
 use tollgate_core::price::PriceBook;
 use tollgate_core::rate::{Limit, Paced, Pass, RateKey, RateStore};
 use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger};
-use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
-use tollgate_core::vault::{SecretVersion, Vault, VaultError};
+use tollgate_core::vault::{SecretName, SecretVersion, Vault, VaultError};
 
 use crate::authenticate::Keys;
 use crate::collect::MemoryBudget;
@@ -83,7 +84,7 @@ pub(crate) enum Asked {
     Conclude(RecordId, Box<Ending>),
     Refuse(Box<Record>),
     TurnAway(Box<Stranger>),
-    Fetch(TenantId, HandleName),
+    Fetch(SecretName),
 }
 
 /// What the stores will answer.
@@ -212,8 +213,12 @@ impl TokenRegistry for Fakes {
         self.answers().liveness.ok_or_else(|| down("look up"))
     }
 
-    async fn register(&self, _caller: &Caller) -> Result<bool, StoreError> {
-        Ok(true)
+    async fn register(
+        &self,
+        _caller: &Caller,
+        _rests_on: Option<Timestamp>,
+    ) -> Result<Registered, StoreError> {
+        Ok(Registered::Live)
     }
 
     async fn revoke(&self, _what: &Revocation, _now: Timestamp) -> Result<usize, StoreError> {
@@ -270,12 +275,8 @@ impl DeferredCharges for Fakes {
 
 #[async_trait]
 impl Vault for Fakes {
-    async fn fetch(
-        &self,
-        tenant: &TenantId,
-        name: &HandleName,
-    ) -> Result<SecretVersion, VaultError> {
-        self.note(Asked::Fetch(tenant.clone(), name.clone()));
+    async fn fetch(&self, secret: &SecretName) -> Result<SecretVersion, VaultError> {
+        self.note(Asked::Fetch(secret.clone()));
         let secret = Secret::new(b"sk-canary-fake".to_vec());
         Ok(SecretVersion::new(secret, 7))
     }
@@ -359,9 +360,19 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         caps: CapMarks::default(),
         metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         tracker: Tracker::new(8),
+        desk: desk(Arc::clone(&fakes) as Arc<dyn TokenRegistry>),
         clock: noon,
     };
     (Arc::new(gateway), fakes)
+}
+
+/// A desk that signs with a key of its own.
+pub(crate) fn desk(registry: Arc<dyn TokenRegistry>) -> Arc<TokenDesk> {
+    let mint = Mint::from_pem(&new_private_key(&[9; 32]), "issuer", "tollgate");
+    Arc::new(TokenDesk {
+        mint: mint.unwrap(),
+        registry,
+    })
 }
 
 pub(crate) fn caller() -> Arc<Caller> {
@@ -372,6 +383,7 @@ pub(crate) fn caller() -> Arc<Caller> {
         token: "jti-1".parse().unwrap(),
         issued_at: noon(),
         expires_at: noon().plus(Duration::from_secs(300)),
+        certificate: None,
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tollgate_core::budget::BudgetStore;
 use tollgate_core::deferred::DeferredCharges;
+use tollgate_core::issue::TokenDesk;
 use tollgate_core::rate::RateStore;
 use tollgate_core::record::RecordLog;
 use tollgate_core::registry::TokenRegistry;
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub caps: CapMarks,
     /// Calls and drains in flight.
     pub tracker: Tracker,
+    /// Gives out task tokens.
+    pub desk: Arc<TokenDesk>,
     /// The time.
     pub clock: Clock,
 }

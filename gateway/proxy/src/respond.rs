@@ -91,7 +91,7 @@ impl Failure {
         match self {
             Self::Ledger(_) => "ledger_unavailable",
             Self::Registry(_) => "registry_unavailable",
-            Self::Credential(VaultError::Malformed { .. }) | Self::CredentialInvalid => {
+            Self::Credential(VaultError::Malformed(_)) | Self::CredentialInvalid => {
                 "credential_invalid"
             }
             Self::Credential(_) => "credential_unavailable",
@@ -125,7 +125,7 @@ impl Failure {
             Self::Ledger(_) | Self::Registry(_) | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Credential(VaultError::Malformed { .. }) | Self::CredentialInvalid => {
+            Self::Credential(VaultError::Malformed(_)) | Self::CredentialInvalid => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Credential(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -382,7 +382,7 @@ const fn kind(rejected: &Rejected) -> Kind {
                 stage: Stage::FirstByte,
             }) => of("server_error", "api_error", "ModelTimeoutException"),
             Failure::AnswerWithheld => of("server_error", "api_error", "ModelErrorException"),
-            Failure::Credential(VaultError::Malformed { .. }) | Failure::CredentialInvalid => {
+            Failure::Credential(VaultError::Malformed(_)) | Failure::CredentialInvalid => {
                 of("server_error", "api_error", "InternalServerException")
             }
             Failure::Ledger(_)

@@ -25,6 +25,7 @@ use pingora_core::apps::ServerApp;
 use pingora_core::protocols::{ALPN, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::sync::Semaphore;
+use tollgate_core::identity::ClientCertificate;
 
 use crate::body::{AnswerBody, Outgoing, Progress, note};
 use crate::engine::EngineConfig;
@@ -48,12 +49,26 @@ const STREAM_SEND_BYTES: usize = 128 * 1024;
 const MALFORMED: &str = "malformed_request";
 
 /// What is known of a client's connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnInfo {
     /// The client's address.
     pub client: SocketAddr,
     /// Whether it came over TLS.
     pub tls: bool,
+    /// The certificate the client has shown, verified.
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+impl ConnInfo {
+    /// A connection without TLS.
+    #[must_use]
+    pub const fn in_clear(client: SocketAddr) -> Self {
+        Self {
+            client,
+            tls: false,
+            certificate: None,
+        }
+    }
 }
 
 /// Answers requests.
@@ -66,7 +81,7 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<AnswerBody>> + Send;
 
     /// A request was refused for its head, and never became one: for the record.
-    fn refused(&self, fault: HeadFault, request_id: &str, peer: ConnInfo) {
+    fn refused(&self, fault: HeadFault, request_id: &str, peer: &ConnInfo) {
         tracing::debug!(%fault, request_id, client = %peer.client, "a request head was refused");
     }
 }
@@ -100,6 +115,7 @@ impl<H: Handler> Engine<H> {
 
     async fn connection(self: &Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch) {
         let peer = conn_info(&stream);
+        let client = peer.client;
         let name = ServerName::of(&stream);
         let (http2, inbox) = match stream.selected_alpn_proto() {
             Some(ALPN::H2) => (true, BytesMut::new()),
@@ -129,7 +145,7 @@ impl<H: Handler> Engine<H> {
             Box::pin(self.http1(stream, inbox, peer, name, shutdown)).await
         };
         if let Err(error) = result {
-            tracing::debug!(%error, client = %peer.client, "a client connection ended");
+            tracing::debug!(%error, %client, "a client connection ended");
         }
     }
 
@@ -144,17 +160,17 @@ impl<H: Handler> Engine<H> {
         let verdict = Arc::new(Verdict::default());
         let io = Downstream::guarded(stream, inbox, Arc::clone(&verdict), &self.config);
         let service = service_fn(|request: Request<Incoming>| {
-            let (engine, verdict) = (Arc::clone(self), Arc::clone(&verdict));
+            let (engine, verdict, peer) = (Arc::clone(self), Arc::clone(&verdict), peer.clone());
             let for_whom = ServerName::judge(name.as_ref(), &request);
             self.detachable(None, async move {
                 if request.method().as_str() == RESERVED_METHOD {
                     let fault = verdict.refused().unwrap_or(HeadFault::Malformed);
-                    let mut response = engine.refuse(fault, peer);
+                    let mut response = engine.refuse(fault, &peer);
                     close(&mut response);
                     return response;
                 }
                 if let Err(fault) = for_whom {
-                    let mut response = engine.refuse(fault, peer);
+                    let mut response = engine.refuse(fault, &peer);
                     close(&mut response);
                     return response;
                 }
@@ -190,13 +206,13 @@ impl<H: Handler> Engine<H> {
         let io = Downstream::open(stream, inbox, &self.config);
         let seen = Arc::new(Requests::default());
         let service = service_fn(|request: Request<Incoming>| {
-            let engine = Arc::clone(self);
+            let (engine, peer) = (Arc::clone(self), peer.clone());
             let for_whom = ServerName::judge(name.as_ref(), &request);
             self.detachable(Some(seen.enter()), async move {
                 let (head, body) = request.into_parts();
                 let judged = judge_http2(&head, engine.config.max_target_bytes).and(for_whom);
                 if let Err(fault) = judged {
-                    return engine.refuse(fault, peer);
+                    return engine.refuse(fault, &peer);
                 }
                 let request = Request::from_parts(head, body);
                 Arc::clone(&engine.handler).handle(request, peer).await
@@ -223,7 +239,7 @@ impl<H: Handler> Engine<H> {
         connection.await
     }
 
-    fn refuse(&self, fault: HeadFault, peer: ConnInfo) -> Response<AnswerBody> {
+    fn refuse(&self, fault: HeadFault, peer: &ConnInfo) -> Response<AnswerBody> {
         let request_id = uuid::Uuid::now_v7().simple().to_string();
         self.handler.refused(fault, &request_id, peer);
         refusal(fault, &request_id)
@@ -290,6 +306,7 @@ fn conn_info(stream: &Stream) -> ConnInfo {
     ConnInfo {
         client,
         tls: stream.get_ssl_digest().is_some(),
+        certificate: None,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
+use tollgate_core::call::ask_for_usage;
 use tollgate_core::identity::Caller;
 use tollgate_core::policy::{Dialect, Provider};
 
@@ -26,6 +28,8 @@ pub(crate) struct Admitted {
     pub(crate) dialect: Dialect,
     pub(crate) outgoing: Outgoing,
     pub(crate) payload: Payload,
+    /// Whether the stream was asked to end with its usage, which the client had not asked for.
+    pub(crate) usage_was_asked_for: bool,
     pub(crate) settlement: Settlement,
     /// What the answer may tell of deferred work.
     pub(crate) later: Later,
@@ -44,16 +48,15 @@ pub(crate) async fn unseal(
         mut settlement,
         later,
     } = held;
-    let Call { bound, payload, .. } = call;
+    let Call {
+        bound, mut payload, ..
+    } = call;
     let permit = bound.permit;
+    let usage_was_asked_for = complete(&mut payload, &settlement, &permit.route.provider);
     let mut outgoing = outgoing(head, &permit.route);
     let credential = bound.bound.credential().cloned();
     let scrub = if let Some(credential) = &credential {
-        let fetched = gw
-            .stores
-            .vault
-            .fetch(&permit.tenant.id, &credential.name)
-            .await;
+        let fetched = gw.stores.vault.fetch(&credential.secret).await;
         let fetched = fetched.map_err(Failure::Credential)?;
         bound
             .bound
@@ -79,8 +82,27 @@ pub(crate) async fn unseal(
         provider: permit.route.provider,
         outgoing,
         payload,
+        usage_was_asked_for,
         settlement,
         later,
         scrub,
     })
+}
+
+/// Brings a judged body into the form in which it is sent, before a credential is put into it or
+/// signed over it. Returns whether it now asks a stream for its usage.
+fn complete(payload: &mut Payload, settlement: &Settlement, provider: &Provider) -> bool {
+    let Payload::Judged(collected) = payload else {
+        return false;
+    };
+    let spliced = settlement
+        .tariff()
+        .ask()
+        .filter(|_| provider.asks_for_usage)
+        .and_then(|ask| ask_for_usage(&collected.bytes, ask));
+    let asks = spliced.is_some();
+    if let Some(spliced) = spliced {
+        collected.bytes = Bytes::from(spliced);
+    }
+    asks
 }

@@ -1,10 +1,10 @@
-//! Secrets at rest, each encrypted with `age` to a key of its tenant.
+//! Secrets at rest, each encrypted with `age` to a key of its scope: a tenant's, or the platform's.
 //!
 //! ```text
-//! data/keys/vault/{tenant}.key          the tenant's age identity, 0600; only fetching needs it
-//! data/keys/vault/{tenant}.pub          its recipient; all that writing needs
-//! data/vault/{tenant}/{name}/index.json which version is current, and what became of the others
-//! data/vault/{tenant}/{name}/{n}.age    one version: the secret's bytes and nothing else
+//! data/keys/vault/{scope}.key           the scope's age identity, 0600; only fetching needs it
+//! data/keys/vault/{scope}.pub           its recipient; all that writing needs
+//! data/vault/{scope}/{name}/index.json  which version is current, and what became of the others
+//! data/vault/{scope}/{name}/{n}.age     one version: the secret's bytes and nothing else
 //! ```
 //!
 //! A tenant's secrets and key have paths of their own, so the separation can be tested with
@@ -33,9 +33,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tollgate_core::ids::{HandleName, TenantId};
 use tollgate_core::secret::Secret;
-use tollgate_core::vault::{SecretVersion, Vault, VaultError};
+use tollgate_core::vault::{SecretName, SecretVersion, Vault, VaultError, VaultScope};
 
 pub use index::{VersionInfo, VersionState};
 pub use write::{Listed, Stored, VaultWriteError, Warning};
@@ -64,10 +63,10 @@ struct Shared {
     secrets: PathBuf,
     keys: PathBuf,
     recheck: Duration,
-    cache: RwLock<HashMap<TenantId, HashMap<HandleName, Cached>>>,
-    /// One decryption at a time for each tenant: a cold secret asked for by many calls at once
+    cache: RwLock<HashMap<SecretName, Cached>>,
+    /// One decryption at a time for each scope: a cold secret asked for by many calls at once
     /// is decrypted once, and no tenant waits for another's.
-    cold: Mutex<HashMap<TenantId, Arc<tokio::sync::Mutex<()>>>>,
+    cold: Mutex<HashMap<VaultScope, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 #[derive(Clone)]
@@ -106,34 +105,30 @@ impl AgeVault {
 
 #[async_trait]
 impl Vault for AgeVault {
-    async fn fetch(
-        &self,
-        tenant: &TenantId,
-        name: &HandleName,
-    ) -> Result<SecretVersion, VaultError> {
-        if let Some(value) = self.shared.warm(tenant, name) {
+    async fn fetch(&self, secret: &SecretName) -> Result<SecretVersion, VaultError> {
+        if let Some(value) = self.shared.warm(secret) {
             return Ok(value);
         }
-        let turn = self.shared.turn(tenant);
+        let turn = self.shared.turn(&secret.scope);
         let _turn = turn.lock().await;
         // Somebody else may have decrypted it while this call waited.
-        if let Some(value) = self.shared.warm(tenant, name) {
+        if let Some(value) = self.shared.warm(secret) {
             return Ok(value);
         }
-        let (shared, of, called) = (Arc::clone(&self.shared), tenant.clone(), name.clone());
-        tokio::task::spawn_blocking(move || shared.decrypt(&of, &called))
+        let (shared, wanted) = (Arc::clone(&self.shared), secret.clone());
+        tokio::task::spawn_blocking(move || shared.decrypt(&wanted))
             .await
-            .map_err(|stopped| unreadable(tenant, name, stopped))?
+            .map_err(|stopped| unreadable(secret, stopped))?
     }
 }
 
 impl Shared {
     /// The cached value, if the index still is what it was when that was decrypted.
-    fn warm(&self, tenant: &TenantId, name: &HandleName) -> Option<SecretVersion> {
+    fn warm(&self, secret: &SecretName) -> Option<SecretVersion> {
         let now = Instant::now();
         let stamp = {
             let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
-            let cached = cache.get(tenant)?.get(name)?;
+            let cached = cache.get(secret)?;
             if now.duration_since(cached.checked) < self.recheck {
                 return Some(cached.value.clone());
             }
@@ -141,31 +136,30 @@ impl Shared {
         };
         // One stat(2) of a local file, at most every `RECHECK` and secret, is cheaper than a
         // thread to do it on.
-        let unchanged = Stamp::at(&self.index_path(tenant, name)).is_ok_and(|at| at == stamp);
+        let unchanged = Stamp::at(&self.index_path(secret)).is_ok_and(|at| at == stamp);
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-        let secrets = cache.get_mut(tenant)?;
-        let cached = secrets.get_mut(name)?;
+        let cached = cache.get_mut(secret)?;
         if cached.stamp != stamp {
             // Decrypted anew by another call in the meantime; the next look decides.
             return None;
         }
         if !unchanged {
-            secrets.remove(name);
+            cache.remove(secret);
             return None;
         }
         cached.checked = now;
         Some(cached.value.clone())
     }
 
-    fn turn(&self, tenant: &TenantId) -> Arc<tokio::sync::Mutex<()>> {
+    fn turn(&self, scope: &VaultScope) -> Arc<tokio::sync::Mutex<()>> {
         let mut cold = self.cold.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(cold.entry(tenant.clone()).or_default())
+        Arc::clone(cold.entry(scope.clone()).or_default())
     }
 
     /// Reads and decrypts the current version, and keeps it.
-    fn decrypt(&self, tenant: &TenantId, name: &HandleName) -> Result<SecretVersion, VaultError> {
+    fn decrypt(&self, secret: &SecretName) -> Result<SecretVersion, VaultError> {
         let checked = Instant::now();
-        let (stamp, value) = self.read_settled(tenant, name)?;
+        let (stamp, value) = self.read_settled(secret)?;
         let cached = Cached {
             value: value.clone(),
             stamp,
@@ -174,24 +168,18 @@ impl Shared {
         self.cache
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .entry(tenant.clone())
-            .or_default()
-            .insert(name.clone(), cached);
+            .insert(secret.clone(), cached);
         Ok(value)
     }
 
     /// Reads the current version; again if the index changed under it, because then the file it
     /// named may have been revoked in between.
-    fn read_settled(
-        &self,
-        tenant: &TenantId,
-        name: &HandleName,
-    ) -> Result<(Stamp, SecretVersion), VaultError> {
-        let index = self.index_path(tenant, name);
+    fn read_settled(&self, secret: &SecretName) -> Result<(Stamp, SecretVersion), VaultError> {
+        let index = self.index_path(secret);
         let mut tries_left = MAX_TRIES;
         loop {
             let before = Stamp::at(&index).ok();
-            let read = self.read_current(tenant, name);
+            let read = self.read_current(secret);
             let is_unreadable = matches!(read, Err(VaultError::Unreadable { .. }));
             tries_left -= 1;
             if !is_unreadable || tries_left == 0 || Stamp::at(&index).ok() == before {
@@ -200,57 +188,45 @@ impl Shared {
         }
     }
 
-    fn read_current(
-        &self,
-        tenant: &TenantId,
-        name: &HandleName,
-    ) -> Result<(Stamp, SecretVersion), VaultError> {
-        let missing = || VaultError::Missing {
-            tenant: tenant.clone(),
-            name: name.clone(),
-        };
-        let (index, stamp) = match Index::read(&self.index_path(tenant, name)) {
+    fn read_current(&self, secret: &SecretName) -> Result<(Stamp, SecretVersion), VaultError> {
+        let missing = || VaultError::Missing(secret.clone());
+        let (index, stamp) = match Index::read(&self.index_path(secret)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
-            read => read.map_err(|error| unreadable(tenant, name, error))?,
+            read => read.map_err(|error| unreadable(secret, error))?,
         };
         let version = index.usable().ok_or_else(missing)?;
-        let path = self.version_path(tenant, name, version);
-        let secret = keys::decrypt(&self.keys, tenant, &path)
-            .map_err(|error| unreadable(tenant, name, error))?;
-        if write::storable(&secret).is_err() {
-            return Err(VaultError::Malformed {
-                tenant: tenant.clone(),
-                name: name.clone(),
-            });
+        let path = self.version_path(secret, version);
+        let value = keys::decrypt(&self.keys, &secret.scope, &path)
+            .map_err(|error| unreadable(secret, error))?;
+        if write::storable(&value).is_err() {
+            return Err(VaultError::Malformed(secret.clone()));
         }
-        Ok((stamp, SecretVersion::new(secret, version)))
+        Ok((stamp, SecretVersion::new(value, version)))
     }
 
-    fn tenant_dir(&self, tenant: &TenantId) -> PathBuf {
-        self.secrets.join(tenant.as_str())
+    fn scope_dir(&self, scope: &VaultScope) -> PathBuf {
+        self.secrets.join(scope.as_str())
     }
 
-    fn secret_dir(&self, tenant: &TenantId, name: &HandleName) -> PathBuf {
-        self.tenant_dir(tenant).join(name.as_str())
+    fn secret_dir(&self, secret: &SecretName) -> PathBuf {
+        self.scope_dir(&secret.scope).join(secret.name.as_str())
     }
 
-    fn index_path(&self, tenant: &TenantId, name: &HandleName) -> PathBuf {
-        self.secret_dir(tenant, name).join("index.json")
+    fn index_path(&self, secret: &SecretName) -> PathBuf {
+        self.secret_dir(secret).join("index.json")
     }
 
-    fn version_path(&self, tenant: &TenantId, name: &HandleName, version: u32) -> PathBuf {
-        self.secret_dir(tenant, name).join(format!("{version}.age"))
+    fn version_path(&self, secret: &SecretName, version: u32) -> PathBuf {
+        self.secret_dir(secret).join(format!("{version}.age"))
     }
 }
 
 fn unreadable(
-    tenant: &TenantId,
-    name: &HandleName,
+    secret: &SecretName,
     cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> VaultError {
     VaultError::Unreadable {
-        tenant: tenant.clone(),
-        name: name.clone(),
+        secret: secret.clone(),
         cause: cause.into(),
     }
 }

@@ -4,6 +4,7 @@
 //! store, and at the same time.
 
 mod paces;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use tollgate_core::rate::RateStore;
 use tollgate_core::record::{
     Ending, Intent, Outcome, Record, RecordLog, Stranger, Subject, UsageSource,
 };
-use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::registry::TokenRegistry;
 use tollgate_core::time::{Timestamp, Window};
 
 pub use paces::*;
+pub use tokens::*;
 
 /// An implementation under test.
 #[async_trait]
@@ -141,6 +143,7 @@ pub fn caller(tenant: &str, agent: &str, task: &str, token: &str) -> Caller {
         token: name(token),
         issued_at: now(),
         expires_at: now().plus(std::time::Duration::from_secs(300)),
+        certificate: None,
     }
 }
 
@@ -380,75 +383,6 @@ pub async fn tenants_pay_for_themselves(stores: &dyn Stores) {
     assert_eq!(hold(&*store, record_id(32), &poor, 1).await, None);
     assert!(hold(&*store, record_id(33), &rich, 1).await.is_some());
     assert_eq!(balance(&*store, &rich[0].key).await, (0, 1));
-}
-
-/// A token lives from its registration to its revocation, and only as what it was registered as.
-pub async fn a_token_is_live_only_as_registered_and_until_revoked(stores: &dyn Stores) {
-    let store = stores.registry();
-    let live = |caller: &Caller| store.liveness(caller).expect("the store is up");
-    let one = caller("reg-one", "bot", "task", "tok");
-    assert_eq!(live(&one), Liveness::Unknown);
-    assert!(store.register(&one).await.expect("the store is up"));
-    assert_eq!(live(&one), Liveness::Live);
-    for foreign in [
-        caller("reg-other", "bot", "task", "tok"),
-        caller("reg-one", "other", "task", "tok"),
-        caller("reg-one", "bot", "other", "tok"),
-    ] {
-        assert_eq!(live(&foreign), Liveness::Unknown, "{foreign:?}");
-    }
-    let what = Revocation::Token {
-        tenant: name("reg-one"),
-        token: name("tok"),
-    };
-    let revoke = || store.revoke(&what, now());
-    assert_eq!(revoke().await.expect("the store is up"), 1);
-    assert_eq!(live(&one), Liveness::Revoked);
-    assert_eq!(revoke().await.expect("the store is up"), 0, "only once");
-    let again = store.register(&one).await.expect("the store is up");
-    assert!(!again, "registering again does not undo a revocation");
-    assert_eq!(live(&one), Liveness::Revoked);
-}
-
-/// A task is over for good; an agent or a tenant is only emptied. Others see nothing of it.
-pub async fn revocations_reach_what_they_name_and_nothing_else(stores: &dyn Stores) {
-    let store = stores.registry();
-    let tenant = || name::<TenantId>("reg-scopes");
-    let one = caller("reg-scopes", "bot", "task-1", "tok-1");
-    let two = caller("reg-scopes", "bot", "task-2", "tok-2");
-    let three = caller("reg-scopes", "cat", "task-2", "tok-3");
-    let other = caller("reg-bystander", "bot", "task-1", "tok-1");
-    for caller in [&one, &two, &three, &other] {
-        assert!(store.register(caller).await.expect("the store is up"));
-    }
-    let state = || [&one, &two, &three, &other].map(|c| store.liveness(c).expect("up"));
-    use Liveness::{Live, Revoked};
-
-    let task = Revocation::Task {
-        tenant: tenant(),
-        task: name("task-1"),
-    };
-    assert_eq!(store.revoke(&task, now()).await.expect("up"), 1);
-    assert_eq!(state(), [Revoked, Live, Live, Live]);
-    let late = caller("reg-scopes", "bot", "task-1", "tok-4");
-    assert!(
-        !store.register(&late).await.expect("up"),
-        "the task is over"
-    );
-
-    let agent = Revocation::Agent {
-        tenant: tenant(),
-        agent: name("bot"),
-    };
-    assert_eq!(store.revoke(&agent, now()).await.expect("up"), 1);
-    assert_eq!(state(), [Revoked, Revoked, Live, Live]);
-    let fresh = caller("reg-scopes", "bot", "task-2", "tok-5");
-    assert!(store.register(&fresh).await.expect("up"));
-
-    let all = Revocation::Tenant { tenant: tenant() };
-    assert_eq!(store.revoke(&all, now()).await.expect("up"), 2);
-    assert_eq!(state(), [Revoked, Revoked, Revoked, Live]);
-    assert_eq!(store.liveness(&fresh).expect("up"), Revoked);
 }
 
 /// What was intended and concluded, or refused, is read back as it was put in, once.

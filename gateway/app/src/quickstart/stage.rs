@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_core::secret::Secret;
+use tollgate_core::vault::SecretName;
 use tollgate_stores::vault::AgeVault;
 
 use crate::clock;
@@ -183,7 +184,8 @@ impl Stage {
         let vault = AgeVault::open(data.path())?;
         for (tenant, name, value) in SECRETS {
             let secret = Secret::new(value.into());
-            vault.set(&tenant.parse()?, &name.parse()?, &secret, clock::now())?;
+            let name = SecretName::of_tenant(tenant.parse()?, name.parse()?);
+            vault.set(&name, &secret, clock::now())?;
         }
         let (child, ready) = Gateway::start(root)?;
         let address = |name: &str| -> anyhow::Result<SocketAddr> {

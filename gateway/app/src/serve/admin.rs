@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use tollgate_admin::operator::OperatorKey;
 use tollgate_admin::reports::{CostQuestion, CostReports, NoReport};
 use tollgate_admin::server::{AdminListener, serve};
-use tollgate_admin::tokens::TokenDesk;
 use tollgate_admin::{Admin, CurrentPolicy};
 use tollgate_core::budget::StoreError;
 use tollgate_core::policy::Policy;
@@ -20,7 +19,7 @@ use tracing::error;
 
 use super::figures;
 use super::readiness::Ready;
-use super::wiring::{Wired, mint};
+use super::wiring::{Wired, keys};
 use crate::clock;
 use crate::config::Settings;
 use crate::report::{Asked, Unanswered};
@@ -77,16 +76,11 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
         data,
         ..
     } = wired;
-    let mint = mint(settings, data)?;
     let policy = current(gateway);
     Ok(Admin {
         operator: OperatorKey::of(&data.make_admin_token()?),
-        tokens: TokenDesk {
-            keys: mint.keys().with_clock_skew(settings.tokens.clock_skew),
-            mint,
-            registry: Arc::clone(&gateway.stores.registry),
-            policy: Arc::clone(&policy),
-        },
+        keys: keys(settings, &gateway.desk),
+        desk: Arc::clone(&gateway.desk),
         budgets: Arc::clone(&gateway.stores.budgets),
         reports: Arc::new(Reports(settings.data_dir.clone())),
         readiness: ready,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use prometheus::Registry;
-use tollgate_core::identity::Mint;
+use tollgate_core::identity::{KeySet, Mint};
+use tollgate_core::issue::TokenDesk;
 use tollgate_proxy::authenticate::Keys;
 use tollgate_proxy::collect::MemoryBudget;
 use tollgate_proxy::engine::EngineConfig;
@@ -91,8 +92,11 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         "loaded"
     );
     let registry = Registry::new();
-    let keys = mint(settings, &data)?.keys();
-    let keys = Keys::new(keys.with_clock_skew(settings.tokens.clock_skew));
+    let desk = Arc::new(TokenDesk {
+        mint: mint(settings, &data)?,
+        registry: embedded.registry.clone(),
+    });
+    let keys = Keys::new(keys(settings, &desk));
     let engine = Arc::new(engine(settings));
     let gateway = Arc::new(Gateway {
         live: Live::new(Snapshot {
@@ -120,6 +124,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         caps: CapMarks::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,
+        desk,
         clock: clock::now,
     });
     Ok(Wired {
@@ -154,10 +159,16 @@ pub(super) fn webhook(settings: &Settings) -> anyhow::Result<Option<Webhook>> {
 ///
 /// # Errors
 /// If its key cannot be used.
-pub(super) fn mint(settings: &Settings, data: &DataDir) -> anyhow::Result<Mint> {
+fn mint(settings: &Settings, data: &DataDir) -> anyhow::Result<Mint> {
     let tokens = &settings.tokens;
     let mint = Mint::from_pem(&data.issuer_key()?, &tokens.issuer, &tokens.audience);
     mint.with_context(|| format!("{}/keys/issuer.pem", data.path().display()))
+}
+
+/// Whose task tokens are believed.
+pub(super) fn keys(settings: &Settings, desk: &TokenDesk) -> KeySet {
+    let keys = desk.mint.keys();
+    keys.with_clock_skew(settings.tokens.clock_skew)
 }
 
 /// The sockets that calls come in by.

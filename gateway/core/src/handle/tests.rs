@@ -10,6 +10,7 @@ use crate::policy::{Binding, Caps, Credential, Dialect, Place, Provider, Tenant,
 use crate::rate::Limits;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
+use crate::vault::{SecretName, VaultScope};
 
 mod inject;
 mod places;
@@ -57,6 +58,10 @@ fn provider(place: Option<Place>) -> Provider {
 fn credential(name: &str, place: Place) -> Credential {
     Credential {
         name: name.parse().expect("a handle name"),
+        secret: SecretName {
+            scope: VaultScope::Platform,
+            name: name.parse().expect("a handle name"),
+        },
         provider: "openai".parse().expect("a provider"),
         is_default: false,
         agents: Vec::new(),
@@ -85,6 +90,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
             .map(|credential| (credential.name.clone(), Arc::new(credential)))
             .collect(),
         agents: BTreeMap::new(),
+        disabled_agents: std::collections::BTreeSet::new(),
         clamp: None,
         unreported: crate::policy::Unreported::default(),
         notify_percent: Vec::new(),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::keys::{InvalidKey, KeySet, TrustedKey};
-use super::{Caller, MAX_LIFETIME_SECONDS};
+use super::{Caller, CertificateDigest, MAX_LIFETIME_SECONDS};
 use crate::ids::{AgentId, TaskId, TenantId, TokenId};
 use crate::time::Timestamp;
 
@@ -53,6 +53,27 @@ pub struct Mint {
     public: TrustedKey,
 }
 
+/// What a token is to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRequest {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Who will use it.
+    pub agent: AgentId,
+    /// What for.
+    pub task: TaskId,
+    /// How long it lives, in whole seconds.
+    pub lifetime: Duration,
+    /// The client certificate it must come with, if it is to be bound to one.
+    pub certificate: Option<CertificateDigest>,
+}
+
+#[derive(Serialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    certificate: String,
+}
+
 /// Claims in the order in which they are written.
 #[derive(Serialize)]
 struct Claims<'a> {
@@ -64,6 +85,8 @@ struct Claims<'a> {
     jti: &'a TokenId,
     iat: i64,
     exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
 }
 
 impl Mint {
@@ -102,13 +125,17 @@ impl Mint {
     /// If it would live too long or not at all.
     pub fn issue(
         &self,
-        tenant: TenantId,
-        agent: AgentId,
-        task: TaskId,
-        lifetime: Duration,
+        wanted: TokenRequest,
         now: Timestamp,
         token: TokenId,
     ) -> Result<(String, Caller), MintError> {
+        let TokenRequest {
+            tenant,
+            agent,
+            task,
+            lifetime,
+            certificate,
+        } = wanted;
         let lifetime = i64::try_from(lifetime.as_secs())
             .ok()
             .filter(|seconds| (1..=MAX_LIFETIME_SECONDS).contains(seconds))
@@ -126,6 +153,9 @@ impl Mint {
             jti: &token,
             iat,
             exp,
+            cnf: certificate.map(|digest| Confirmation {
+                certificate: digest.to_string(),
+            }),
         };
         let jwt = jsonwebtoken::encode(&header, &claims, &self.private)
             .map_err(|_key_was_read_before| MintError::Signing)?;
@@ -136,6 +166,7 @@ impl Mint {
             token,
             issued_at: Timestamp::from_seconds(iat),
             expires_at: Timestamp::from_seconds(exp),
+            certificate,
         };
         Ok((jwt, caller))
     }

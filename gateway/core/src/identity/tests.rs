@@ -24,10 +24,13 @@ fn mint_of(seed: u8) -> Mint {
 
 fn issued(mint: &Mint, seconds: u64) -> Result<(String, Caller), MintError> {
     mint.issue(
-        "acme".parse().expect("a tenant"),
-        "support-bot".parse().expect("an agent"),
-        "ticket-4711".parse().expect("a task"),
-        Duration::from_secs(seconds),
+        TokenRequest {
+            tenant: "acme".parse().expect("a tenant"),
+            agent: "support-bot".parse().expect("an agent"),
+            task: "ticket-4711".parse().expect("a task"),
+            lifetime: Duration::from_secs(seconds),
+            certificate: None,
+        },
         now(),
         "01HX".parse().expect("a token id"),
     )

@@ -16,7 +16,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::keys::{KeySet, TrustedKey};
-use super::{Caller, MAX_LIFETIME_SECONDS, TokenFault};
+use super::{Caller, CertificateDigest, MAX_LIFETIME_SECONDS, TokenFault};
 use crate::time::Timestamp;
 
 /// The longest token that is looked at, in bytes. Ours have about 500.
@@ -129,7 +129,25 @@ impl Claims {
             token: self.name("jti")?,
             issued_at: Timestamp::from_seconds(issued_at),
             expires_at: Timestamp::from_seconds(expires_at),
+            certificate: self.certificate()?,
         })
+    }
+
+    /// The certificate in `cnf`. Any other confirmation (a key, a proof of possession) asks for
+    /// something that is not checked here, so a token that has one is refused.
+    fn certificate(&self) -> Result<Option<CertificateDigest>, TokenFault> {
+        let Some(confirmation) = self.0.get("cnf") else {
+            return Ok(None);
+        };
+        let members = confirmation.as_object().ok_or(TokenFault::Claims)?;
+        let digest = members.get("x5t#S256").and_then(Value::as_str);
+        match (digest, members.len()) {
+            (Some(digest), 1) => digest
+                .parse()
+                .map(Some)
+                .map_err(|_invalid| TokenFault::Claims),
+            _ => Err(TokenFault::Claims),
+        }
     }
 
     fn check_times(

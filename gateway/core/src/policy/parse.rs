@@ -4,6 +4,7 @@
 //! one another. Knows neither disk nor clock. At worst one mistake makes it report a second one;
 //! text with any mistake yields no policy at all.
 
+mod credential;
 mod place;
 mod provider;
 mod tenant;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use tollgate_core::identity::{Mint, new_private_key};
+use tollgate_core::identity::{Mint, TokenRequest, new_private_key};
 
 use super::*;
 use crate::fakes::{Asked, Fakes, draft, gateway, head, noon, snapshot};
@@ -31,10 +31,13 @@ fn world(tenant: &str) -> World {
 impl World {
     fn token(&self, tenant: &str) -> String {
         let issued = self.mint.issue(
-            tenant.parse().unwrap(),
-            "bot".parse().unwrap(),
-            "t-1".parse().unwrap(),
-            Duration::from_secs(300),
+            TokenRequest {
+                tenant: tenant.parse().unwrap(),
+                agent: "bot".parse().unwrap(),
+                task: "t-1".parse().unwrap(),
+                lifetime: Duration::from_secs(300),
+                certificate: None,
+            },
             noon(),
             "jti-1".parse().unwrap(),
         );

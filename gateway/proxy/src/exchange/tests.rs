@@ -7,7 +7,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tollgate_core::identity::{Mint, new_private_key};
+use tollgate_core::identity::{Mint, TokenRequest, new_private_key};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, UsageSource};
 use tollgate_core::registry::Liveness;
@@ -54,10 +54,14 @@ impl World {
     async fn of_provider(settings: &str, tenant: &str, answer: &str) -> Self {
         let upstream = Recorder::start(answer).await;
         let mint = Mint::from_pem(&new_private_key(&[7; 32]), "issuer", "tollgate").unwrap();
-        let name = "acme".parse().unwrap();
-        let (agent, task) = ("bot".parse().unwrap(), "t-1".parse().unwrap());
-        let life = Duration::from_secs(300);
-        let issued = mint.issue(name, agent, task, life, noon(), "jti-1".parse().unwrap());
+        let wanted = TokenRequest {
+            tenant: "acme".parse().unwrap(),
+            agent: "bot".parse().unwrap(),
+            task: "t-1".parse().unwrap(),
+            lifetime: Duration::from_secs(300),
+            certificate: None,
+        };
+        let issued = mint.issue(wanted, noon(), "jti-1".parse().unwrap());
         let (gw, fakes) = gateway(snapshot_with(
             settings,
             upstream.address(),
@@ -70,7 +74,7 @@ impl World {
             while let Ok((stream, client)) = listener.accept().await {
                 let gw = Arc::clone(&gw);
                 let service = service_fn(move |request| {
-                    let (gw, info) = (Arc::clone(&gw), ConnInfo { client, tls: false });
+                    let (gw, info) = (Arc::clone(&gw), ConnInfo::in_clear(client));
                     async move { Ok::<_, Infallible>(gw.handle(request, info).await) }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));

@@ -6,6 +6,8 @@ use tollgate_core::budget::Scope;
 use tollgate_core::identity::TokenFault;
 use tollgate_core::rate::RateKey;
 
+use tollgate_core::vault::{SecretName, VaultScope};
+
 use super::*;
 use crate::fakes::noon;
 
@@ -69,11 +71,14 @@ fn store_error() -> StoreError {
 }
 
 fn vault_error(is_malformed: bool) -> VaultError {
-    let (tenant, name) = ("acme".parse().unwrap(), "openai_key".parse().unwrap());
+    let secret = SecretName {
+        scope: VaultScope::Tenant("acme".parse().unwrap()),
+        name: "openai_key".parse().unwrap(),
+    };
     if is_malformed {
-        VaultError::Malformed { tenant, name }
+        VaultError::Malformed(secret)
     } else {
-        VaultError::Missing { tenant, name }
+        VaultError::Missing(secret)
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod deferred;
 mod prune;
+mod tokens;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,13 +15,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tollgate_core::budget::BudgetKey;
 use tollgate_core::deferred::RemoteId;
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::{AgentId, TaskId, TenantId, TokenId};
 use tollgate_core::money::PicoUsd;
-use tollgate_core::registry::Revocation;
+use tollgate_core::registry::{Registered, Revocation};
 use tollgate_core::time::Timestamp;
 
 use super::journal::entry::End;
@@ -33,6 +34,7 @@ const STEPS: &[&str] = &[
     super::notices::TABLES,
     deferred::TABLE,
     prune::COLUMN,
+    tokens::CUT_OFFS,
 ];
 
 const FIRST_TABLES: &str = "
@@ -110,14 +112,15 @@ pub(crate) struct Checkpoint<'a> {
 /// A change to the table of tokens.
 #[derive(Clone, Debug)]
 pub(crate) enum TokenChange {
-    Register(Caller),
+    /// A token, and when the credential was issued that it rests on.
+    Register(Caller, Option<Timestamp>),
     Revoke(Revocation, Timestamp),
 }
 
 /// What a [`TokenChange`] did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TokenChanged {
-    Registered(bool),
+    Registered(Registered),
     Revoked(usize),
 }
 
@@ -309,6 +312,8 @@ impl Db {
                 token: token.parse::<TokenId>().map_err(bad)?,
                 issued_at: Timestamp::from_micros(issued_at),
                 expires_at: Timestamp::from_micros(expires_at),
+                // The signed token says it, and nothing is asked of the table.
+                certificate: None,
             };
             Ok(TokenRow { caller, revoked })
         })
@@ -324,11 +329,11 @@ impl Db {
         let done = changes
             .iter()
             .map(|change| match change {
-                TokenChange::Register(caller) => {
-                    register(&transaction, caller).map(TokenChanged::Registered)
+                TokenChange::Register(caller, rests_on) => {
+                    tokens::register(&transaction, caller, *rests_on).map(TokenChanged::Registered)
                 }
                 TokenChange::Revoke(what, now) => {
-                    revoke(&transaction, what, *now).map(TokenChanged::Revoked)
+                    tokens::revoke(&transaction, what, *now).map(TokenChanged::Revoked)
                 }
             })
             .collect::<Result<_, _>>()?;
@@ -344,63 +349,6 @@ impl Db {
         )?;
         Ok(())
     }
-}
-
-fn register(transaction: &Transaction<'_>, caller: &Caller) -> Result<bool, DbError> {
-    let (tenant, task) = (caller.tenant.as_str(), caller.task.as_str());
-    let finished = transaction
-        .query_row(
-            "SELECT 1 FROM finished_tasks WHERE tenant = ?1 AND task = ?2",
-            [tenant, task],
-            |_| Ok(()),
-        )
-        .optional()?;
-    if finished.is_some() {
-        return Ok(false);
-    }
-    // An id that is already on the table is not taken over: that would undo a revocation.
-    let added = transaction.execute(
-        "INSERT OR IGNORE INTO tokens VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
-        params![
-            tenant,
-            caller.token.as_str(),
-            caller.agent.as_str(),
-            task,
-            caller.issued_at.as_micros(),
-            caller.expires_at.as_micros()
-        ],
-    )?;
-    Ok(added == 1)
-}
-
-fn revoke(
-    transaction: &Transaction<'_>,
-    what: &Revocation,
-    now: Timestamp,
-) -> Result<usize, DbError> {
-    let (column, tenant, name) = match what {
-        Revocation::Token { tenant, token } => ("token", tenant, token.as_str()),
-        Revocation::Task { tenant, task } => {
-            transaction.execute(
-                "INSERT OR IGNORE INTO finished_tasks VALUES (?1, ?2, ?3)",
-                params![tenant.as_str(), task.as_str(), now.as_micros()],
-            )?;
-            ("task", tenant, task.as_str())
-        }
-        Revocation::Agent { tenant, agent } => ("agent", tenant, agent.as_str()),
-        Revocation::Tenant { tenant } => ("tenant", tenant, tenant.as_str()),
-    };
-    let condition = format!("tenant = ?1 AND {column} = ?2 AND revoked = 0");
-    let live = transaction.query_row(
-        &format!("SELECT count(*) FROM tokens WHERE {condition} AND expires_at > ?3"),
-        params![tenant.as_str(), name, now.as_micros()],
-        |row| row.get::<_, i64>(0),
-    )?;
-    transaction.execute(
-        &format!("UPDATE tokens SET revoked = 1 WHERE {condition}"),
-        [tenant.as_str(), name],
-    )?;
-    usize::try_from(live).map_err(|_negative| DbError::Malformed("count"))
 }
 
 fn pico(text: &str) -> Result<PicoUsd, DbError> {

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tollgate_core::budget::StoreError;
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::{AgentId, TaskId, TenantId, TokenId};
-use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_core::time::Timestamp;
 
 use super::db::{Db, DbError, TokenChange, TokenChanged};
@@ -146,10 +146,16 @@ impl TokenRegistry for Registry {
         Ok(self.table.liveness(caller))
     }
 
-    async fn register(&self, caller: &Caller) -> Result<bool, StoreError> {
-        let change = TokenChange::Register(caller.clone());
-        let changed = self.change("register", change).await?;
-        Ok(changed == TokenChanged::Registered(true))
+    async fn register(
+        &self,
+        caller: &Caller,
+        rests_on: Option<Timestamp>,
+    ) -> Result<Registered, StoreError> {
+        let change = TokenChange::Register(caller.clone(), rests_on);
+        match self.change("register", change).await? {
+            TokenChanged::Registered(registered) => Ok(registered),
+            TokenChanged::Revoked(_) => Ok(Registered::Revoked),
+        }
     }
 
     async fn revoke(&self, what: &Revocation, now: Timestamp) -> Result<usize, StoreError> {
@@ -258,11 +264,11 @@ fn write_changes(incoming: &Receiver<Request>, table: &Table, db: &Mutex<Db>) {
 /// Brings a durable change into memory; returns the time it carries.
 fn show(table: &Table, change: &TokenChange, changed: Option<&TokenChanged>) -> Timestamp {
     match (change, changed) {
-        (TokenChange::Register(caller), Some(TokenChanged::Registered(true))) => {
+        (TokenChange::Register(caller, _), Some(TokenChanged::Registered(Registered::Live))) => {
             table.insert(caller, false);
             caller.issued_at
         }
-        (TokenChange::Register(caller), _) => caller.issued_at,
+        (TokenChange::Register(caller, _), _) => caller.issued_at,
         // Once more, for the tokens registered between the call and the commit.
         (TokenChange::Revoke(what, now), _) => {
             table.revoke(what);

@@ -6,7 +6,7 @@ use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::rate::RateStore;
 use tollgate_core::record::{Intent, Outcome, Record, RecordLog, Stranger, UsageSource};
-use tollgate_core::registry::{Liveness, Revocation, TokenRegistry};
+use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_testkit::contract::{
     self, caller, completed, daily, name, now, record_id, refused, subject,
 };
@@ -88,6 +88,7 @@ contract! {
     places_hold_when_64_tasks_race_for_them
     a_token_is_live_only_as_registered_and_until_revoked
     revocations_reach_what_they_name_and_nothing_else
+    credentials_from_before_a_revocation_earn_no_token
     records_read_back_as_they_were_kept
 }
 
@@ -178,7 +179,14 @@ async fn money_records_and_tokens_survive_an_orderly_restart() {
     let registered = caller("acme", "bot", "task", "tok");
     let ended = caller("acme", "bot", "over", "tok-2");
     for caller in [&registered, &ended] {
-        assert!(stores.registry.register(caller).await.expect("registered"));
+        assert_eq!(
+            stores
+                .registry
+                .register(caller, None)
+                .await
+                .expect("registered"),
+            Registered::Live
+        );
     }
     let task = Revocation::Task {
         tenant: name("acme"),
@@ -196,7 +204,10 @@ async fn money_records_and_tokens_survive_an_orderly_restart() {
     assert_eq!(live(&registered), Liveness::Live);
     assert_eq!(live(&ended), Liveness::Revoked);
     let late = caller("acme", "bot", "over", "tok-3");
-    assert!(!stores.registry.register(&late).await.expect("up"));
+    assert_eq!(
+        stores.registry.register(&late, None).await.expect("up"),
+        Registered::TaskComplete
+    );
     assert_eq!(read_back(dir.path(), "acme").len(), 1);
     assert_eq!(check_chain(dir.path(), "acme"), 1);
     let segments = std::fs::read_dir(dir.path().join("journal")).expect("listable");
@@ -353,17 +364,41 @@ async fn records_appear_without_a_flush() {
 async fn expired_tokens_are_forgotten_an_hour_after_their_end() {
     let Fixture { stores, dir } = fixture();
     let old = caller("acme", "bot", "task", "old");
-    assert!(stores.registry.register(&old).await.expect("up"));
+    assert_eq!(
+        stores.registry.register(&old, None).await.expect("up"),
+        Registered::Live
+    );
     let later = |seconds| tollgate_core::identity::Caller {
         issued_at: now().plus(Duration::from_secs(seconds)),
         expires_at: now().plus(Duration::from_secs(seconds + 300)),
         token: name(&format!("tok-{seconds}")),
         ..old.clone()
     };
-    assert!(stores.registry.register(&later(3800)).await.expect("up"));
+    assert_eq!(
+        stores
+            .registry
+            .register(&later(3800), None)
+            .await
+            .expect("up"),
+        Registered::Live
+    );
     assert_eq!(stores.registry.liveness(&old).expect("up"), Liveness::Live);
-    assert!(stores.registry.register(&later(3950)).await.expect("up"));
-    assert!(stores.registry.register(&later(3951)).await.expect("up"));
+    assert_eq!(
+        stores
+            .registry
+            .register(&later(3950), None)
+            .await
+            .expect("up"),
+        Registered::Live
+    );
+    assert_eq!(
+        stores
+            .registry
+            .register(&later(3951), None)
+            .await
+            .expect("up"),
+        Registered::Live
+    );
     assert_eq!(
         stores.registry.liveness(&old).expect("up"),
         Liveness::Unknown

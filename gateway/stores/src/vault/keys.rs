@@ -1,7 +1,7 @@
-//! A tenant's key pair, and what is encrypted to it.
+//! The key pair of a scope, and what is encrypted to it.
 //!
 //! Encrypting needs the `.pub` file only, so a machine that sets secrets need not be able to
-//! read any. Worst case: without its `.key` file a tenant's secrets are lost and must be set
+//! read any. Worst case: without its `.key` file a scope's secrets are lost and must be set
 //! again; there is no second key to them.
 
 use std::fs::{self, File};
@@ -11,21 +11,21 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
-use tollgate_core::ids::TenantId;
 use tollgate_core::secret::Secret;
+use tollgate_core::vault::VaultScope;
 use zeroize::Zeroizing;
 
 use super::{MAX_STORED_BYTES, boxed, files};
 
-/// Encrypts to a tenant's key, which is made first if there is none.
-pub(super) fn encrypt(keys: &Path, tenant: &TenantId, secret: &Secret) -> io::Result<Vec<u8>> {
-    let recipient = recipient(keys, tenant)?;
+/// Encrypts to a scope's key, which is made first if there is none.
+pub(super) fn encrypt(keys: &Path, scope: &VaultScope, secret: &Secret) -> io::Result<Vec<u8>> {
+    let recipient = recipient(keys, scope)?;
     age::encrypt(&recipient, secret.expose()).map_err(io::Error::other)
 }
 
-/// Decrypts a file with a tenant's key.
-pub(super) fn decrypt(keys: &Path, tenant: &TenantId, path: &Path) -> io::Result<Secret> {
-    let identity = read_identity(&identity_path(keys, tenant))?;
+/// Decrypts a file with a scope's key.
+pub(super) fn decrypt(keys: &Path, scope: &VaultScope, path: &Path) -> io::Result<Secret> {
+    let identity = read_identity(&identity_path(keys, scope))?;
     let file = BufReader::new(File::open(path)?);
     let decryptor = age::Decryptor::new_buffered(file).map_err(io::Error::other)?;
     let reader = decryptor
@@ -51,26 +51,26 @@ pub(super) fn decrypt(keys: &Path, tenant: &TenantId, path: &Path) -> io::Result
     )))
 }
 
-fn identity_path(keys: &Path, tenant: &TenantId) -> PathBuf {
-    keys.join(format!("{tenant}.key"))
+fn identity_path(keys: &Path, scope: &VaultScope) -> PathBuf {
+    keys.join(format!("{scope}.key"))
 }
 
-fn recipient_path(keys: &Path, tenant: &TenantId) -> PathBuf {
-    keys.join(format!("{tenant}.pub"))
+fn recipient_path(keys: &Path, scope: &VaultScope) -> PathBuf {
+    keys.join(format!("{scope}.pub"))
 }
 
-fn recipient(keys: &Path, tenant: &TenantId) -> io::Result<Recipient> {
-    let path = recipient_path(keys, tenant);
+fn recipient(keys: &Path, scope: &VaultScope) -> io::Result<Recipient> {
+    let path = recipient_path(keys, scope);
     match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(keys, tenant),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(keys, scope),
         read => read?.trim().parse().map_err(io::Error::other),
     }
 }
 
 /// Makes the key pair, or only the missing public half of it.
-fn make(keys: &Path, tenant: &TenantId) -> io::Result<Recipient> {
+fn make(keys: &Path, scope: &VaultScope) -> io::Result<Recipient> {
     let _turn = files::Lock::on(keys)?;
-    let path = identity_path(keys, tenant);
+    let path = identity_path(keys, scope);
     let identity = match read_identity(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let identity = Identity::generate();
@@ -82,7 +82,7 @@ fn make(keys: &Path, tenant: &TenantId) -> io::Result<Recipient> {
     };
     let recipient = identity.to_public();
     let text = format!("{recipient}\n");
-    files::replace(&recipient_path(keys, tenant), text.as_bytes())?;
+    files::replace(&recipient_path(keys, scope), text.as_bytes())?;
     Ok(recipient)
 }
 
@@ -95,5 +95,5 @@ fn read_identity(path: &Path) -> io::Result<Identity> {
     // The parser's message would quote the key.
     text.trim()
         .parse()
-        .map_err(|_text: &str| io::Error::other("the tenant's key file holds no age identity"))
+        .map_err(|_text: &str| io::Error::other("the scope's key file holds no age identity"))
 }

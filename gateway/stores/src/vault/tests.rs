@@ -18,12 +18,15 @@ fn vault() -> (TempDir, AgeVault) {
     (dir, vault)
 }
 
-fn tenant(id: &str) -> TenantId {
-    id.parse().expect("a tenant id")
+fn scope(id: &str) -> VaultScope {
+    VaultScope::Tenant(id.parse().expect("a tenant id"))
 }
 
-fn name(name: &str) -> HandleName {
-    name.parse().expect("a handle name")
+fn name(of: &str, name: &str) -> SecretName {
+    SecretName {
+        scope: scope(of),
+        name: name.parse().expect("a handle name"),
+    }
 }
 
 fn secret(text: &str) -> Secret {
@@ -31,12 +34,12 @@ fn secret(text: &str) -> Secret {
 }
 
 async fn fetched(vault: &AgeVault, of: &str, called: &str) -> Option<(String, u32)> {
-    match vault.fetch(&tenant(of), &name(called)).await {
+    match vault.fetch(&name(of, called)).await {
         Ok(value) => Some((
             String::from_utf8(value.secret.expose().to_vec()).expect("a text"),
             value.version,
         )),
-        Err(VaultError::Missing { .. }) => None,
+        Err(VaultError::Missing(_)) => None,
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -50,7 +53,7 @@ async fn a_secret_comes_back_as_it_was_set_and_only_to_its_tenant() {
     let (_dir, vault) = vault();
     for of in ["a", "b"] {
         let value = secret(&format!("sk-canary-{of}"));
-        let stored = vault.set(&tenant(of), &name("openai"), &value, NOW);
+        let stored = vault.set(&name(of, "openai"), &value, NOW);
         assert_eq!(stored.expect("stored").version, 1);
     }
     for of in ["a", "b"] {
@@ -67,7 +70,7 @@ async fn no_tenants_key_opens_anothers_file() {
     let (dir, vault) = vault();
     for of in ["a", "b"] {
         vault
-            .set(&tenant(of), &name("openai"), &secret("sk-canary-1"), NOW)
+            .set(&name(of, "openai"), &secret("sk-canary-1"), NOW)
             .expect("stored");
     }
     let file = |of: &str| dir.path().join("vault").join(of).join("openai/1.age");
@@ -86,7 +89,7 @@ async fn no_tenants_key_opens_anothers_file() {
     assert_eq!(open(&key("b"), "a"), None);
 
     fs::copy(file("b"), file("a")).expect("b's file in a's place");
-    let result = vault.fetch(&tenant("a"), &name("openai")).await;
+    let result = vault.fetch(&name("a", "openai")).await;
     assert!(matches!(result, Err(VaultError::Unreadable { .. })));
 }
 
@@ -94,7 +97,7 @@ async fn no_tenants_key_opens_anothers_file() {
 async fn every_file_is_private() {
     let (dir, vault) = vault();
     vault
-        .set(&tenant("a"), &name("openai"), &secret("sk-canary-1"), NOW)
+        .set(&name("a", "openai"), &secret("sk-canary-1"), NOW)
         .expect("stored");
     let data = dir.path();
     for path in ["vault", "vault/a", "vault/a/openai", "keys", "keys/vault"] {
@@ -114,12 +117,7 @@ async fn every_file_is_private() {
 async fn no_file_but_the_ciphertext_depends_on_the_value() {
     let (dir, vault) = vault();
     vault
-        .set(
-            &tenant("a"),
-            &name("openai"),
-            &secret("sk-canary-plain"),
-            NOW,
-        )
+        .set(&name("a", "openai"), &secret("sk-canary-plain"), NOW)
         .expect("stored");
     let mut dirs = vec![dir.path().to_owned()];
     let mut files = 0;
@@ -142,19 +140,19 @@ async fn no_file_but_the_ciphertext_depends_on_the_value() {
 #[tokio::test]
 async fn after_a_rotation_the_new_value_comes() {
     let (_dir, vault) = vault();
-    let (a, openai) = (tenant("a"), name("openai"));
-    let missing = vault.rotate(&a, &openai, &secret("sk-canary-0"), NOW);
-    assert!(matches!(missing, Err(VaultWriteError::Missing { .. })));
+    let openai = name("a", "openai");
+    let missing = vault.rotate(&openai, &secret("sk-canary-0"), NOW);
+    assert!(matches!(missing, Err(VaultWriteError::Missing(_))));
 
     vault
-        .set(&a, &openai, &secret("sk-canary-old"), NOW)
+        .set(&openai, &secret("sk-canary-old"), NOW)
         .expect("stored");
     assert_eq!(
         fetched(&vault, "a", "openai").await,
         Some(("sk-canary-old".into(), 1))
     );
     vault
-        .rotate(&a, &openai, &secret("sk-canary-new"), NOW)
+        .rotate(&openai, &secret("sk-canary-new"), NOW)
         .expect("rotated");
     assert_eq!(
         fetched(&vault, "a", "openai").await,
@@ -165,23 +163,20 @@ async fn after_a_rotation_the_new_value_comes() {
 #[tokio::test]
 async fn a_revoked_value_is_gone_and_its_number_is_not_used_again() {
     let (dir, vault) = vault();
-    let (a, openai) = (tenant("a"), name("openai"));
+    let openai = name("a", "openai");
     vault
-        .set(&a, &openai, &secret("sk-canary-1"), NOW)
+        .set(&openai, &secret("sk-canary-1"), NOW)
         .expect("stored");
     vault
-        .rotate(&a, &openai, &secret("sk-canary-2"), NOW)
+        .rotate(&openai, &secret("sk-canary-2"), NOW)
         .expect("rotated");
 
-    assert_eq!(
-        vault.revoke(&a, &openai, Some(1), NOW).expect("revoked"),
-        [1]
-    );
+    assert_eq!(vault.revoke(&openai, Some(1), NOW).expect("revoked"), [1]);
     assert_eq!(
         fetched(&vault, "a", "openai").await,
         Some(("sk-canary-2".into(), 2))
     );
-    assert_eq!(vault.revoke(&a, &openai, None, NOW).expect("revoked"), [2]);
+    assert_eq!(vault.revoke(&openai, None, NOW).expect("revoked"), [2]);
     assert_eq!(fetched(&vault, "a", "openai").await, None);
     for file in ["1.age", "2.age"] {
         let path = dir.path().join("vault/a/openai").join(file);
@@ -190,11 +185,11 @@ async fn a_revoked_value_is_gone_and_its_number_is_not_used_again() {
             "the ciphertext {file} outlived its revocation"
         );
     }
-    let again = vault.revoke(&a, &openai, None, NOW);
-    assert!(matches!(again, Err(VaultWriteError::Missing { .. })));
+    let again = vault.revoke(&openai, None, NOW);
+    assert!(matches!(again, Err(VaultWriteError::Missing(_))));
 
     let stored = vault
-        .set(&a, &openai, &secret("sk-canary-3"), NOW)
+        .set(&openai, &secret("sk-canary-3"), NOW)
         .expect("stored");
     assert_eq!(stored.version, 3);
     assert_eq!(
@@ -208,13 +203,13 @@ async fn a_revoked_value_is_gone_and_its_number_is_not_used_again() {
 async fn a_second_process_sees_rotation_and_revocation() {
     let (dir, gateway) = vault();
     let cli = AgeVault::open(dir.path()).expect("the same vault again");
-    let (a, openai) = (tenant("a"), name("openai"));
+    let openai = name("a", "openai");
     for round in 1..=20_u32 {
         let value = format!("sk-canary-{round:04}");
-        cli.set(&a, &openai, &secret(&value), NOW).expect("stored");
+        cli.set(&openai, &secret(&value), NOW).expect("stored");
         assert_eq!(fetched(&gateway, "a", "openai").await, Some((value, round)));
     }
-    cli.revoke(&a, &openai, None, NOW).expect("revoked");
+    cli.revoke(&openai, None, NOW).expect("revoked");
     assert_eq!(fetched(&gateway, "a", "openai").await, None);
 }
 
@@ -222,15 +217,15 @@ async fn a_second_process_sees_rotation_and_revocation() {
 async fn within_the_recheck_interval_the_cached_value_serves() {
     let dir = TempDir::new().expect("a temporary directory");
     let vault = AgeVault::open_with(dir.path(), Duration::from_secs(3600)).expect("a vault");
-    let (a, openai) = (tenant("a"), name("openai"));
+    let openai = name("a", "openai");
     vault
-        .set(&a, &openai, &secret("sk-canary-1"), NOW)
+        .set(&openai, &secret("sk-canary-1"), NOW)
         .expect("stored");
     assert_eq!(
         fetched(&vault, "a", "openai").await,
         Some(("sk-canary-1".into(), 1))
     );
-    vault.revoke(&a, &openai, None, NOW).expect("revoked");
+    vault.revoke(&openai, None, NOW).expect("revoked");
     assert_eq!(
         fetched(&vault, "a", "openai").await,
         Some(("sk-canary-1".into(), 1))
@@ -244,11 +239,9 @@ async fn within_the_recheck_interval_the_cached_value_serves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn readers_racing_a_rotation_see_whole_values_in_order() {
     let (dir, vault) = vault();
-    let (a, openai) = (tenant("a"), name("openai"));
+    let openai = name("a", "openai");
     let value = |version: u32| format!("{version:04}-").repeat(200);
-    vault
-        .set(&a, &openai, &secret(&value(1)), NOW)
-        .expect("stored");
+    vault.set(&openai, &secret(&value(1)), NOW).expect("stored");
 
     let done = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..8)
@@ -268,9 +261,9 @@ async fn readers_racing_a_rotation_see_whole_values_in_order() {
     let cli = AgeVault::open(dir.path()).expect("the same vault again");
     let writer = tokio::task::spawn_blocking(move || {
         for version in 2..=40 {
-            let stored = cli.rotate(&a, &openai, &secret(&value(version)), NOW);
+            let stored = cli.rotate(&openai, &secret(&value(version)), NOW);
             assert_eq!(stored.expect("rotated").version, version);
-            cli.revoke(&a, &openai, Some(version - 1), NOW)
+            cli.revoke(&openai, Some(version - 1), NOW)
                 .expect("revoked");
         }
     });
@@ -292,7 +285,7 @@ async fn writers_take_turns_and_no_version_is_lost() {
                 for round in 0..5 {
                     let value = secret(&format!("sk-canary-{writer}-{round}"));
                     vault
-                        .set(&tenant("a"), &name("openai"), &value, NOW)
+                        .set(&name("a", "openai"), &value, NOW)
                         .expect("stored");
                 }
             })
@@ -301,7 +294,7 @@ async fn writers_take_turns_and_no_version_is_lost() {
     for writer in writers {
         writer.await.expect("a writer");
     }
-    let listed = vault.list(&tenant("a")).expect("a list");
+    let listed = vault.list(&scope("a")).expect("a list");
     let versions: Vec<u32> = listed[0].versions.iter().map(|info| info.version).collect();
     assert_eq!(versions, (1..=20).collect::<Vec<_>>());
     let current = listed[0]
@@ -342,14 +335,11 @@ async fn a_damaged_vault_is_unreadable_and_never_a_value() {
     for (what, damage) in damages {
         let (dir, writer) = vault();
         writer
-            .set(&tenant("a"), &name("openai"), &secret("sk-canary-1"), NOW)
+            .set(&name("a", "openai"), &secret("sk-canary-1"), NOW)
             .expect("stored");
         damage(dir.path());
         let gateway = AgeVault::open(dir.path()).expect("a vault");
-        let error = gateway
-            .fetch(&tenant("a"), &name("openai"))
-            .await
-            .expect_err(what);
+        let error = gateway.fetch(&name("a", "openai")).await.expect_err(what);
         assert!(
             matches!(error, VaultError::Unreadable { .. }),
             "{what}: {error:?}"
@@ -364,25 +354,29 @@ async fn a_damaged_vault_is_unreadable_and_never_a_value() {
 #[tokio::test]
 async fn a_value_that_could_split_a_header_is_neither_stored_nor_fetched() {
     let (dir, vault) = vault();
-    let (a, openai) = (tenant("a"), name("openai"));
+    let openai = name("a", "openai");
     vault
-        .set(&a, &openai, &secret("sk-canary-1"), NOW)
+        .set(&openai, &secret("sk-canary-1"), NOW)
         .expect("stored");
     let long = "x".repeat(MAX_STORED_BYTES + 1);
     for bad in ["", "sk\r", "sk\n", "a\nb", "a\0b", &long] {
-        let result = vault.set(&a, &openai, &secret(bad), NOW);
+        let result = vault.set(&openai, &secret(bad), NOW);
         assert!(
             matches!(result, Err(VaultWriteError::Unstorable(_))),
             "{:?}",
             bad.get(..4)
         );
     }
-    let sealed = keys::encrypt(&dir.path().join("keys/vault"), &a, &secret("a\r\nb"));
+    let sealed = keys::encrypt(
+        &dir.path().join("keys/vault"),
+        &openai.scope,
+        &secret("a\r\nb"),
+    );
     let path = dir.path().join("vault/a/openai/1.age");
     fs::write(path, sealed.expect("encrypted")).expect("written");
     let gateway = AgeVault::open(dir.path()).expect("a vault");
-    let result = gateway.fetch(&a, &openai).await;
-    assert!(matches!(result, Err(VaultError::Malformed { .. })));
+    let result = gateway.fetch(&openai).await;
+    assert!(matches!(result, Err(VaultError::Malformed(_))));
 }
 
 #[test]
@@ -397,7 +391,7 @@ fn odd_values_are_stored_with_a_warning() {
         (&long, vec![Warning::Unsendable]),
     ];
     for (value, expected) in cases {
-        let stored = vault.set(&tenant("a"), &name("k"), &secret(value), NOW);
+        let stored = vault.set(&name("a", "k"), &secret(value), NOW);
         assert_eq!(
             stored.expect("stored").warnings,
             expected,
@@ -410,15 +404,15 @@ fn odd_values_are_stored_with_a_warning() {
 #[test]
 fn writing_needs_the_public_half_only() {
     let (dir, vault) = vault();
-    let (a, openai) = (tenant("a"), name("openai"));
+    let openai = name("a", "openai");
     vault
-        .set(&a, &openai, &secret("sk-canary-1"), NOW)
+        .set(&openai, &secret("sk-canary-1"), NOW)
         .expect("stored");
     let key = dir.path().join("keys/vault/a.key");
     let kept = fs::read(&key).expect("a key");
     fs::remove_file(&key).expect("removed");
     vault
-        .rotate(&a, &openai, &secret("sk-canary-2"), NOW)
+        .rotate(&openai, &secret("sk-canary-2"), NOW)
         .expect("rotated without the key");
     assert!(
         !key.exists(),
@@ -427,7 +421,7 @@ fn writing_needs_the_public_half_only() {
     fs::write(&key, kept).expect("written");
     fs::remove_file(dir.path().join("keys/vault/a.pub")).expect("removed");
     vault
-        .rotate(&a, &openai, &secret("sk-canary-3"), NOW)
+        .rotate(&openai, &secret("sk-canary-3"), NOW)
         .expect("made from the key again");
 }
 
@@ -437,20 +431,20 @@ fn a_list_shows_states_and_nothing_of_other_tenants() {
     let later = NOW.plus(Duration::from_secs(60));
     for of in ["a", "b"] {
         vault
-            .set(&tenant(of), &name("z"), &secret("sk-canary-1"), NOW)
+            .set(&name(of, "z"), &secret("sk-canary-1"), NOW)
             .expect("stored");
     }
     vault
-        .set(&tenant("a"), &name("openai"), &secret("sk-canary-1"), NOW)
+        .set(&name("a", "openai"), &secret("sk-canary-1"), NOW)
         .expect("stored");
     vault
-        .rotate(&tenant("a"), &name("openai"), &secret("sk-canary-2"), later)
+        .rotate(&name("a", "openai"), &secret("sk-canary-2"), later)
         .expect("rotated");
     vault
-        .revoke(&tenant("a"), &name("openai"), Some(1), later)
+        .revoke(&name("a", "openai"), Some(1), later)
         .expect("revoked");
 
-    let listed = vault.list(&tenant("a")).expect("a list");
+    let listed = vault.list(&scope("a")).expect("a list");
     let names: Vec<&str> = listed.iter().map(|secret| secret.name.as_str()).collect();
     assert_eq!(names, ["openai", "z"]);
     let info = |version, state, created_at, revoked_at| VersionInfo {
@@ -466,5 +460,5 @@ fn a_list_shows_states_and_nothing_of_other_tenants() {
             info(2, VersionState::Current, later, None),
         ]
     );
-    assert_eq!(vault.list(&tenant("nobody")).expect("a list"), []);
+    assert_eq!(vault.list(&scope("nobody")).expect("a list"), []);
 }

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tollgate_core::handle::check_sendable;
-use tollgate_core::ids::{HandleName, TenantId};
+use tollgate_core::ids::HandleName;
 use tollgate_core::scrub::MIN_SECRET_BYTES;
 use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
+use tollgate_core::vault::{SecretName, VaultScope};
 
 use super::index::{Index, VersionInfo};
 use super::{AgeVault, MAX_STORED_BYTES, files, keys};
@@ -26,13 +27,8 @@ pub enum VaultWriteError {
     #[error("the secret {0}")]
     Unstorable(&'static str),
     /// There is no such secret, or no such version of it that is not revoked.
-    #[error("tenant {tenant} has no such secret {name}, or it is revoked already")]
-    Missing {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
-        name: HandleName,
-    },
+    #[error("there is no such secret {0}, or it is revoked already")]
+    Missing(SecretName),
     /// A file could not be read or written.
     #[error("could not {operation} {}", .path.display())]
     Io {
@@ -125,12 +121,11 @@ impl AgeVault {
     /// If the value is empty, over 64 KiB, or holds CR, LF or NUL, or a file cannot be written.
     pub fn set(
         &self,
-        tenant: &TenantId,
-        name: &HandleName,
+        name: &SecretName,
         secret: &Secret,
         now: Timestamp,
     ) -> Result<Stored, VaultWriteError> {
-        self.store(tenant, name, secret, now, false)
+        self.store(name, secret, now, false)
     }
 
     /// Stores a value in place of one that is in use.
@@ -139,12 +134,11 @@ impl AgeVault {
     /// As [`AgeVault::set`], and if there is no such secret in use.
     pub fn rotate(
         &self,
-        tenant: &TenantId,
-        name: &HandleName,
+        name: &SecretName,
         secret: &Secret,
         now: Timestamp,
     ) -> Result<Stored, VaultWriteError> {
-        self.store(tenant, name, secret, now, true)
+        self.store(name, secret, now, true)
     }
 
     /// Makes one version, or all of them, unusable for ever and removes their ciphertext.
@@ -155,27 +149,26 @@ impl AgeVault {
     /// If nothing is left to revoke, or a file cannot be written.
     pub fn revoke(
         &self,
-        tenant: &TenantId,
-        name: &HandleName,
+        name: &SecretName,
         version: Option<u32>,
         now: Timestamp,
     ) -> Result<Vec<u32>, VaultWriteError> {
-        let dir = self.shared.secret_dir(tenant, name);
+        let dir = self.shared.secret_dir(name);
         if !dir.is_dir() {
-            return Err(missing(tenant, name));
+            return Err(missing(name));
         }
         let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
-        let path = self.shared.index_path(tenant, name);
+        let path = self.shared.index_path(name);
         let mut index = read_or_empty(&path)?;
         let revoked = index.revoke(version, now);
         if revoked.is_empty() {
-            return Err(missing(tenant, name));
+            return Err(missing(name));
         }
         index
             .write(&path)
             .map_err(VaultWriteError::io("write", &path))?;
         for version in &revoked {
-            let path = self.shared.version_path(tenant, name, *version);
+            let path = self.shared.version_path(name, *version);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(VaultWriteError::io("remove", &path)(error));
@@ -186,12 +179,12 @@ impl AgeVault {
         Ok(revoked)
     }
 
-    /// The secrets of one tenant, by name. Only that tenant's directory is read.
+    /// The secrets of one scope, by name. Only that scope's directory is read.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn list(&self, tenant: &TenantId) -> Result<Vec<Listed>, VaultWriteError> {
-        let dir = self.shared.tenant_dir(tenant);
+    pub fn list(&self, scope: &VaultScope) -> Result<Vec<Listed>, VaultWriteError> {
+        let dir = self.shared.scope_dir(scope);
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             read => read.map_err(VaultWriteError::io("read", &dir))?,
@@ -199,12 +192,16 @@ impl AgeVault {
         let mut listed = Vec::new();
         for entry in entries {
             let entry = entry.map_err(VaultWriteError::io("read", &dir))?;
-            let name = entry
+            let name: Option<HandleName> = entry
                 .file_name()
                 .to_str()
                 .and_then(|name| name.parse().ok());
             let Some(name) = name else { continue };
-            let index = read_or_empty(&self.shared.index_path(tenant, &name))?;
+            let secret = SecretName {
+                scope: scope.clone(),
+                name: name.clone(),
+            };
+            let index = read_or_empty(&self.shared.index_path(&secret))?;
             if !index.versions.is_empty() {
                 listed.push(Listed {
                     name,
@@ -218,31 +215,30 @@ impl AgeVault {
 
     fn store(
         &self,
-        tenant: &TenantId,
-        name: &HandleName,
+        name: &SecretName,
         secret: &Secret,
         now: Timestamp,
         must_exist: bool,
     ) -> Result<Stored, VaultWriteError> {
         storable(secret)?;
-        let dir = self.shared.secret_dir(tenant, name);
-        let path = self.shared.index_path(tenant, name);
+        let dir = self.shared.secret_dir(name);
+        let path = self.shared.index_path(name);
         if must_exist && !path.is_file() {
-            return Err(missing(tenant, name));
+            return Err(missing(name));
         }
         if !dir.is_dir() {
-            self.make_dir(tenant, &dir)?;
+            self.make_dir(&name.scope, &dir)?;
         }
         let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
         let mut index = read_or_empty(&path)?;
         if must_exist && index.usable().is_none() {
-            return Err(missing(tenant, name));
+            return Err(missing(name));
         }
         let version = index
             .next_version()
             .ok_or(VaultWriteError::Unstorable("has too many versions"))?;
-        let file = self.shared.version_path(tenant, name, version);
-        let sealed = keys::encrypt(&self.shared.keys, tenant, secret)
+        let file = self.shared.version_path(name, version);
+        let sealed = keys::encrypt(&self.shared.keys, &name.scope, secret)
             .map_err(VaultWriteError::io("encrypt", &file))?;
         files::replace(&file, &sealed).map_err(VaultWriteError::io("write", &file))?;
         index.add(version, now);
@@ -256,9 +252,9 @@ impl AgeVault {
     }
 
     /// Makes the directory of a secret, and its name durable.
-    fn make_dir(&self, tenant: &TenantId, dir: &Path) -> Result<(), VaultWriteError> {
+    fn make_dir(&self, scope: &VaultScope, dir: &Path) -> Result<(), VaultWriteError> {
         files::private_dir(dir).map_err(VaultWriteError::io("make", dir))?;
-        for above in [&self.shared.tenant_dir(tenant), &self.shared.secrets] {
+        for above in [&self.shared.scope_dir(scope), &self.shared.secrets] {
             files::sync_dir(above).map_err(VaultWriteError::io("sync", above))?;
         }
         Ok(())
@@ -274,11 +270,8 @@ fn warnings(secret: &Secret) -> Vec<Warning> {
         .collect()
 }
 
-fn missing(tenant: &TenantId, name: &HandleName) -> VaultWriteError {
-    VaultWriteError::Missing {
-        tenant: tenant.clone(),
-        name: name.clone(),
-    }
+fn missing(name: &SecretName) -> VaultWriteError {
+    VaultWriteError::Missing(name.clone())
 }
 
 fn read_or_empty(path: &Path) -> Result<Index, VaultWriteError> {

@@ -1,17 +1,15 @@
 //! Reads one file of `tenants/`, against the providers already known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
-use std::sync::Arc;
 
-use super::{Providers, place};
-use crate::ids::{AgentId, HandleName, ProviderName};
+use super::{Providers, credential};
+use crate::ids::{AgentId, ProviderName};
 use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
 use crate::policy::{
-    Binding, Caps, Clamp, Credential, Grant, NamePattern, PathPattern, Provider, ScopeLimits,
-    Tenant, Unreported,
+    Caps, Clamp, Grant, NamePattern, PathPattern, Provider, ScopeLimits, Tenant, Unreported,
 };
 use crate::rate::{Limits, RateLimit};
 
@@ -28,7 +26,7 @@ const UNREPORTED: &[(&str, Unreported)] = &[
 ];
 
 /// A name that is spoken of in two places: the provider, or at least that it exists.
-enum Known<'p> {
+pub(super) enum Known<'p> {
     Whole(&'p Provider),
     /// Its own file holds mistakes, which are reported there.
     Broken,
@@ -69,10 +67,12 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         .into_iter()
         .flatten()
         .collect();
-    let credentials = read_credentials(root, providers);
-    let agents = read_agents(root);
+    let (agents, disabled_agents) = read_agents(root);
     let models = read_models(root);
-    let (id, at, enabled, bound) = head.flatten()?;
+    let head = head.flatten();
+    let id = head.as_ref().map(|(id, ..)| id);
+    let credentials = credential::read(root, providers, id);
+    let (id, at, enabled, bound) = head?;
     let tenant = Tenant {
         id,
         enabled: enabled.unwrap_or(true),
@@ -86,6 +86,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         grants,
         credentials,
         agents,
+        disabled_agents,
         models,
     };
     Some((tenant, at))
@@ -162,107 +163,18 @@ fn read_grant(section: &Section<'_>, providers: &Providers) -> Option<Grant> {
     })
 }
 
-fn read_credentials(
-    root: &Section<'_>,
-    providers: &Providers,
-) -> BTreeMap<HandleName, Arc<Credential>> {
-    let mut defaults: BTreeMap<ProviderName, HandleName> = BTreeMap::new();
-    let read = root.entries("credentials", |name, at, section| {
-        let name: Option<HandleName> = checked(section, at, name);
-        let (provider, known) = read_provider(section, providers);
-        let is_default = section.optional("default", reader::boolean) == Some(true);
-        let agents = patterns(section, "agents");
-        let binding = read_binding(section, &known);
-        let (name, provider) = (name?, provider?);
-        if is_default {
-            let earlier = defaults
-                .entry(provider.clone())
-                .or_insert_with(|| name.clone());
-            if *earlier != name {
-                section.mistake(
-                    section.at("default"),
-                    format!("`{earlier}` already is the default credential for `{provider}`"),
-                );
-            }
-        }
-        let credential = Credential {
-            name: name.clone(),
-            provider,
-            is_default,
-            agents,
-            binding: binding?,
-        };
-        Some((name, Arc::new(credential)))
-    });
-    read.into_iter().flatten().collect()
-}
-
-fn read_binding(section: &Section<'_>, known: &Option<Known<'_>>) -> Option<Binding> {
-    let url = section.optional("url", place::origin);
-    let methods: Vec<_> = section.list("methods", place::method);
-    let paths = read_paths(section, known);
-    let own_place = section.table("place", place::place);
-    let Some(Known::Whole(provider)) = known else {
-        return None;
-    };
-    let Some(usual_place) = &provider.place else {
-        let name = &provider.name;
-        section.mistake(
-            section.start(),
-            format!("provider `{name}` is keyless: no credential is ever sent to it"),
-        );
-        return None;
-    };
-    let upstream = &provider.upstream;
-    let (tls, host, port) = match url {
-        Some(url) => {
-            if !url.base_path.is_empty() {
-                section.mistake(
-                    section.at("url"),
-                    "`url` binds scheme, host and port; name paths in `paths`",
-                );
-            }
-            (url.tls, url.host, url.port)
-        }
-        None => (upstream.tls, upstream.host.clone(), upstream.port),
-    };
-    if !tls && !upstream.insecure_plain_http {
-        section.mistake(
-            section.start(),
-            format!(
-                "this secret would go over plain http; give provider `{}` an https:// upstream, or set `insecure = true` there",
-                provider.name
-            ),
-        );
-    }
-    for (method, at) in &methods {
-        let mut endpoints = provider.endpoints.iter();
-        if !endpoints.any(|endpoint| endpoint.methods.contains(method)) {
-            section.mistake(
-                *at,
-                format!("no endpoint of provider `{}` takes {method}", provider.name),
-            );
-        }
-    }
-    Some(Binding {
-        tls,
-        host,
-        port,
-        methods: methods.into_iter().map(|(method, _)| method).collect(),
-        paths,
-        place: match own_place {
-            Some(place) => place?,
-            None => usual_place.clone(),
-        },
-    })
-}
-
-fn read_agents(root: &Section<'_>) -> BTreeMap<AgentId, ScopeLimits> {
+fn read_agents(root: &Section<'_>) -> (BTreeMap<AgentId, ScopeLimits>, BTreeSet<AgentId>) {
+    let mut disabled = BTreeSet::new();
     let read = root.entries("agents", |name, at, section| {
+        let enabled = section.optional("enabled", reader::boolean);
         let limits = read_scope(section);
-        Some((checked::<AgentId>(section, at, name)?, limits))
+        let agent: AgentId = checked(section, at, name)?;
+        if enabled == Some(false) {
+            disabled.insert(agent.clone());
+        }
+        Some((agent, limits))
     });
-    read.into_iter().flatten().collect()
+    (read.into_iter().flatten().collect(), disabled)
 }
 
 fn read_models(root: &Section<'_>) -> Vec<(NamePattern, ScopeLimits)> {
@@ -281,7 +193,7 @@ fn read_scope(section: &Section<'_>) -> ScopeLimits {
 }
 
 /// The provider a table names, and what is known of it.
-fn read_provider<'p>(
+pub(super) fn read_provider<'p>(
     section: &Section<'_>,
     providers: &'p Providers,
 ) -> (Option<ProviderName>, Option<Known<'p>>) {
@@ -304,7 +216,7 @@ fn read_provider<'p>(
 }
 
 /// Path patterns, each of which must fit some endpoint of the provider.
-fn read_paths(section: &Section<'_>, known: &Option<Known<'_>>) -> Vec<PathPattern> {
+pub(super) fn read_paths(section: &Section<'_>, known: &Option<Known<'_>>) -> Vec<PathPattern> {
     let paths: Vec<(PathPattern, usize)> = section.list("paths", reader::parsed);
     if let Some(Known::Whole(provider)) = known {
         for (path, at) in &paths {
@@ -324,7 +236,7 @@ fn read_paths(section: &Section<'_>, known: &Option<Known<'_>>) -> Vec<PathPatte
     paths.into_iter().map(|(path, _)| path).collect()
 }
 
-fn patterns(section: &Section<'_>, key: &str) -> Vec<NamePattern> {
+pub(super) fn patterns(section: &Section<'_>, key: &str) -> Vec<NamePattern> {
     let patterns = section.list(key, reader::parsed);
     empty_list_is_a_mistake(section, key);
     patterns.into_iter().map(|(pattern, _)| pattern).collect()
@@ -341,7 +253,7 @@ fn empty_list_is_a_mistake(section: &Section<'_>, key: &str) {
 }
 
 /// A table's own name as a finished type.
-fn checked<T>(section: &Section<'_>, at: usize, name: &str) -> Option<T>
+pub(super) fn checked<T>(section: &Section<'_>, at: usize, name: &str) -> Option<T>
 where
     T: FromStr,
     T::Err: std::fmt::Display,
