@@ -176,6 +176,29 @@ pub enum Reserved {
     },
 }
 
+impl Reserved {
+    /// The refusal, if `amount` does not fit under every limit; `balance` says what each counter
+    /// holds.
+    #[must_use]
+    pub fn refusal(
+        budgets: &[Budget],
+        amount: PicoUsd,
+        balance: impl Fn(&BudgetKey) -> Balance,
+    ) -> Option<Self> {
+        let capped = budgets.iter().filter_map(|budget| {
+            let limit = budget.limit?;
+            let balance = balance(&budget.key);
+            Some((balance.room(limit), &budget.key, limit, balance))
+        });
+        let (room, key, limit, balance) = capped.min_by_key(|(room, ..)| *room)?;
+        (room < amount).then(|| Self::Exhausted {
+            key: key.clone(),
+            limit,
+            balance,
+        })
+    }
+}
+
 /// A store could not do what was asked. A call that needs it is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {operation} in the {store} store")]

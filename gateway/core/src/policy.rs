@@ -370,6 +370,24 @@ impl Tenant {
         })
     }
 
+    /// The grant that lets `agent` use `model` of `provider` at `path`.
+    #[must_use]
+    pub fn grant_of_model(
+        &self,
+        agent: &AgentId,
+        provider: &ProviderName,
+        path: &str,
+        model: &ModelName,
+    ) -> Option<&Grant> {
+        self.grants.iter().find(|grant| {
+            grant.provider == *provider
+                && covers(&grant.agents, agent.as_str())
+                && (grant.paths.is_empty()
+                    || grant.paths.iter().any(|pattern| pattern.matches(path)))
+                && covers(&grant.models, model.as_str())
+        })
+    }
+
     /// Whether some grant lets `agent` use `model` of `provider` at `path`.
     #[must_use]
     pub fn allows_model(
@@ -379,13 +397,7 @@ impl Tenant {
         path: &str,
         model: &ModelName,
     ) -> bool {
-        self.grants.iter().any(|grant| {
-            grant.provider == *provider
-                && covers(&grant.agents, agent.as_str())
-                && (grant.paths.is_empty()
-                    || grant.paths.iter().any(|pattern| pattern.matches(path)))
-                && covers(&grant.models, model.as_str())
-        })
+        self.grant_of_model(agent, provider, path, model).is_some()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::admit::Rejected;
 use crate::bind::BoundCall;
 use crate::collect::{Collected, collect};
 use crate::deferred::Work;
-use crate::gateway::Gateway;
+use crate::gateway::{CallLimits, Gateway};
 use crate::record::Draft;
 use crate::respond::Failure;
 
@@ -40,29 +40,54 @@ pub(crate) async fn read_ask<'r>(
     body: &mut Option<Incoming>,
     draft: &mut Draft,
 ) -> Result<Call<'r>, Rejected> {
-    let operation = bound.permit.route.endpoint.operation;
-    if !operation.is_judged() {
-        refuse_if_declared_too_long(head, gw.limits.streamed_body_bytes)?;
-        return Ok(Call {
-            bound,
-            ask: None,
-            work: None,
-            payload: Payload::Streamed,
-        });
+    if !is_judged(&bound, head, &gw.limits)? {
+        return Ok(unread(bound));
     }
     let limit = gw.limits.inspected_body_bytes;
-    refuse_if_declared_too_long(head, limit)?;
-    if head.headers.contains_key(http::header::CONTENT_ENCODING) {
-        return Err(Refusal::Malformed {
-            code: "unsupported_content_encoding",
-            detail: "the body of this endpoint must not be compressed",
-        }
-        .into());
-    }
     let incoming = body.as_mut().ok_or(Failure::ClientGone)?;
     let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
         .await
         .map_err(|error| Rejected::from_collect(error, limit))?;
+    Ok(judge(bound, head, collected, draft)?)
+}
+
+/// Whether the body is to be read whole and judged, unless the head alone refuses it.
+pub(crate) fn is_judged(
+    bound: &BoundCall<'_>,
+    head: &Parts,
+    limits: &CallLimits,
+) -> Result<bool, Refusal> {
+    if !bound.permit.route.endpoint.operation.is_judged() {
+        refuse_if_declared_too_long(head, limits.streamed_body_bytes)?;
+        return Ok(false);
+    }
+    refuse_if_declared_too_long(head, limits.inspected_body_bytes)?;
+    if head.headers.contains_key(http::header::CONTENT_ENCODING) {
+        return Err(Refusal::Malformed {
+            code: "unsupported_content_encoding",
+            detail: "the body of this endpoint must not be compressed",
+        });
+    }
+    Ok(true)
+}
+
+/// A call whose body nobody looks into.
+pub(crate) const fn unread(bound: BoundCall<'_>) -> Call<'_> {
+    Call {
+        bound,
+        ask: None,
+        work: None,
+        payload: Payload::Streamed,
+    }
+}
+
+/// Judges a whole body.
+pub(crate) fn judge<'r>(
+    bound: BoundCall<'r>,
+    head: &Parts,
+    collected: Collected,
+    draft: &mut Draft,
+) -> Result<Call<'r>, Refusal> {
     let route = &bound.permit.route;
     let request = Request {
         path: route.path,
@@ -79,7 +104,7 @@ pub(crate) async fn read_ask<'r>(
             payload: Payload::Judged(collected),
         });
     }
-    let mut ask = Ask::parse(operation, &request)?;
+    let mut ask = Ask::parse(route.endpoint.operation, &request)?;
     ask.read_head(&head.headers, head.uri.query())?;
     draft.asks_for(&ask, mentions_handle(&collected.bytes));
     let permit = &bound.permit;
@@ -88,7 +113,7 @@ pub(crate) async fn read_ask<'r>(
         .tenant
         .allows_model(agent, provider, permit.route.path, &ask.model)
     {
-        return Err(Refusal::ModelDenied(ask.model).into());
+        return Err(Refusal::ModelDenied(ask.model));
     }
     Ok(Call {
         bound,

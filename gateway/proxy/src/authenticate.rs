@@ -41,7 +41,7 @@ impl Keys {
         }
     }
 
-    fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenFault> {
+    pub(crate) fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenFault> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(caller) = self.verified.get(&digest) {
             caller.check_expiry(now)?;
@@ -96,7 +96,7 @@ pub(crate) fn is_cut_off(gw: &Gateway, caller: &Caller) -> bool {
     )
 }
 
-fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Tenant>, Refusal> {
+pub(crate) fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Tenant>, Refusal> {
     let tenant = live.policy.tenants.get(&caller.tenant);
     let tenant = tenant
         .filter(|tenant| tenant.enabled)
@@ -107,7 +107,7 @@ fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Tenant>, Refus
     Ok(Arc::clone(tenant))
 }
 
-fn registered(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
+pub(crate) fn registered(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
     let liveness = gw.stores.registry.liveness(caller);
     match liveness.map_err(Failure::Registry)? {
         Liveness::Live => Ok(()),

@@ -19,7 +19,7 @@ use tollgate_core::call::batch::{
     BatchFile, read_batch_input, read_batch_start, read_message_batch,
 };
 use tollgate_core::call::{Ask, Request, Terms};
-use tollgate_core::deferred::{BatchBound, Charge, Kind, Known, RemoteId};
+use tollgate_core::deferred::{BatchBound, Charge, DeferredCharges, Kind, Known, RemoteId};
 use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{Caps, Operation, covers};
@@ -94,7 +94,7 @@ impl Work {
     /// it uses; [`Refusal::ModelDenied`].
     pub(crate) fn tariff(
         self,
-        gw: &Gateway,
+        deferred: &dyn DeferredCharges,
         live: &Snapshot,
         permit: &Permit<'_>,
         now: Timestamp,
@@ -107,7 +107,10 @@ impl Work {
             Self::Upload(None) => return Ok(Tariff::Free),
             Self::Upload(Some(asks)) => (Kind::File, bound(live, permit, &asks, now)),
             Self::MessageBatch(asks) => (Kind::Batch, bound(live, permit, &asks, now)),
-            Self::Batch(file) => (Kind::Batch, known_bound(gw, live, permit, &file, now)?),
+            Self::Batch(file) => (
+                Kind::Batch,
+                known_bound(deferred, live, permit, &file, now)?,
+            ),
         };
         Ok(Tariff::Deferred(Box::new(Advance {
             begins,
@@ -206,7 +209,7 @@ fn bound(live: &Snapshot, permit: &Permit<'_>, asks: &[Ask], now: Timestamp) -> 
 
 /// What is known of a file that a batch runs over.
 fn known_bound(
-    gw: &Gateway,
+    deferred: &dyn DeferredCharges,
     live: &Snapshot,
     permit: &Permit<'_>,
     file: &str,
@@ -214,7 +217,7 @@ fn known_bound(
 ) -> Result<BatchBound, Refusal> {
     let (tenant, provider) = (&permit.tenant, &permit.route.provider.name);
     let id = RemoteId::new(&tenant.id, provider, Kind::File, file);
-    if let Some(Known::Input(mut bound)) = id.and_then(|id| gw.stores.deferred.recall(&id, now)) {
+    if let Some(Known::Input(mut bound)) = id.and_then(|id| deferred.recall(&id, now)) {
         refuse_models(permit, bound.models.iter())?;
         // Other prices are in force than those it was bounded by.
         if bound.prices != live.prices.version() {

@@ -85,7 +85,7 @@ impl Handler for Gateway {
 }
 
 /// The dialect of the gateway's own answers, which is known even for paths that lead nowhere.
-fn dialect(live: &Snapshot, head: &Parts) -> Dialect {
+pub(crate) fn dialect(live: &Snapshot, head: &Parts) -> Dialect {
     let path = head.uri.path();
     if let Ok(route) = find(&live.policy, &head.method, path) {
         return route.dialect();

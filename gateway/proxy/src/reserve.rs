@@ -10,14 +10,15 @@ mod scopes;
 
 use std::sync::Arc;
 
-use tollgate_core::budget::{Budget, Hold, Reserved};
+use tollgate_core::budget::{Budget, BudgetStore, Hold, Reserved};
+use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::policy::Operation;
 use tollgate_core::rate::{Limit, Paced, Pass};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
-use crate::ask::Call;
+use crate::ask::{Call, Payload};
 use crate::deferred::{Later, later};
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
@@ -25,7 +26,7 @@ use crate::record::Draft;
 use crate::respond::Failure;
 use crate::settle::{Metering, Settlement, Tariff};
 
-use clamp::Clamping;
+pub(crate) use clamp::Clamping;
 use scopes::Scopes;
 
 /// A call that can be afforded.
@@ -43,33 +44,22 @@ pub(crate) async fn reserve<'r>(
     draft: &mut Draft,
     now: Timestamp,
 ) -> Result<Held<'r>, Rejected> {
-    let asked = call.ask.as_ref().map(|ask| ask.model.clone());
-    let mut tariff = tariff(gw, live, &mut call, now)?;
-    let permit = &call.bound.permit;
-    let names: Vec<&str> = asked
-        .iter()
-        .map(|model| model.as_str())
-        .chain(tariff.names())
-        .collect();
-    let scopes = Scopes::new(&permit.caller, &permit.tenant, &names);
-    let budgets = scopes.budgets(now);
-    if budgets.iter().any(|budget| budget.limit.is_some()) {
-        refuse_unpriced(&tariff)?;
-    }
-    let limits = scopes.limits(tariff.ask().is_some());
-    draft.is_charged_by(live.prices.version(), &tariff);
-    let mut clamping = Clamping::new(permit.tenant.clamp);
-    clamping.lower_to_ceiling(&mut tariff, &mut call.payload);
-    let hold = loop {
-        let refusal = match hold(gw, &budgets, &tariff, draft, now).await? {
-            Ok(hold) => break hold,
-            Err(refusal) => refusal,
-        };
-        let fitting = refusal.fitting_output_tokens();
-        if !clamping.lower_to_fit(&mut tariff, &mut call.payload, fitting) {
-            return Err(refusal.into());
-        }
-    };
+    let stores = &gw.stores;
+    let mut quote = quote(live, stores.deferred.as_ref(), &mut call, draft, now)?;
+    let hold = fit(
+        stores.budgets.as_ref(),
+        &mut quote,
+        &mut call.payload,
+        draft,
+        now,
+    )
+    .await?;
+    let Quote {
+        tariff,
+        limits,
+        clamping,
+        ..
+    } = quote;
     let expected = tariff.expected_tokens(call.bound.permit.tenant.default_max_output_tokens);
     let mut settlement = Settlement::open(Arc::clone(gw), hold, tariff);
     if let Some(tokens) = clamping.written {
@@ -94,9 +84,77 @@ pub(crate) async fn reserve<'r>(
     })
 }
 
+/// What a call is charged by, and every cap and limit that it has to keep. Nothing is taken yet.
+pub(crate) struct Quote {
+    pub(crate) tariff: Tariff,
+    pub(crate) budgets: Vec<Budget>,
+    pub(crate) limits: Vec<Limit>,
+    pub(crate) clamping: Clamping,
+}
+
+/// Names price, caps and limits of a call, and lowers its output bound to the tenant's ceiling.
+pub(crate) fn quote(
+    live: &Snapshot,
+    deferred: &dyn DeferredCharges,
+    call: &mut Call<'_>,
+    draft: &mut Draft,
+    now: Timestamp,
+) -> Result<Quote, Refusal> {
+    let asked = call.ask.as_ref().map(|ask| ask.model.clone());
+    let mut tariff = tariff(deferred, live, call, now)?;
+    let permit = &call.bound.permit;
+    let names: Vec<&str> = asked
+        .iter()
+        .map(|model| model.as_str())
+        .chain(tariff.names())
+        .collect();
+    let scopes = Scopes::new(&permit.caller, &permit.tenant, &names);
+    let budgets = scopes.budgets(now);
+    if budgets.iter().any(|budget| budget.limit.is_some()) {
+        refuse_unpriced(&tariff)?;
+    }
+    let limits = scopes.limits(tariff.ask().is_some());
+    draft.is_charged_by(live.prices.version(), &tariff);
+    let mut clamping = Clamping::new(permit.tenant.clamp);
+    clamping.lower_to_ceiling(&mut tariff, &mut call.payload);
+    Ok(Quote {
+        tariff,
+        budgets,
+        limits,
+        clamping,
+    })
+}
+
+/// Takes the worst case from every counter; where the tenant wants that, with an output bound that
+/// fits.
+pub(crate) async fn fit(
+    store: &dyn BudgetStore,
+    quote: &mut Quote,
+    payload: &mut Payload,
+    draft: &mut Draft,
+    now: Timestamp,
+) -> Result<Hold, Rejected> {
+    let Quote {
+        tariff,
+        budgets,
+        clamping,
+        ..
+    } = quote;
+    loop {
+        let refusal = match hold(store, budgets, tariff, draft, now).await? {
+            Ok(hold) => return Ok(hold),
+            Err(refusal) => refusal,
+        };
+        let fitting = refusal.fitting_output_tokens();
+        if !clamping.lower_to_fit(tariff, payload, fitting) {
+            return Err(refusal.into());
+        }
+    }
+}
+
 /// Takes the worst case from every counter, or says which has no room for it.
 async fn hold(
-    gw: &Gateway,
+    store: &dyn BudgetStore,
     budgets: &[Budget],
     tariff: &Tariff,
     draft: &mut Draft,
@@ -104,7 +162,6 @@ async fn hold(
 ) -> Result<Result<Hold, Refusal>, Failure> {
     let asked = tariff.worst_case();
     draft.costs_at_most(asked);
-    let store = &gw.stores.budgets;
     let reserved = store.reserve(draft.id, budgets, asked, now).await;
     Ok(match reserved.map_err(Failure::Ledger)? {
         Reserved::Held(hold) => Ok(hold),
@@ -151,7 +208,7 @@ async fn pace(
 
 /// What the call is charged by. From here on its model goes by the name it is priced under.
 fn tariff(
-    gw: &Gateway,
+    deferred: &dyn DeferredCharges,
     live: &Snapshot,
     call: &mut Call<'_>,
     now: Timestamp,
@@ -164,7 +221,7 @@ fn tariff(
             (Some(price), _) => Tariff::PerCall(price),
             (None, Operation::Tool) => Tariff::Unpriced,
             (None, _) => match work {
-                Some(work) => work.tariff(gw, live, permit, now)?,
+                Some(work) => work.tariff(deferred, live, permit, now)?,
                 None => Tariff::Free,
             },
         });

@@ -264,7 +264,7 @@ pub(crate) fn respond(
 }
 
 /// What a person, or a model, is told.
-fn message(rejected: &Rejected) -> String {
+pub(crate) fn message(rejected: &Rejected) -> String {
     match rejected {
         // Which of the rules a token breaks would help nobody but someone who forges them.
         Rejected::Refused(Refusal::Unauthenticated(_)) => NO_TOKEN.to_owned(),

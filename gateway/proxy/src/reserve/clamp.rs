@@ -16,11 +16,11 @@ use crate::settle::Tariff;
 const MOST_TRIES: u8 = 4;
 
 /// What may be written into one request, and what has been.
-pub(super) struct Clamping {
+pub(crate) struct Clamping {
     rule: Option<Clamp>,
     tries: u8,
     /// The bound that stands in the request now, if it is not the client's.
-    pub(super) written: Option<u64>,
+    pub(crate) written: Option<u64>,
 }
 
 impl Clamping {

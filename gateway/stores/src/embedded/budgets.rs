@@ -171,7 +171,7 @@ impl Purse {
         if let Some(taken) = self.holds.get(&id) {
             return Reserved::Held(self.hold(id, taken));
         }
-        if let Some(exhausted) = self.exhausted(budgets, amount) {
+        if let Some(exhausted) = Reserved::refusal(budgets, amount, |key| self.balance(key)) {
             return exhausted;
         }
         let mut places = Vec::with_capacity(budgets.len());
@@ -192,21 +192,6 @@ impl Purse {
         let hold = self.hold(id, &taken);
         self.holds.insert(id, taken);
         Reserved::Held(hold)
-    }
-
-    /// The refusal, if `amount` does not fit everywhere.
-    fn exhausted(&self, budgets: &[Budget], amount: PicoUsd) -> Option<Reserved> {
-        let capped = budgets.iter().filter_map(|budget| {
-            let limit = budget.limit?;
-            let balance = self.balance(&budget.key);
-            Some((balance.room(limit), &budget.key, limit, balance))
-        });
-        let (room, key, limit, balance) = capped.min_by_key(|(room, ..)| *room)?;
-        (room < amount).then(|| Reserved::Exhausted {
-            key: key.clone(),
-            limit,
-            balance,
-        })
     }
 
     fn settle(&mut self, id: RecordId, actual: PicoUsd) {
