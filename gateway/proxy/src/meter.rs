@@ -50,6 +50,17 @@ impl MeterTap {
 
 impl Tap for MeterTap {
     fn frame(&mut self, bytes: Bytes) -> Tapped {
+        if self
+            .scrub
+            .as_mut()
+            .is_some_and(|scrub| scrub.is_hidden_by(&bytes))
+        {
+            tracing::warn!(
+                request = %self.settlement.id(),
+                "an answer was cut: it was compressed although it said that it was text"
+            );
+            return Tapped::Cut;
+        }
         let bytes = match &mut self.meter {
             Some(meter) => match meter.feed(&bytes) {
                 Relay::Unchanged => bytes,

@@ -8,13 +8,16 @@
 //! What the meter reads are the upstream's own bytes; of what it read, only names reach a record,
 //! and they are scrubbed as well.
 //!
+//! A body that is compressed although its head says that it is text ends at once: nobody could
+//! search it but whoever unpacks it.
+//!
 //! Worst case: a secret too short to have needles is not looked for, which its record says.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderName, HeaderValue, response};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, response};
 use hyper::ext::ReasonPhrase;
 use tollgate_core::scrub::{Filling, MARK, Needles, Passed, Scrubber};
 use tollgate_core::usage::Reading;
@@ -25,6 +28,9 @@ use crate::metrics::{Metrics, Where};
 pub(crate) struct Scrub {
     /// Absent where the secret is too short to look for.
     needles: Option<Arc<Needles>>,
+    /// What the body begins with, while that may still show that it is not the text it is said
+    /// to be.
+    lead: Option<Lead>,
     body: Option<Scrubber>,
     hits_in_head: u64,
 }
@@ -33,6 +39,7 @@ impl Scrub {
     pub(crate) const fn new(needles: Option<Arc<Needles>>) -> Self {
         Self {
             needles,
+            lead: None,
             body: None,
             hits_in_head: 0,
         }
@@ -66,12 +73,28 @@ impl Scrub {
         if !needles.has_room_for_mark() {
             head.headers.remove(CONTENT_LENGTH);
         }
+        self.lead = is_said_to_be_text(&head.headers).then(Lead::default);
         let filling = if head.headers.contains_key(CONTENT_LENGTH) {
             Filling::SameLength
         } else {
             Filling::Mark
         };
         self.body = Some(Scrubber::new(Arc::clone(needles), filling));
+    }
+
+    /// Whether these next bytes of the body show that it is compressed although its head says
+    /// that it is text: what is in it cannot be searched.
+    pub(crate) fn is_hidden_by(&mut self, bytes: &[u8]) -> bool {
+        let Some(lead) = &mut self.lead else {
+            return false;
+        };
+        match lead.take(bytes) {
+            None => false,
+            Some(is_compressed) => {
+                self.lead = None;
+                is_compressed
+            }
+        }
     }
 
     /// What the client gets for the next bytes of the body.
@@ -114,6 +137,61 @@ impl Scrub {
         metrics.scrubbed(Where::Body, in_body);
         self.hits_in_head > 0 || in_body > 0
     }
+}
+
+/// The first bytes of a body.
+#[derive(Debug, Clone, Copy, Default)]
+struct Lead {
+    bytes: [u8; 4],
+    length: usize,
+}
+
+impl Lead {
+    /// Whether the body begins as a compressed one does; `None` while that cannot be said.
+    fn take(&mut self, bytes: &[u8]) -> Option<bool> {
+        for (free, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
+            *free = *byte;
+            self.length += 1;
+        }
+        let begin = &self.bytes[..self.length];
+        if COMPRESSED.iter().any(|magic| begin.starts_with(magic)) {
+            return Some(true);
+        }
+        let may_become = COMPRESSED.iter().any(|magic| magic.starts_with(begin));
+        (!may_become).then_some(false)
+    }
+}
+
+/// How gzip (RFC 1952), Zstandard (RFC 8878), zlib (RFC 1950, its three usual levels) and xz
+/// begin. Brotli begins like anything.
+const COMPRESSED: [&[u8]; 6] = [
+    b"\x1f\x8b\x08",
+    b"\x28\xb5\x2f\xfd",
+    b"\x78\x01",
+    b"\x78\x9c",
+    b"\x78\xda",
+    b"\xfd7zX",
+];
+
+/// Whether the head announces text; an archive that says so is one. A body of no announced type
+/// may be read as anything.
+fn is_said_to_be_text(headers: &HeaderMap) -> bool {
+    !headers.contains_key(CONTENT_TYPE)
+        || headers.get_all(CONTENT_TYPE).iter().any(|value| {
+            let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+            let kind = value.split(';').next().unwrap_or_default().trim();
+            kind.starts_with("text/")
+                || [
+                    "json",
+                    "jsonl",
+                    "xml",
+                    "javascript",
+                    "x-www-form-urlencoded",
+                    "x-ndjson",
+                ]
+                .iter()
+                .any(|text| kind.ends_with(text))
+        })
 }
 
 #[cfg(test)]

@@ -73,3 +73,39 @@ fn names_that_are_kept_hold_no_secret() {
     scrub().reading(&mut reading);
     assert_eq!(reading.response_model.as_deref(), Some("[redacted]"));
 }
+
+#[test]
+fn a_body_that_is_compressed_and_says_it_is_text_is_found_out_at_any_split() {
+    let hidden = |kind: Option<&str>, body: &[u8], piece: usize| {
+        let mut scrub = scrub();
+        let line = kind.map(|kind| ("content-type", kind));
+        scrub.head(&mut head(line.as_slice()));
+        body.chunks(piece).any(|piece| scrub.is_hidden_by(piece))
+    };
+    for begin in COMPRESSED {
+        let body = [begin, b"and what is in it"].concat();
+        for piece in [1, 2, 3, 100] {
+            for kind in [
+                "application/json",
+                "text/event-stream; charset=utf-8",
+                "a/b+json",
+            ] {
+                assert!(hidden(Some(kind), &body, piece), "{kind} {begin:?} {piece}");
+            }
+            assert!(hidden(None, &body, piece), "{begin:?} {piece}");
+            for kind in ["application/gzip", "application/octet-stream", "image/png"] {
+                assert!(!hidden(Some(kind), &body, piece), "an archive that says so");
+            }
+        }
+    }
+    for body in ["{\"x\":1}", "x", "xylophone", "", "\u{1f}", "data: x\n\n"] {
+        for piece in [1, 100] {
+            assert!(
+                !hidden(Some("application/json"), body.as_bytes(), piece),
+                "{body}"
+            );
+        }
+    }
+    let late = [b"plain\n".as_slice(), COMPRESSED[0]].concat();
+    assert!(!hidden(None, &late, 6), "only the beginning tells");
+}
