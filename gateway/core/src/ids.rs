@@ -139,6 +139,10 @@ name! {
     HandleName, "a credential name", "1 to 64 of a-z 0-9 - _, starting with a letter or digit", is_slug
 }
 name! {
+    /// The name of somebody who may use the admin API.
+    AdminName, "an admin's name", "1 to 64 of a-z 0-9 - _, starting with a letter or digit", is_slug
+}
+name! {
     /// The name of a provider or tool, which is also the first path segment of its routes.
     ProviderName, "a provider name", "1 to 64 of a-z 0-9 - _, starting with a letter or digit", is_slug
 }

@@ -25,6 +25,7 @@ pub mod money;
 pub mod secret;
 pub mod time;
 
+pub mod admin_log;
 pub mod budget;
 pub mod call;
 pub mod deferred;

@@ -5,6 +5,7 @@
 //! are answered from memory. Worst case, a kill: outcomes of the last 5 ms are lost and their
 //! calls are settled at what was reserved for them. Worst case, a power cut: see [`Fsync`].
 
+mod admin_log;
 mod budgets;
 mod chain;
 mod db;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use tollgate_core::time::Timestamp;
 
+pub use admin_log::AdminActions;
 pub use budgets::Budgets;
 pub use chain::{Layout, line_hash};
 pub use deferred::Deferred;
@@ -128,6 +130,8 @@ pub struct Embedded {
     pub notices: Arc<Notices>,
     /// Deferred work.
     pub deferred: Arc<Deferred>,
+    /// What is done through the admin API.
+    pub admin_actions: Arc<AdminActions>,
     shared: Arc<Shared>,
     workers: Workers,
     interrupted: usize,
@@ -159,6 +163,7 @@ impl Embedded {
         let deferred = Arc::new(Deferred::new(journal.clone(), known));
         let records = Arc::new(Records::new(journal.clone()));
         let notices = Arc::new(Notices::new(Arc::clone(&db), journal.clone()));
+        let admin_actions = Arc::new(AdminActions::new(journal.clone()));
         let registry = Arc::new(Registry::open(db)?);
         let shared = Arc::new(Shared::new(journal, shipper));
         let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
@@ -169,6 +174,7 @@ impl Embedded {
             records,
             notices,
             deferred,
+            admin_actions,
             shared,
             workers,
             interrupted,

@@ -10,8 +10,8 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tollgate_core::admin_log::{self, Ended};
 use tollgate_core::ids::RecordId;
-use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 use tollgate_core::time::Timestamp;
 
@@ -20,7 +20,7 @@ use super::db::Db;
 use super::journal::entry::{End, Written};
 use super::journal::segment::{self, Damaged};
 use super::journal::{Fsync, Journal};
-use super::shipper::{ShipError, Shipper};
+use super::shipper::{Begun, ShipError, Shipper};
 
 /// Why the state from before cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -133,21 +133,40 @@ fn replay(dir: &Path, shipper: &mut Shipper, position: End) -> Result<End, Recov
     Ok(last)
 }
 
-/// Puts an outcome into the journal for every open intent.
-fn interrupt(journal: &Journal, mut open: Vec<(RecordId, PicoUsd)>, now: Timestamp) -> usize {
+/// Puts an outcome into the journal for whatever is open; returns how many calls were.
+fn interrupt(journal: &Journal, mut open: Vec<(RecordId, Begun)>, now: Timestamp) -> usize {
     // In a fixed order, so that the same crash always leads to the same records.
     open.sort_unstable();
-    for (id, reserved) in &open {
-        let ending = Ending {
-            usage_source: UsageSource::Interrupted,
-            cost: *reserved,
-            ..Ending::new(now, Outcome::Interrupted)
-        };
-        let entry = Written::Outcome {
-            id: *id,
-            ending: &ending,
-        };
-        journal.append_later(&entry, false);
+    let mut calls = 0;
+    for (id, begun) in &open {
+        match begun {
+            Begun::Call(reserved) => {
+                calls += 1;
+                let ending = Ending {
+                    usage_source: UsageSource::Interrupted,
+                    cost: *reserved,
+                    ..Ending::new(now, Outcome::Interrupted)
+                };
+                let entry = Written::Outcome {
+                    id: *id,
+                    ending: &ending,
+                };
+                journal.append_later(&entry, false);
+            }
+            Begun::AdminAction => {
+                let ended = Ended {
+                    at: now,
+                    outcome: admin_log::Outcome::Interrupted,
+                    status: None,
+                    code: None,
+                };
+                let entry = Written::Ended {
+                    id: *id,
+                    ended: &ended,
+                };
+                journal.append_later(&entry, false);
+            }
+        }
     }
-    open.len()
+    calls
 }

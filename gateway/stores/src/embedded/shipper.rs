@@ -56,6 +56,15 @@ struct Waiting {
     parked: bool,
 }
 
+/// What has begun and not ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Begun {
+    /// A call, and what was reserved for it.
+    Call(PicoUsd),
+    /// Somebody's use of the admin API.
+    AdminAction,
+}
+
 /// Turns journal lines into records.
 pub(crate) struct Shipper {
     db: Arc<Mutex<Db>>,
@@ -127,14 +136,14 @@ impl Shipper {
         self.chains.written
     }
 
-    /// Intents without outcome, and what was reserved for them.
-    pub(crate) fn open(&self) -> Result<Vec<(RecordId, PicoUsd)>, ShipError> {
+    /// Whatever has begun and not ended.
+    pub(crate) fn open(&self) -> Result<Vec<(RecordId, Begun)>, ShipError> {
         let open = self.open.iter().map(|(id, waiting)| {
-            let amount = match self.parse(&waiting.line)? {
-                Entry::Intent { taken, .. } => taken.amount(),
-                _ => PicoUsd::ZERO,
+            let begun = match self.parse(&waiting.line)? {
+                Entry::Intent { taken, .. } => Begun::Call(taken.amount()),
+                _ => Begun::AdminAction,
             };
-            Ok((*id, amount))
+            Ok((*id, begun))
         });
         open.collect()
     }
@@ -228,10 +237,13 @@ impl Shipper {
     /// Looks at a line found at start, before the last checkpoint: only what is still open matters.
     pub(crate) fn recall(&mut self, body: &[u8], segment: u64) -> Result<(), ShipError> {
         match self.parse(body)? {
-            Entry::Intent { place, .. } => {
+            Entry::Intent { place, .. } | Entry::Action { place, .. } => {
                 self.open.insert(place.id, Waiting::new(body, segment));
             }
-            Entry::Outcome { id, .. } | Entry::Correction { id, .. } | Entry::Withdrawn(id) => {
+            Entry::Outcome { id, .. }
+            | Entry::Correction { id, .. }
+            | Entry::Ended { id, .. }
+            | Entry::Withdrawn(id) => {
                 self.open.remove(&id);
             }
             _ => {}
@@ -252,11 +264,13 @@ impl Shipper {
         self.dirty = true;
         match self.parse(body)? {
             Entry::Segment { .. } | Entry::Synced(_) => {}
-            Entry::Intent { place, .. } => {
+            Entry::Intent { place, .. } | Entry::Action { place, .. } => {
                 let waiting = Waiting::new(body, self.position.segment);
                 self.open.insert(place.id, waiting);
             }
-            Entry::Outcome { id, cost, ending } => self.conclude(db, id, cost, None, ending)?,
+            Entry::Outcome { id, cost, ending } => {
+                self.conclude(db, id, Some(Settled { cost, to: None }), ending)?;
+            }
             Entry::Correction {
                 id,
                 cost,
@@ -264,9 +278,11 @@ impl Shipper {
                 keys,
                 ending,
             } => {
-                self.conclude(db, id, cost, Some(&keys), ending)?;
+                let to = Some(&*keys);
+                self.conclude(db, id, Some(Settled { cost, to }), ending)?;
                 self.deferred.insert(of, None);
             }
+            Entry::Ended { id, ended } => self.conclude(db, id, None, ended)?,
             Entry::Remembered { id, at, known } => {
                 let row = DeferredRow {
                     at,
@@ -299,15 +315,14 @@ impl Shipper {
         &mut self,
         db: &Db,
         id: RecordId,
-        cost: Cost,
-        corrected: Option<&str>,
+        settled: Option<Settled<'_>>,
         ending: &[u8],
     ) -> Result<(), ShipError> {
         let Some(waiting) = self.open.remove(&id) else {
             tracing::warn!(record = %id, "an outcome without an open intent is ignored");
             return Ok(());
         };
-        if let Err(error) = self.make_record(db, &waiting.line, cost, corrected, ending) {
+        if let Err(error) = self.make_record(db, &waiting.line, settled, ending) {
             self.open.insert(id, waiting);
             return Err(error);
         }
@@ -318,24 +333,27 @@ impl Shipper {
     fn make_record(
         &mut self,
         db: &Db,
-        intent: &[u8],
-        cost: Cost,
-        corrected: Option<&str>,
+        begun: &[u8],
+        settled: Option<Settled<'_>>,
         ending: &[u8],
     ) -> Result<(), ShipError> {
-        let Entry::Intent {
-            place,
-            taken,
-            subject,
-        } = self.parse(intent)?
-        else {
-            return Ok(());
+        let (place, taken, subject) = match self.parse(begun)? {
+            Entry::Intent {
+                place,
+                taken,
+                subject,
+            } => (place, Some(taken), subject),
+            Entry::Action { place, action } => (place, None, action),
+            _ => return Ok(()),
         };
         self.chains.append(db, &place, &[subject, ending])?;
+        let (Some(taken), Some(Settled { cost, to })) = (taken, settled) else {
+            return Ok(());
+        };
         self.latest = cost.ended_at();
         // As the counters in memory do it: nobody is paid for calling, but what was charged in
         // advance is given back to the counters it was taken from.
-        let (keys, cost) = match corrected {
+        let (keys, cost) = match to {
             Some(keys) => (keys, cost.amount()),
             None => (&*taken.keys, cost.amount().max(PicoUsd::ZERO)),
         };
@@ -398,6 +416,14 @@ impl Shipper {
         }
         journal.forget_before(segment).map_err(ShipError::Forget)
     }
+}
+
+/// The money of a call that has ended.
+#[derive(Clone, Copy)]
+struct Settled<'a> {
+    cost: Cost,
+    /// The counters it goes to, with spaces between, if not to those it was taken from.
+    to: Option<&'a str>,
 }
 
 impl Waiting {

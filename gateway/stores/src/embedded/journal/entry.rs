@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tollgate_core::admin_log::{AdminAction, Ended};
 use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::deferred::{Known, RemoteId};
 use tollgate_core::ids::RecordId;
@@ -65,6 +66,10 @@ pub(crate) enum Written<'a> {
     Stranger(&'a Stranger),
     /// A share of a tenant's cap has been spent.
     Notice(&'a Notice),
+    /// Somebody is about to do something through the admin API.
+    Action(&'a AdminAction),
+    /// How that ended.
+    Ended { id: RecordId, ended: &'a Ended },
 }
 
 /// What is read back; the parts as they stand in the line.
@@ -117,6 +122,10 @@ pub(crate) enum Entry<'a> {
     },
     /// A share of a tenant's cap has been spent.
     Notice { place: Place<'a>, notice: &'a [u8] },
+    /// Somebody is about to do something through the admin API.
+    Action { place: Place<'a>, action: &'a [u8] },
+    /// How that ended.
+    Ended { id: RecordId, ended: &'a [u8] },
 }
 
 /// What decides where a record goes.
@@ -163,6 +172,8 @@ enum WrittenHead<'a> {
     Withdrawn(RecordId),
     Stranger(Place<'a>),
     Notice(Place<'a>),
+    Action(Place<'a>),
+    Ended(RecordId),
 }
 
 #[derive(Deserialize)]
@@ -184,6 +195,9 @@ enum ReadHead<'a> {
     Stranger(Place<'a>),
     #[serde(borrow)]
     Notice(Place<'a>),
+    #[serde(borrow)]
+    Action(Place<'a>),
+    Ended(RecordId),
 }
 
 /// Budget keys with spaces between, which none of them contains.
@@ -231,6 +245,16 @@ impl<'a> Place<'a> {
             id: notice.id,
             at: notice.at.as_micros(),
             tenant: Some(notice.tenant.as_str()),
+            agent: None,
+            elevated: false,
+        }
+    }
+
+    fn of_action(action: &'a AdminAction) -> Self {
+        Self {
+            id: action.id,
+            at: action.at.as_micros(),
+            tenant: Some(action.partition.as_str()),
             agent: None,
             elevated: false,
         }
@@ -329,6 +353,11 @@ impl<'a> Entry<'a> {
                 place,
                 notice: parts,
             },
+            ReadHead::Action(place) => Self::Action {
+                place,
+                action: parts,
+            },
+            ReadHead::Ended(id) => Self::Ended { id, ended: parts },
         })
     }
 }
@@ -425,6 +454,14 @@ fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<(
         Written::Notice(notice) => {
             write_head(buffer, &WrittenHead::Notice(Place::of_notice(notice)))?;
             write_part(buffer, notice)
+        }
+        Written::Action(action) => {
+            write_head(buffer, &WrittenHead::Action(Place::of_action(action)))?;
+            write_part(buffer, action)
+        }
+        Written::Ended { id, ended } => {
+            write_head(buffer, &WrittenHead::Ended(*id))?;
+            write_part(buffer, ended)
         }
     }
 }

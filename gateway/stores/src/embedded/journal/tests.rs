@@ -79,6 +79,8 @@ fn words(dir: &Path, segment: u64) -> Vec<String> {
         Entry::Refused { .. }
         | Entry::Stranger { .. }
         | Entry::Notice { .. }
+        | Entry::Action { .. }
+        | Entry::Ended { .. }
         | Entry::Correction { .. }
         | Entry::Remembered { .. }
         | Entry::Forgotten(_) => "other".to_owned(),
