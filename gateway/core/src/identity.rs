@@ -17,7 +17,9 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use certificate::{CertificateDigest, ClientCertificate, InvalidDigest, SubjectName};
+pub use certificate::{
+    CertificateDigest, ClientCertificate, InvalidDigest, InvalidSubjectName, SubjectName,
+};
 pub use keys::{DEFAULT_CLOCK_SKEW, InvalidKey, KeySet, SigningAlgorithm, TrustedKey};
 pub use mint::{Mint, MintError, TokenRequest, new_private_key};
 pub use presented::{
@@ -32,7 +34,8 @@ use crate::time::Timestamp;
 /// signature is good, so that a leaked token is worth little.
 pub const MAX_LIFETIME_SECONDS: i64 = 300;
 
-/// An authenticated identity. Only [`verify`] and the mint make one.
+/// An authenticated identity. [`verify`] and the mint make one; so does the call path for a client
+/// certificate that policy maps to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The tenant that everything this caller does belongs to.
@@ -111,6 +114,9 @@ pub enum TokenFault {
     /// The client certificate names no agent, or more than one.
     #[error("client certificate names no agent")]
     Certificate,
+    /// The client certificate has ended since the connection was made.
+    #[error("client certificate expired")]
+    CertificateExpired,
 }
 
 impl TokenFault {
@@ -132,6 +138,7 @@ impl TokenFault {
             Self::DisabledAgent => "agent_disabled",
             Self::Binding => "token_binding",
             Self::Certificate => "certificate_unmapped",
+            Self::CertificateExpired => "certificate_expired",
         }
     }
 }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use crate::budget::Scope;
-use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TenantId};
+use crate::identity::{ClientCertificate, SubjectName};
+use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TaskId, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::Limits;
 use crate::vault::SecretName;
@@ -30,6 +31,20 @@ pub struct Policy {
     pub providers: BTreeMap<ProviderName, Arc<Provider>>,
     /// Tenants by id.
     pub tenants: HashMap<TenantId, Arc<Tenant>>,
+    /// Whom client certificates speak for, by the name in them. A name belongs to one agent of
+    /// one tenant.
+    pub certificates: HashMap<SubjectName, Arc<Holder>>,
+}
+
+/// The agent that holds a client certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Itself.
+    pub agent: AgentId,
+    /// What its calls are attributed to where no token names a task.
+    pub task: TaskId,
 }
 
 /// A destination of calls.
@@ -307,6 +322,19 @@ pub enum Place {
         /// Its name.
         name: String,
     },
+}
+
+impl Policy {
+    /// Every agent that a certificate names: none if it is mapped nowhere, and more than one if
+    /// it bears several names that are.
+    pub fn holders(&self, certificate: &ClientCertificate) -> Vec<&Arc<Holder>> {
+        let mut holders: Vec<&Arc<Holder>> = Vec::new();
+        for name in certificate.known_by() {
+            let holder = self.certificates.get(name);
+            holders.extend(holder.filter(|holder| !holders.contains(holder)));
+        }
+        holders
+    }
 }
 
 impl Upstream {

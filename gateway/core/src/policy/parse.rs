@@ -4,6 +4,7 @@
 //! one another. Knows neither disk nor clock. At worst one mistake makes it report a second one;
 //! text with any mistake yields no policy at all.
 
+mod certificate;
 mod credential;
 mod place;
 mod provider;
@@ -11,6 +12,7 @@ mod tenant;
 
 pub use place::upstream;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::reader::{Mistake, Source};
-use super::{Policy, Provider};
+use super::{Holder, Policy, Provider, Tenant};
+use crate::identity::SubjectName;
 use crate::ids::{ProviderName, TenantId};
 
 /// One file of the policies directory.
@@ -58,12 +61,13 @@ pub fn parse(files: &[PolicyFile]) -> Result<Policy, Vec<Mistake>> {
         }
     }
     let providers = read_providers(&files, &mut mistakes);
-    let tenants = read_tenants(&files, &providers, &mut mistakes);
+    let (tenants, certificates) = read_tenants(&files, &providers, &mut mistakes);
     if mistakes.is_empty() {
         Ok(Policy {
             version: version(&files),
             providers: providers.by_name,
             tenants,
+            certificates,
         })
     } else {
         mistakes.sort();
@@ -115,22 +119,41 @@ fn read_tenants(
     files: &[&PolicyFile],
     providers: &Providers,
     mistakes: &mut Vec<Mistake>,
-) -> HashMap<TenantId, Arc<super::Tenant>> {
-    let mut tenants = HashMap::new();
+) -> (
+    HashMap<TenantId, Arc<Tenant>>,
+    HashMap<SubjectName, Arc<Holder>>,
+) {
+    let (mut tenants, mut certificates) = (HashMap::new(), HashMap::new());
     let mut places: HashMap<TenantId, String> = HashMap::new();
+    let mut names: HashMap<SubjectName, String> = HashMap::new();
     for file in files.iter().filter(|file| kind(&file.path) == Kind::Tenant) {
         let source = Source::new(&file.path, &file.text);
-        if let Some((tenant, at)) = source.read(|root| tenant::read(root, providers)).flatten() {
+        let read = source.read(|root| tenant::read(root, providers)).flatten();
+        if let Some((tenant, at, mapped)) = read {
             if let Some(earlier) = places.get(&tenant.id) {
                 let id = &tenant.id;
                 source.mistake(at, format!("tenant `{id}` is already defined at {earlier}"));
             }
             places.insert(tenant.id.clone(), located(&source, file, at));
             tenants.insert(tenant.id.clone(), Arc::new(tenant));
+            for (name, at, holder) in mapped {
+                match names.entry(name.clone()) {
+                    Entry::Occupied(earlier) => {
+                        let earlier = earlier.get();
+                        let said =
+                            format!("certificates of `{name}` are already mapped at {earlier}");
+                        source.mistake(at, said);
+                    }
+                    Entry::Vacant(free) => {
+                        free.insert(located(&source, file, at));
+                        certificates.insert(name, Arc::new(holder));
+                    }
+                }
+            }
         }
         mistakes.extend(source.into_mistakes());
     }
-    tenants
+    (tenants, certificates)
 }
 
 fn located(source: &Source<'_>, file: &PolicyFile, at: usize) -> String {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 
-use super::{Providers, credential};
+use super::{Providers, certificate, credential};
 use crate::ids::{AgentId, ProviderName};
 use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
@@ -32,7 +32,10 @@ pub(super) enum Known<'p> {
     Broken,
 }
 
-pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant, usize)> {
+/// A tenant, where its id stands, and the certificates of its agents.
+pub(super) type TenantFile = (Tenant, usize, Vec<certificate::Mapping>);
+
+pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<TenantFile> {
     if !root.has("tenant") {
         root.mistake(0, "a tenant file begins with [tenant]");
     }
@@ -72,6 +75,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
     let head = head.flatten();
     let id = head.as_ref().map(|(id, ..)| id);
     let credentials = credential::read(root, providers, id);
+    let certificates = certificate::read(root, id);
     let (id, at, enabled, bound) = head?;
     let tenant = Tenant {
         id,
@@ -89,7 +93,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<(Tenant,
         disabled_agents,
         models,
     };
-    Some((tenant, at))
+    Some((tenant, at, certificates))
 }
 
 fn read_caps(section: &Section<'_>) -> Caps {

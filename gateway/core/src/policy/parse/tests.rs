@@ -1,5 +1,6 @@
 //! Policy files, sound and mistaken, and what is said of them.
 
+mod certificate;
 mod provider;
 mod tenant;
 

@@ -51,6 +51,25 @@ concurrent_requests = 1
 }
 
 #[test]
+fn an_agent_is_locked_out_by_its_own_table_alone() {
+    let acme = tenant(
+        "[agents.bot]\nenabled = false\ndaily_usd = \"1\"\n[agents.cat]\nenabled = true\n[agents.dog]\n",
+    );
+    let disabled: Vec<&str> = acme.disabled_agents.iter().map(|id| id.as_str()).collect();
+    assert_eq!(disabled, ["bot"]);
+    assert_eq!(
+        acme.agents["bot"].caps.daily,
+        usd("1"),
+        "and keeps its limits"
+    );
+    let said = tenant_mistakes("[tenant]\nid = \"acme\"\n[agents.bot]\nenabled = \"no\"\n");
+    assert!(
+        said.contains("4:11: `enabled` must be true or false"),
+        "{said}"
+    );
+}
+
+#[test]
 fn clamp_is_off_unless_its_table_is_there() {
     assert_eq!(tenant("").clamp, None);
     let affordable = Clamp {
