@@ -237,6 +237,24 @@ async fn a_minted_token_is_live_until_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_token_can_be_bound_to_a_certificate() {
+    let admin = admin(Vec::new());
+    let digest = "A".repeat(43);
+    let mut asked = json!({"tenant": "acme", "agent": "bot", "task": "t-1"});
+    asked["certificate_sha256"] = json!(digest);
+    let (status, minted) = post(&admin, "/v1/tokens", &asked).await;
+    assert_eq!(status, 201, "{minted}");
+    let shown = json!({"token": minted["token"]});
+    let (_, told) = post(&admin, "/v1/tokens/introspect", &shown).await;
+    assert_eq!(told["cnf"], json!({"x5t#S256": digest}), "{told}");
+    for wrong in ["", "AAAA", &"=".repeat(43), &"0".repeat(64)] {
+        asked["certificate_sha256"] = json!(wrong);
+        let (status, problem) = post(&admin, "/v1/tokens", &asked).await;
+        assert_eq!(status, 422, "{problem}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_that_cannot_be_minted_are_told_apart() {
     let admin = admin(vec![]);
     for (tenant, agent, task, ttl, status, code) in [

@@ -39,6 +39,8 @@ struct MintRequest {
     agent: String,
     task: String,
     ttl_seconds: Option<u64>,
+    /// The client certificate it must come with: SHA-256 over its DER, in base64url.
+    certificate_sha256: Option<String>,
 }
 
 /// What is to be ended, as it stands in a request.
@@ -71,6 +73,8 @@ enum Introspection {
         jti: TokenId,
         iat: i64,
         exp: i64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cnf: Option<Value>,
     },
     Inactive {
         active: bool,
@@ -99,6 +103,9 @@ fn judge(admin: &Admin, token: &str, now: Timestamp) -> Result<Introspection, St
             jti: caller.token,
             iat: caller.issued_at.as_seconds(),
             exp: caller.expires_at.as_seconds(),
+            cnf: caller
+                .certificate
+                .map(|digest| json!({ "x5t#S256": digest.to_string() })),
         },
     })
 }
@@ -157,7 +164,7 @@ impl TryFrom<RevokeRequest> for Revocation {
 
 fn name<T>(text: &str) -> Result<T, Problem>
 where
-    T: std::str::FromStr<Err = tollgate_core::ids::InvalidName>,
+    T: std::str::FromStr<Err: std::fmt::Display>,
 {
     text.parse()
         .map_err(|wrong: T::Err| Problem::invalid(wrong.to_string()))
@@ -182,7 +189,10 @@ pub(crate) async fn mint(
         agent: name(&asked.agent)?,
         task: name(&asked.task)?,
         lifetime,
-        certificate: None,
+        certificate: asked
+            .certificate_sha256
+            .map(|text| name(&text))
+            .transpose()?,
     };
     let policy = (admin.policy)();
     let (token, caller) = admin

@@ -4,11 +4,15 @@
 //! believing it, for display and to name it to the gateway.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use tollgate_core::identity::{MAX_TOKEN_BYTES, is_token};
+use sha2::{Digest, Sha256};
+use tollgate_core::identity::{CertificateDigest, MAX_TOKEN_BYTES, is_token};
 use tollgate_core::time::Timestamp;
 
 use crate::operator::Operator;
@@ -57,6 +61,9 @@ pub(crate) struct Mint {
     /// How long it lives, in seconds; at most 300
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     ttl: u64,
+    /// Make it good only together with this client certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: Target,
 }
@@ -146,12 +153,15 @@ impl TaskCommand {
 
 impl Mint {
     fn run(&self, operator: &Operator) -> anyhow::Result<()> {
-        let asked = json!({
+        let mut asked = json!({
             "tenant": self.tenant,
             "agent": self.agent,
             "task": self.task,
             "ttl_seconds": self.ttl,
         });
+        if let Some(file) = &self.certificate {
+            asked["certificate_sha256"] = json!(digest_of(file)?.to_string());
+        }
         let minted = operator.post("/v1/tokens", &asked)?;
         if self.target.json {
             return output::json(&minted);
@@ -219,6 +229,9 @@ impl Inspect {
                 rows.push(vec![label.to_owned(), shown(value)]);
             }
         }
+        if let Some(digest) = claims["cnf"]["x5t#S256"].as_str() {
+            rows.push(vec!["certificate".to_owned(), shown(digest)]);
+        }
         for (label, claim) in [("issued at", "iat"), ("expires at", "exp")] {
             if let Some(seconds) = claims[claim].as_i64() {
                 rows.push(vec![
@@ -232,6 +245,13 @@ impl Inspect {
         }
         output::data(&output::table(&rows))
     }
+}
+
+/// The digest of the first certificate in a PEM file, which is the bearer's own.
+fn digest_of(file: &Path) -> anyhow::Result<CertificateDigest> {
+    let certificate = CertificateDer::from_pem_file(file)
+        .with_context(|| format!("{} holds no certificate", file.display()))?;
+    Ok(CertificateDigest::new(Sha256::digest(&certificate).into()))
 }
 
 fn end(operator: &Operator, what: &Value, as_json: bool) -> anyhow::Result<()> {
