@@ -18,7 +18,9 @@ mod inject;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bind::decoded;
 pub use bind::{Asked, Bound, bind};
+pub(crate) use inject::percent_encoded;
 pub use inject::{InvalidSecret, MAX_SECRET_BYTES, check_sendable};
 
 use memchr::memmem;

@@ -47,5 +47,6 @@ pub mod registry;
 pub mod report;
 pub mod route;
 pub mod scrub;
+pub mod sigv4;
 pub mod usage;
 pub mod vault;

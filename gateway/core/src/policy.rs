@@ -286,6 +286,48 @@ pub struct Credential {
     pub agents: Vec<NamePattern>,
     /// Where it may go.
     pub binding: Binding,
+    /// What the stored value is, and so what is sent.
+    pub kind: CredentialKind,
+}
+
+/// How names of credentials begin that the gateway gives to tokens it keeps from agents.
+pub const SEALED_PREFIX: &str = "sealed-";
+
+/// What a stored value is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CredentialKind {
+    /// The very thing that is sent.
+    Static,
+    /// An access key of AWS, which signs requests and is not sent.
+    AwsSigv4,
+    /// A key of a Google service account, for which access tokens are given out.
+    GoogleServiceAccount(TokenEndpoint),
+    /// The id and secret of an OAuth 2 client, for which access tokens are given out.
+    OAuth2ClientCredentials(TokenEndpoint),
+    /// A refresh token and its client, for which access tokens are given out.
+    OAuth2RefreshToken(TokenEndpoint),
+    /// A token out of an answer that was kept from the agent; it is in no vault.
+    Sealed,
+}
+
+/// Where access tokens are given out, and how one asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TokenEndpoint {
+    /// Its origin. `base_path` is the whole path.
+    pub upstream: Upstream,
+    /// What the token is to be good for; empty leaves it to the endpoint.
+    pub scope: String,
+    /// How the client says who it is.
+    pub client_auth: ClientAuth,
+}
+
+/// How an OAuth 2 client says who it is (RFC 6749 section 2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientAuth {
+    /// HTTP Basic authentication.
+    Basic,
+    /// Fields of the form.
+    Body,
 }
 
 /// The only place a secret may be sent to.
@@ -321,6 +363,13 @@ pub enum Place {
     Query {
         /// Its name.
         name: String,
+    },
+    /// Nowhere: it signs the request, as AWS asks for it.
+    AwsSigv4 {
+        /// The service's name in signatures.
+        service: String,
+        /// The region.
+        region: String,
     },
 }
 

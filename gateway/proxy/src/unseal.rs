@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use tollgate_core::call::ask_for_usage;
 use tollgate_core::identity::Caller;
-use tollgate_core::policy::{Dialect, Provider};
+use tollgate_core::policy::{CredentialKind, Dialect, Provider};
 
 use crate::admit::Rejected;
 use crate::ask::{Call, Payload};
@@ -56,6 +56,9 @@ pub(crate) async fn unseal(
     let mut outgoing = outgoing(head, &permit.route);
     let credential = bound.bound.credential().cloned();
     let scrub = if let Some(credential) = &credential {
+        if credential.kind != CredentialKind::Static {
+            return Err(Failure::CredentialInvalid.into());
+        }
         let fetched = gw.stores.vault.fetch(&credential.secret).await;
         let fetched = fetched.map_err(Failure::Credential)?;
         bound

@@ -125,6 +125,8 @@ fn named<'a>(found: &Found, tenant: &'a Tenant) -> Result<&'a Arc<Credential>, R
         .ok_or(denied("credential_unknown"))?;
     let stands_where_declared = match (&found.place, &credential.binding.place) {
         (FoundPlace::Header(at), Place::Header { name, .. }) => at == name,
+        // A signature takes the place of whatever stands here.
+        (FoundPlace::Header(at), Place::AwsSigv4 { .. }) => at == AUTHORIZATION,
         (FoundPlace::Basic, Place::Basic) => true,
         (FoundPlace::Query(at), Place::Query { name }) => at == name,
         _ => false,
@@ -323,7 +325,7 @@ fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u
 
 /// Undoes percent-encoding once. `%` that starts no escape stands for itself, as it does in
 /// every lenient parser behind us.
-pub(super) fn decoded(text: &str) -> Cow<'_, [u8]> {
+pub(crate) fn decoded(text: &str) -> Cow<'_, [u8]> {
     if memchr::memchr(b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text.as_bytes());
     }

@@ -32,6 +32,9 @@ pub enum InvalidSecret {
     /// It has a control character, a byte outside ASCII, or a space at an end.
     #[error("the secret holds bytes that cannot be sent")]
     Unsendable,
+    /// The credential signs the request and is no part of it.
+    #[error("the secret signs requests and is never sent")]
+    Signs,
     /// The call was bound to no credential.
     #[error("no secret belongs to this call")]
     Unbound,
@@ -79,6 +82,7 @@ impl Bound {
         let credential = self.credential.as_ref().ok_or(InvalidSecret::Unbound)?;
         check_sendable(secret)?;
         match &credential.binding.place {
+            Place::AwsSigv4 { .. } => return Err(InvalidSecret::Signs),
             Place::Header { name, prefix } => {
                 let value = header_value(&[prefix.as_bytes(), secret.expose()])?;
                 self.put_header(headers, query, name, value);
@@ -150,7 +154,7 @@ fn header_value(parts: &[&[u8]]) -> Result<HeaderValue, InvalidSecret> {
 }
 
 /// RFC 3986 section 2.3: everything but the unreserved characters as `%XX`.
-fn percent_encoded(bytes: &[u8]) -> String {
+pub(crate) fn percent_encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

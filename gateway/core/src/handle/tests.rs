@@ -73,6 +73,7 @@ fn credential(name: &str, place: Place) -> Credential {
             paths: Vec::new(),
             place,
         },
+        kind: crate::policy::CredentialKind::Static,
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod credential;
+mod kind;
 mod place;
 mod provider;
 mod tenant;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::tenant::{Known, checked, patterns, read_paths, read_provider};
-use super::{Providers, place};
+use super::{Providers, kind, place};
 use crate::ids::{HandleName, ProviderName, TenantId};
 use crate::policy::reader::{self, Section};
-use crate::policy::{Binding, Credential};
+use crate::policy::{Binding, Credential, CredentialKind, SEALED_PREFIX};
 use crate::vault::{SecretName, VaultScope};
 
 pub(super) fn read(
@@ -24,6 +24,10 @@ pub(super) fn read(
         let shared: Option<HandleName> = section.optional("platform_key", reader::parsed);
         let binding = read_binding(section, &known);
         let (name, provider) = (name?, provider?);
+        if name.as_str().starts_with(SEALED_PREFIX) {
+            let own = format!("names that begin with `{SEALED_PREFIX}` are given by the gateway");
+            section.mistake(at, own);
+        }
         if is_default {
             let earlier = defaults
                 .entry(provider.clone())
@@ -42,24 +46,30 @@ pub(super) fn read(
             },
             None => SecretName::of_tenant(tenant?.clone(), name.clone()),
         };
+        let (binding, kind) = binding?;
         let credential = Credential {
             name: name.clone(),
             secret,
             provider,
             is_default,
             agents,
-            binding: binding?,
+            binding,
+            kind,
         };
         Some((name, Arc::new(credential)))
     });
     read.into_iter().flatten().collect()
 }
 
-fn read_binding(section: &Section<'_>, known: &Option<Known<'_>>) -> Option<Binding> {
+fn read_binding(
+    section: &Section<'_>,
+    known: &Option<Known<'_>>,
+) -> Option<(Binding, CredentialKind)> {
     let url = section.optional("url", place::origin);
     let methods: Vec<_> = section.list("methods", place::method);
     let paths = read_paths(section, known);
     let own_place = section.table("place", place::place);
+    let given = kind::given(section);
     let Some(Known::Whole(provider)) = known else {
         return None;
     };
@@ -102,15 +112,18 @@ fn read_binding(section: &Section<'_>, known: &Option<Known<'_>>) -> Option<Bind
             );
         }
     }
-    Some(Binding {
+    let place = match own_place {
+        Some(place) => place?,
+        None => usual_place.clone(),
+    };
+    let (kind, place) = kind::read(section, given, place, provider)?;
+    let binding = Binding {
         tls,
         host,
         port,
         methods: methods.into_iter().map(|(method, _)| method).collect(),
         paths,
-        place: match own_place {
-            Some(place) => place?,
-            None => usual_place.clone(),
-        },
-    })
+        place,
+    };
+    Some((binding, kind))
 }

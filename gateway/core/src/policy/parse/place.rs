@@ -147,7 +147,7 @@ pub(super) fn method(value: &DeValue<'_>) -> Read<Method> {
 
 /// Reads the table that says where a secret goes.
 pub(super) fn place(section: &Section<'_>) -> Option<Place> {
-    let forms: Vec<&str> = ["header", "query", "basic"]
+    let forms: Vec<&str> = ["header", "query", "basic", "aws_sigv4"]
         .into_iter()
         .filter(|key| section.has(key))
         .collect();
@@ -155,6 +155,8 @@ pub(super) fn place(section: &Section<'_>) -> Option<Place> {
     let prefix = section.optional("prefix", prefix);
     let query = section.optional("query", query);
     let basic = section.optional("basic", reader::boolean);
+    let service = section.optional("aws_sigv4", scope_part);
+    let region = section.optional("region", scope_part);
     match forms.as_slice() {
         ["header"] => {
             return Some(Place::Header {
@@ -165,12 +167,22 @@ pub(super) fn place(section: &Section<'_>) -> Option<Place> {
         _ if section.has("prefix") => {
             section.mistake(section.at("prefix"), "`prefix` goes with `header` only");
         }
+        ["aws_sigv4"] if section.has("region") => {
+            return Some(Place::AwsSigv4 { service: service?, region: region? });
+        }
+        ["aws_sigv4"] => {
+            let example = "`aws_sigv4` goes with a region, such as region = \"us-east-1\"";
+            section.mistake(section.at("aws_sigv4"), example);
+        }
+        _ if section.has("region") => {
+            section.mistake(section.at("region"), "`region` goes with `aws_sigv4` only");
+        }
         ["query"] => return Some(Place::Query { name: query? }),
         ["basic"] if basic == Some(true) => return Some(Place::Basic),
         ["basic"] if basic.is_none() => {}
         _ => section.mistake(
             section.start(),
-            "a place is one of { header = \"authorization\", prefix = \"Bearer \" }, { query = \"key\" }, { basic = true }",
+            "a place is one of { header = \"authorization\", prefix = \"Bearer \" }, { query = \"key\" }, { basic = true }, { aws_sigv4 = \"bedrock\", region = \"us-east-1\" }",
         ),
     }
     None
@@ -201,6 +213,20 @@ fn prefix(value: &DeValue<'_>) -> Read<String> {
         let shown = reader::shown(&text);
         Err(format!(
             "is \"{shown}\", but must be visible ASCII such as \"Bearer \""
+        ))
+    }
+}
+
+/// A service or region as signatures name it.
+pub(super) fn scope_part(value: &DeValue<'_>) -> Read<String> {
+    let text = reader::text(value)?;
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
+        Ok(text)
+    } else {
+        let shown = reader::shown(&text);
+        Err(format!(
+            "is \"{shown}\", but must be a name such as \"bedrock\" or \"us-east-1\""
         ))
     }
 }
