@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tollgate_core::identity::{Caller, KeySet, TokenFault, find_token, verify};
 use tollgate_core::policy::Tenant;
 use tollgate_core::refusal::Refusal;
-use tollgate_core::registry::Liveness;
+use tollgate_core::registry::{Liveness, TokenRegistry};
 use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
@@ -74,7 +74,7 @@ pub(crate) fn authenticate(
         .map_err(Refusal::from)?;
     let tenant = enabled_tenant(live, &caller)?;
     draft.belongs_to(Arc::clone(&caller));
-    registered(gw, &caller)?;
+    registered(gw.stores.registry.as_ref(), &caller)?;
     Ok(Identified { caller, tenant })
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn authenticate(
 /// token may be revoked or the tenant locked out. A token that merely expired was good in time.
 pub(crate) fn recheck(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
     enabled_tenant(&gw.live.snapshot(), caller)?;
-    registered(gw, caller)
+    registered(gw.stores.registry.as_ref(), caller)
 }
 
 /// Whether a call already under way has to end. A registry that cannot be read is no proof of
@@ -107,8 +107,8 @@ pub(crate) fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Ten
     Ok(Arc::clone(tenant))
 }
 
-pub(crate) fn registered(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
-    let liveness = gw.stores.registry.liveness(caller);
+pub(crate) fn registered(registry: &dyn TokenRegistry, caller: &Caller) -> Result<(), Rejected> {
+    let liveness = registry.liveness(caller);
     match liveness.map_err(Failure::Registry)? {
         Liveness::Live => Ok(()),
         Liveness::Revoked => Err(Refusal::from(TokenFault::Revoked).into()),

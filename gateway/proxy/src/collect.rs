@@ -50,6 +50,14 @@ pub struct Collected {
 }
 
 impl Collected {
+    /// A body that takes no part of the budget, since nobody has sent it.
+    pub(crate) fn described(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            share: Share::default(),
+        }
+    }
+
     /// The body and, apart from it, the guard of its share of the budget.
     #[must_use]
     pub fn into_parts(self) -> (Bytes, Share) {

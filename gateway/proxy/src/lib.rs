@@ -29,6 +29,7 @@ mod meter;
 mod settle;
 mod record;
 mod respond;
+pub mod explain;
 pub mod metrics;
 pub mod notices;
 
