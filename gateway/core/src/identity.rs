@@ -9,9 +9,11 @@
 //! and `nbf` may lie in the future, by the key set's clock skew.
 
 mod certificate;
+mod external;
 mod keys;
 mod mint;
 mod presented;
+mod strict;
 mod verify;
 
 #[cfg(test)]
@@ -19,6 +21,9 @@ mod tests;
 
 pub use certificate::{
     CertificateDigest, ClientCertificate, InvalidDigest, InvalidSubjectName, SubjectName,
+};
+pub use external::{
+    Expected, External, ExternalFault, InvalidJwks, Jwks, MAX_EXTERNAL_BYTES, MAX_KEYS, Verified,
 };
 pub use keys::{DEFAULT_CLOCK_SKEW, InvalidKey, KeySet, SigningAlgorithm, TrustedKey};
 pub use mint::{Mint, MintError, TokenRequest, new_private_key};

@@ -50,7 +50,7 @@ impl SigningAlgorithm {
         }
     }
 
-    const fn jws(self) -> Algorithm {
+    pub(super) const fn jws(self) -> Algorithm {
         match self {
             Self::EdDsa => Algorithm::EdDSA,
             Self::Es256 => Algorithm::ES256,

@@ -5,25 +5,16 @@
 //! claims without duplicates, times as whole numbers. The signature is checked before any claim
 //! is looked at. Work and memory are bounded by [`MAX_TOKEN_BYTES`].
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::keys::{KeySet, TrustedKey};
+use super::strict::{Members, NotStrict, WrongMember, decode, read_object};
 use super::{Caller, CertificateDigest, MAX_LIFETIME_SECONDS, TokenFault};
 use crate::time::Timestamp;
 
 /// The longest token that is looked at, in bytes. Ours have about 500.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
-
-/// The latest time that is believed: the end of the year 9999, in seconds since the epoch.
-const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Believes a token or says why not.
 ///
@@ -67,66 +58,29 @@ struct Header {
     typ: Option<String>,
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
-    URL_SAFE_NO_PAD
-        .decode(part)
-        .map_err(|_not_canonical| TokenFault::Malformed)
-}
-
-/// Reads a part that must be a JSON object: serde would take an array for a struct, too.
-fn read_object<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenFault> {
-    let bytes = decode(part)?;
-    if bytes.first() != Some(&b'{') {
-        return Err(TokenFault::Malformed);
-    }
-    serde_json::from_slice(&bytes).map_err(|_not_this_form| TokenFault::Malformed)
-}
-
 /// The claims by name; each name at most once.
-struct Claims(BTreeMap<String, Value>);
-
-impl<'de> Deserialize<'de> for Claims {
-    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Unique;
-        impl<'de> Visitor<'de> for Unique {
-            type Value = Claims;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object without duplicate names")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut input: A) -> Result<Claims, A::Error> {
-                let mut claims = BTreeMap::new();
-                while let Some((name, value)) = input.next_entry::<String, Value>()? {
-                    if claims.insert(name, value).is_some() {
-                        return Err(A::Error::custom("duplicate claim"));
-                    }
-                }
-                Ok(Claims(claims))
-            }
-        }
-        input.deserialize_map(Unique)
-    }
-}
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Claims(Members);
 
 impl Claims {
     fn caller(&self, key: &TrustedKey, audience: &str) -> Result<Caller, TokenFault> {
-        if self.text("iss")? != key.issuer() || !self.is_for(audience) {
+        if self.0.text("iss")? != key.issuer() || !self.is_for(audience) {
             return Err(TokenFault::Claims);
         }
-        let issued_at = self.seconds("iat")?.ok_or(TokenFault::Claims)?;
-        let expires_at = self.seconds("exp")?.ok_or(TokenFault::Claims)?;
-        // Both are between 0 and `LAST_SECOND`, so the difference cannot saturate.
+        let issued_at = self.0.seconds("iat")?.ok_or(TokenFault::Claims)?;
+        let expires_at = self.0.seconds("exp")?.ok_or(TokenFault::Claims)?;
+        // Both are between 0 and the end of the year 9999, so the difference cannot saturate.
         match expires_at.saturating_sub(issued_at) {
             ..=0 => return Err(TokenFault::Claims),
             1..=MAX_LIFETIME_SECONDS => {}
             _ => return Err(TokenFault::Lifetime),
         }
         Ok(Caller {
-            tenant: self.name("tenant")?,
-            agent: self.name("sub")?,
-            task: self.name("task")?,
-            token: self.name("jti")?,
+            tenant: self.0.name("tenant")?,
+            agent: self.0.name("sub")?,
+            task: self.0.name("task")?,
+            token: self.0.name("jti")?,
             issued_at: Timestamp::from_seconds(issued_at),
             expires_at: Timestamp::from_seconds(expires_at),
             certificate: self.certificate()?,
@@ -160,7 +114,7 @@ impl Claims {
         if caller.issued_at > latest_start {
             return Err(TokenFault::NotYetValid);
         }
-        match self.seconds("nbf")? {
+        match self.0.seconds("nbf")? {
             Some(start) if Timestamp::from_seconds(start) > latest_start => {
                 Err(TokenFault::NotYetValid)
             }
@@ -179,30 +133,16 @@ impl Claims {
             _ => false,
         }
     }
+}
 
-    fn text(&self, name: &str) -> Result<&str, TokenFault> {
-        self.0
-            .get(name)
-            .and_then(Value::as_str)
-            .ok_or(TokenFault::Claims)
+impl From<NotStrict> for TokenFault {
+    fn from(NotStrict: NotStrict) -> Self {
+        Self::Malformed
     }
+}
 
-    fn name<T: FromStr>(&self, name: &str) -> Result<T, TokenFault> {
-        self.text(name)?
-            .parse()
-            .map_err(|_not_a_name| TokenFault::Claims)
-    }
-
-    /// A time in whole seconds. Fractions, exponents, texts and `null` are refused even where
-    /// the claim is optional.
-    fn seconds(&self, name: &str) -> Result<Option<i64>, TokenFault> {
-        let Some(value) = self.0.get(name) else {
-            return Ok(None);
-        };
-        value
-            .as_i64()
-            .filter(|seconds| (0..=LAST_SECOND).contains(seconds))
-            .map(Some)
-            .ok_or(TokenFault::Claims)
+impl From<WrongMember> for TokenFault {
+    fn from(WrongMember: WrongMember) -> Self {
+        Self::Claims
     }
 }
