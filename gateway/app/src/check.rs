@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) providers: usize,
     /// How many tenants there are.
     pub(crate) tenants: usize,
+    /// How many issuers of foreign tokens there are.
+    pub(crate) issuers: usize,
 }
 
 impl Report {
@@ -55,6 +57,7 @@ impl Report {
             "warnings": self.warnings,
             "providers": self.providers,
             "tenants": self.tenants,
+            "issuers": self.issuers,
         })
     }
 }
@@ -71,7 +74,11 @@ impl fmt::Display for Report {
         if self.passed() {
             let providers = counted(self.providers, "provider");
             let tenants = counted(self.tenants, "tenant");
-            writeln!(f, "{providers} and {tenants} are in order")
+            if self.issuers == 0 {
+                return writeln!(f, "{providers} and {tenants} are in order");
+            }
+            let issuers = counted(self.issuers, "issuer");
+            writeln!(f, "{providers}, {tenants} and {issuers} are in order")
         } else {
             let files: BTreeSet<&str> = self.mistakes.iter().map(|m| m.file.as_str()).collect();
             let mistakes = counted(self.mistakes.len(), "mistake");
@@ -122,6 +129,7 @@ impl Report {
     fn take(&mut self, policy: &Policy, prices: Option<&PriceBook>) {
         self.providers = policy.providers.len();
         self.tenants = policy.tenants.len();
+        self.issuers = policy.issuers.len();
         self.warnings.extend(suspicion::find(policy));
         if let Some(prices) = prices {
             self.warnings

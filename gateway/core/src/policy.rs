@@ -1,7 +1,9 @@
-//! What is allowed, as plain immutable data: providers, tenants, grants, credentials and limits.
+//! What is allowed, as plain immutable data: providers, tenants, grants, credentials and limits,
+//! and the issuers whose tokens can be exchanged.
 //!
 //! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
+pub mod issuer;
 pub mod parse;
 pub mod pattern;
 pub mod reader;
@@ -18,6 +20,7 @@ use crate::money::PicoUsd;
 use crate::rate::Limits;
 use crate::vault::SecretName;
 
+pub use issuer::Issuer;
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
 pub use reader::Mistake;
@@ -31,6 +34,8 @@ pub struct Policy {
     pub providers: BTreeMap<ProviderName, Arc<Provider>>,
     /// Tenants by id.
     pub tenants: HashMap<TenantId, Arc<Tenant>>,
+    /// Issuers of foreign tokens by their `iss`.
+    pub issuers: BTreeMap<String, Arc<Issuer>>,
     /// Whom client certificates speak for, by the name in them. A name belongs to one agent of
     /// one tenant.
     pub certificates: HashMap<SubjectName, Arc<Holder>>,

@@ -49,6 +49,34 @@ fn every_shipped_policy_file_is_in_order() {
 }
 
 #[test]
+fn the_examples_copied_to_the_issuers_are_loaded() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
+    let tenant =
+        "[tenant]\nid = \"example\"\n[caps]\ndaily_usd = \"1\"\n[[allow]]\nprovider = \"openai\"\n";
+    let mut files = vec![
+        ("providers/openai.toml".to_owned(), PROVIDER.to_owned()),
+        ("tenants/example.toml".to_owned(), tenant.to_owned()),
+    ];
+    for entry in fs::read_dir(shipped.join("examples/issuers")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        files.push((format!("issuers/{name}"), text));
+    }
+    let files: Vec<(&str, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    let (report, text) = run(&files);
+    assert_eq!(report.issuers, 2, "{text}");
+    let last = text.lines().last();
+    assert_eq!(
+        last,
+        Some("1 provider, 1 tenant and 2 issuers are in order")
+    );
+}
+
+#[test]
 fn an_example_copied_to_the_providers_is_loaded() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies");
     let mut files = vec![(

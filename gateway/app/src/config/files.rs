@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tollgate_core::policy::{Mistake, PolicyFile};
 
-/// Directories that make up a policy.
-const PARTS: [&str; 2] = ["providers", "tenants"];
+/// Directories that make up a policy, and whether they must be there.
+const PARTS: [(&str, bool); 3] = [("providers", true), ("tenants", true), ("issuers", false)];
 /// How often a set that changed while being read is read again.
 const ATTEMPTS: usize = 5;
 /// A policy file is written by hand; a longer one is something else.
@@ -73,9 +73,13 @@ pub(crate) fn read(dir: &Path) -> Result<Files, Vec<Mistake>> {
 /// What could not be looked at.
 pub(crate) fn fingerprint(dir: &Path) -> Result<Fingerprint, Mistake> {
     let mut prints = Vec::new();
-    for part in PARTS {
+    for (part, required) in PARTS {
         let part = dir.join(part);
-        let entries = std::fs::read_dir(&part).map_err(|error| match error.kind() {
+        let entries = match std::fs::read_dir(&part) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => continue,
+            entries => entries,
+        };
+        let entries = entries.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => unreadable(
                 &part,
                 "there is no such directory; policies lie in providers/ and tenants/",

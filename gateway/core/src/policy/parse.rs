@@ -1,11 +1,12 @@
 //! Policy text to [`Policy`], collecting every mistake with its line.
 //!
-//! Decides what a file under `providers/` and `tenants/` may say and whether the files agree with
+//! Decides what a file under `providers/`, `tenants/` and `issuers/` may say and whether the files agree with
 //! one another. Knows neither disk nor clock. At worst one mistake makes it report a second one;
 //! text with any mistake yields no policy at all.
 
 mod certificate;
 mod credential;
+mod issuer;
 mod kind;
 mod place;
 mod provider;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::reader::{Mistake, Source};
+use super::issuer::{Issuer, Named};
+use super::reader::{Mistake, Source, shown, suggestion};
 use super::{Holder, Policy, Provider, Tenant};
 use crate::identity::SubjectName;
 use crate::ids::{ProviderName, TenantId};
@@ -28,7 +30,8 @@ use crate::ids::{ProviderName, TenantId};
 /// One file of the policies directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFile {
-    /// Its path, ending in `providers/NAME.toml` or `tenants/NAME.toml`; mistakes name it so.
+    /// Its path, ending in `providers/NAME.toml`, `tenants/NAME.toml` or `issuers/NAME.toml`; mistakes
+    /// name it so.
     pub path: String,
     /// Its text.
     pub text: String,
@@ -43,7 +46,7 @@ pub(super) struct Providers {
     unnamed: bool,
 }
 
-/// Reads all provider and tenant files into one policy.
+/// Reads all files into one policy.
 ///
 /// # Errors
 /// Every mistake in every file, in the order of the files and their lines.
@@ -57,18 +60,21 @@ pub fn parse(files: &[PolicyFile]) -> Result<Policy, Vec<Mistake>> {
                 file: file.path.clone(),
                 line: 1,
                 column: 1,
-                message: "policy files lie in providers/ or tenants/ and end in .toml".to_owned(),
+                message: "policy files lie in providers/, tenants/ or issuers/ and end in .toml"
+                    .to_owned(),
             });
         }
     }
     let providers = read_providers(&files, &mut mistakes);
     let (tenants, certificates) = read_tenants(&files, &providers, &mut mistakes);
+    let issuers = read_issuers(&files, &tenants, &mut mistakes);
     if mistakes.is_empty() {
         Ok(Policy {
             version: version(&files),
             providers: providers.by_name,
             tenants,
             certificates,
+            issuers,
         })
     } else {
         mistakes.sort();
@@ -157,6 +163,58 @@ fn read_tenants(
     (tenants, certificates)
 }
 
+fn read_issuers(
+    files: &[&PolicyFile],
+    tenants: &HashMap<TenantId, Arc<Tenant>>,
+    mistakes: &mut Vec<Mistake>,
+) -> BTreeMap<String, Arc<Issuer>> {
+    let mut issuers: BTreeMap<String, Arc<Issuer>> = BTreeMap::new();
+    let mut places: HashMap<String, String> = HashMap::new();
+    for file in files.iter().filter(|file| kind(&file.path) == Kind::Issuer) {
+        let source = Source::new(&file.path, &file.text);
+        if let Some((issuer, at)) = source.read(|root| issuer::read(root, &file.path)).flatten() {
+            let iss = issuer.expected.issuer.clone();
+            if let Some(earlier) = places.get(&iss) {
+                let shown = shown(&iss);
+                source.mistake(
+                    at,
+                    format!("issuer `{shown}` is already defined at {earlier}"),
+                );
+            }
+            // With a mistake in it a tenant's file is not among the tenants, and already named.
+            if mistakes.is_empty() {
+                for tenant in unknown_tenants(&issuer, tenants) {
+                    let known = tenants.keys().map(TenantId::as_str);
+                    let hint = suggestion(tenant.as_str(), known);
+                    source.mistake(
+                        at,
+                        format!("[map] gives tenant `{tenant}`, and there is none{hint}"),
+                    );
+                }
+            }
+            places.insert(iss.clone(), located(&source, file, at));
+            issuers.insert(iss, Arc::new(issuer));
+        }
+        mistakes.extend(source.into_mistakes());
+    }
+    issuers
+}
+
+/// Tenants that mappings give by name and no file defines.
+fn unknown_tenants<'i>(
+    issuer: &'i Issuer,
+    tenants: &HashMap<TenantId, Arc<Tenant>>,
+) -> Vec<&'i TenantId> {
+    let literal = |mapping: &'i super::issuer::Mapping| match &mapping.tenant {
+        Named::Literal(tenant) => Some(tenant),
+        Named::Claim { .. } => None,
+    };
+    let named = issuer.mappings.iter().filter_map(literal);
+    named
+        .filter(|tenant| !tenants.contains_key(*tenant))
+        .collect()
+}
+
 fn located(source: &Source<'_>, file: &PolicyFile, at: usize) -> String {
     let (line, column) = source.place(at);
     format!("{}:{line}:{column}", file.path)
@@ -166,6 +224,7 @@ fn located(source: &Source<'_>, file: &PolicyFile, at: usize) -> String {
 enum Kind {
     Provider,
     Tenant,
+    Issuer,
     Unknown,
 }
 
@@ -175,6 +234,7 @@ fn kind(path: &str) -> Kind {
     match parts.next() {
         Some("providers") if toml => Kind::Provider,
         Some("tenants") if toml => Kind::Tenant,
+        Some("issuers") if toml => Kind::Issuer,
         _ => Kind::Unknown,
     }
 }
@@ -184,7 +244,7 @@ fn policies_dir(path: &str) -> Option<&str> {
     path.rsplitn(3, '/').nth(2)
 }
 
-/// SHA-256 over the names (from `providers/` or `tenants/` on) and texts, each with its length.
+/// SHA-256 over the names (from `providers/`, `tenants/` or `issuers/` on) and texts, each with its length.
 fn version(files: &[&PolicyFile]) -> String {
     let mut hash = Sha256::new();
     for file in files {

@@ -157,6 +157,13 @@ impl<'a> Section<'a> {
         list.is_some_and(|list| list.is_empty())
     }
 
+    /// Whether `key` holds a table.
+    #[must_use]
+    pub fn is_table(&self, key: &str) -> bool {
+        let value = self.table.get(key);
+        value.is_some_and(|value| value.get_ref().is_table())
+    }
+
     /// Notes a mistake at a byte offset.
     pub fn mistake(&self, at: usize, message: impl Into<String>) {
         self.source.mistake(at, message);

@@ -194,7 +194,7 @@ fn read_upstream(section: &Section<'_>, path: &str) -> Option<Upstream> {
 }
 
 /// A relative path in a policy file counts from the policies directory.
-fn beside_policies(policy_path: &str, file: &str) -> PathBuf {
+pub(super) fn beside_policies(policy_path: &str, file: &str) -> PathBuf {
     Path::new(policies_dir(policy_path).unwrap_or_default()).join(file)
 }
 

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod kinds;
+mod issuer;
 mod provider;
 mod tenant;
 
