@@ -18,7 +18,8 @@ use tollgate_core::time::Timestamp;
 use tollgate_core::vault::{SecretName, VaultScope};
 
 use super::index::{Index, VersionInfo};
-use super::{AgeVault, MAX_STORED_BYTES, files, keys};
+use super::super::unusable;
+use super::{AgeVault, files, keys};
 
 /// Why the vault was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -97,23 +98,6 @@ pub struct Listed {
     pub versions: Vec<VersionInfo>,
 }
 
-/// Whether a value may be in the vault at all.
-pub(super) fn storable(secret: &Secret) -> Result<(), VaultWriteError> {
-    let bytes = secret.expose();
-    if bytes.is_empty() {
-        return Err(VaultWriteError::Unstorable("is empty"));
-    }
-    if bytes.len() > MAX_STORED_BYTES {
-        return Err(VaultWriteError::Unstorable("is longer than 64 KiB"));
-    }
-    if bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return Err(VaultWriteError::Unstorable(
-            "holds a line break or a NUL byte",
-        ));
-    }
-    Ok(())
-}
-
 impl AgeVault {
     /// Stores a value as the current version, whether or not there was one before.
     ///
@@ -153,12 +137,12 @@ impl AgeVault {
         version: Option<u32>,
         now: Timestamp,
     ) -> Result<Vec<u32>, VaultWriteError> {
-        let dir = self.shared.secret_dir(name);
+        let dir = self.files().secret_dir(name);
         if !dir.is_dir() {
             return Err(missing(name));
         }
         let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
-        let path = self.shared.index_path(name);
+        let path = self.files().index_path(name);
         let mut index = read_or_empty(&path)?;
         let revoked = index.revoke(version, now);
         if revoked.is_empty() {
@@ -168,7 +152,7 @@ impl AgeVault {
             .write(&path)
             .map_err(VaultWriteError::io("write", &path))?;
         for version in &revoked {
-            let path = self.shared.version_path(name, *version);
+            let path = self.files().version_path(name, *version);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(VaultWriteError::io("remove", &path)(error));
@@ -184,7 +168,7 @@ impl AgeVault {
     /// # Errors
     /// If a file cannot be read.
     pub fn list(&self, scope: &VaultScope) -> Result<Vec<Listed>, VaultWriteError> {
-        let dir = self.shared.scope_dir(scope);
+        let dir = self.files().scope_dir(scope);
         let entries = match fs::read_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             read => read.map_err(VaultWriteError::io("read", &dir))?,
@@ -201,7 +185,7 @@ impl AgeVault {
                 scope: scope.clone(),
                 name: name.clone(),
             };
-            let index = read_or_empty(&self.shared.index_path(&secret))?;
+            let index = read_or_empty(&self.files().index_path(&secret))?;
             if !index.versions.is_empty() {
                 listed.push(Listed {
                     name,
@@ -220,9 +204,11 @@ impl AgeVault {
         now: Timestamp,
         must_exist: bool,
     ) -> Result<Stored, VaultWriteError> {
-        storable(secret)?;
-        let dir = self.shared.secret_dir(name);
-        let path = self.shared.index_path(name);
+        if let Some(wrong) = unusable(secret) {
+            return Err(VaultWriteError::Unstorable(wrong));
+        }
+        let dir = self.files().secret_dir(name);
+        let path = self.files().index_path(name);
         if must_exist && !path.is_file() {
             return Err(missing(name));
         }
@@ -237,8 +223,8 @@ impl AgeVault {
         let version = index
             .next_version()
             .ok_or(VaultWriteError::Unstorable("has too many versions"))?;
-        let file = self.shared.version_path(name, version);
-        let sealed = keys::encrypt(&self.shared.keys, &name.scope, secret)
+        let file = self.files().version_path(name, version);
+        let sealed = keys::encrypt(&self.files().keys, &name.scope, secret)
             .map_err(VaultWriteError::io("encrypt", &file))?;
         files::replace(&file, &sealed).map_err(VaultWriteError::io("write", &file))?;
         index.add(version, now);
@@ -254,7 +240,7 @@ impl AgeVault {
     /// Makes the directory of a secret, and its name durable.
     fn make_dir(&self, scope: &VaultScope, dir: &Path) -> Result<(), VaultWriteError> {
         files::private_dir(dir).map_err(VaultWriteError::io("make", dir))?;
-        for above in [&self.shared.scope_dir(scope), &self.shared.secrets] {
+        for above in [&self.files().scope_dir(scope), &self.files().secrets] {
             files::sync_dir(above).map_err(VaultWriteError::io("sync", above))?;
         }
         Ok(())

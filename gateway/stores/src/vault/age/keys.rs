@@ -15,7 +15,8 @@ use tollgate_core::secret::Secret;
 use tollgate_core::vault::VaultScope;
 use zeroize::Zeroizing;
 
-use super::{MAX_STORED_BYTES, boxed, files};
+use super::super::{MAX_STORED_BYTES, boxed};
+use super::files;
 
 /// Encrypts to a scope's key, which is made first if there is none.
 pub(super) fn encrypt(keys: &Path, scope: &VaultScope, secret: &Secret) -> io::Result<Vec<u8>> {

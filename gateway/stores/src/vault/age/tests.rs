@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
+use super::super::MAX_STORED_BYTES;
 use super::*;
+use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);

@@ -3,15 +3,15 @@
 //! It holds no secret. Whether a reader has seen the current index is told by the file's
 //! identity, because each change puts a new file in its place.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::time::Timestamp;
 
 use super::files;
+use super::super::stamp::Stamp;
 
 /// Indexes are some hundred bytes a version; more than this is not ours.
 const MAX_INDEX_BYTES: u64 = 4 * 1024 * 1024;
@@ -104,31 +104,5 @@ impl Index {
             }
         }
         revoked
-    }
-}
-
-/// The identity of an index file. Another file in its place has another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(&std::fs::metadata(path)?))
-    }
-
-    fn of(file: &Metadata) -> Self {
-        Self {
-            device: file.dev(),
-            inode: file.ino(),
-            len: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            changed: (file.ctime(), file.ctime_nsec()),
-        }
     }
 }
