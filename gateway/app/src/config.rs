@@ -9,12 +9,18 @@ mod print;
 mod read;
 #[cfg(test)]
 mod tests;
+mod vault;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tollgate_core::policy::{Mistake, Upstream};
+use tollgate_core::secret::Secret;
+
+pub(crate) use vault::{AuthSettings, Kv2Settings, VaultSettings};
 
 /// Where the policies are, if nothing says otherwise.
 const DEFAULT_POLICIES: &str = "./policies";
@@ -46,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitSettings,
     /// Bounds on time.
     pub(crate) deadlines: DeadlineSettings,
+    /// Where secrets lie.
+    pub(crate) vault: VaultSettings,
     /// Switches that give up a protection.
     pub(crate) insecure: InsecureSettings,
     /// Where notices of cap shares are sent, if anywhere.
@@ -161,6 +169,10 @@ pub(crate) struct InsecureSettings {
     pub(crate) admin_beyond_loopback: bool,
     /// Lets notices go to an `http://` URL.
     pub(crate) plain_http_webhook: bool,
+    /// Lets the vault server be an `http://` URL.
+    pub(crate) plain_http_vault: bool,
+    /// Lets secrets lie in the environment.
+    pub(crate) environment_vault: bool,
 }
 
 /// The environment, as far as settings read it.
@@ -179,6 +191,17 @@ impl Vars for ProcessVars {
             .map(|value| value.to_string_lossy().into_owned())
             .filter(|value| !value.is_empty())
     }
+}
+
+/// The variables in which secrets may lie, as they are now.
+pub(crate) fn secret_variables() -> HashMap<String, Secret> {
+    let all = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let value = Secret::new(value.into_vec());
+        name.starts_with("TOLLGATE_SECRET_")
+            .then_some((name, value))
+    });
+    all.collect()
 }
 
 /// Directories given on the command line; they win over environment and file.

@@ -19,6 +19,7 @@ mod secret;
 mod serve;
 mod tenant;
 mod token;
+mod vault;
 
 use std::process::ExitCode;
 

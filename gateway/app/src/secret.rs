@@ -1,6 +1,7 @@
-//! `tollgate secret`: puts secrets into a tenant's vault and takes them out of use.
+//! `tollgate secret`: puts secrets into a tenant's vault, or the platform's, and takes them out of
+//! use.
 //!
-//! Works on the vault's files; a running gateway notices within a second. Values come from
+//! Works on the age vault's files; a running gateway notices within a second. Values come from
 //! standard input or a prompt, never from the command line, where other users of the machine and
 //! the shell's history would see them, and are never printed.
 
@@ -10,15 +11,16 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
+use tollgate_core::handle::check_sendable;
 use tollgate_core::ids::{HandleName, TenantId};
-use tollgate_core::policy::Policy;
+use tollgate_core::policy::{Credential, CredentialKind, Place, Policy};
 use tollgate_core::secret::Secret;
 use tollgate_core::vault::{SecretName, VaultScope};
-use tollgate_stores::vault::{AgeVault, Listed, MAX_STORED_BYTES, Stored, VersionState};
+use tollgate_stores::vault::{Listed, MAX_STORED_BYTES, Stored, VersionState};
 
 use crate::config::Settings;
 use crate::data_dir::DataDir;
-use crate::{clock, output, tenant};
+use crate::{clock, output, tenant, vault};
 
 /// What to do with secrets.
 #[derive(Debug, Subcommand)]
@@ -40,10 +42,20 @@ pub(crate) enum SecretCommand {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Name {
+#[group(required = true, multiple = false)]
+pub(crate) struct Scope {
     /// Whose: the tenant's id
     #[arg(long)]
-    tenant: TenantId,
+    tenant: Option<TenantId>,
+    /// A shared key of the platform, which credentials point at with `platform_key`
+    #[arg(long)]
+    platform: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    #[command(flatten)]
+    scope: Scope,
     /// Which: the name that stands in handles
     #[arg(long)]
     name: HandleName,
@@ -54,9 +66,8 @@ pub(crate) struct Name {
 
 #[derive(Debug, Args)]
 pub(crate) struct Whose {
-    /// Whose: the tenant's id
-    #[arg(long)]
-    tenant: TenantId,
+    #[command(flatten)]
+    scope: Scope,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -75,25 +86,26 @@ impl SecretCommand {
     /// Does it.
     ///
     /// # Errors
-    /// If there is no such secret, the value cannot be stored, or a file not be used.
+    /// If there is no such secret, the value cannot be stored or never be sent, a file cannot be
+    /// used, or secrets lie elsewhere.
     pub(crate) fn run(&self, settings: &Settings) -> anyhow::Result<()> {
         let data = DataDir::prepare(&settings.data_dir)?;
-        let vault = AgeVault::open(data.path())?;
+        let vault = vault::writable(settings, data.path())?;
         let now = clock::now();
         match self {
             Self::Set(name) => {
-                name.warn_if_unused(settings);
-                let stored = vault.set(&name.secret(), &value()?, now)?;
+                let value = value()?;
+                name.check(&value, settings)?;
+                let stored = vault.set(&name.secret(), &value, now)?;
                 name.tell(&stored)
             }
             Self::Rotate(name) => {
-                let stored = vault.rotate(&name.secret(), &value()?, now)?;
+                let value = value()?;
+                name.check(&value, settings)?;
+                let stored = vault.rotate(&name.secret(), &value, now)?;
                 name.tell(&stored)
             }
-            Self::List(whose) => list(
-                &vault.list(&VaultScope::Tenant(whose.tenant.clone()))?,
-                whose,
-            ),
+            Self::List(whose) => list(&vault.list(&whose.scope.scope())?, whose),
             Self::Revoke(Version { name, version }) => {
                 let revoked = vault.revoke(&name.secret(), *version, now)?;
                 if name.json {
@@ -115,7 +127,10 @@ impl SecretCommand {
 
 impl Name {
     fn secret(&self) -> SecretName {
-        SecretName::of_tenant(self.tenant.clone(), self.name.clone())
+        SecretName {
+            scope: self.scope.scope(),
+            name: self.name.clone(),
+        }
     }
 
     fn full(&self) -> String {
@@ -134,26 +149,65 @@ impl Name {
         Ok(())
     }
 
-    /// A secret may be stored before the policy that names it, but more often it is a slip.
-    fn warn_if_unused(&self, settings: &Settings) {
+    /// Refuses what the policy has no way to send. A secret may be stored before the policy that
+    /// names it, but more often that is a slip, and gets a warning.
+    fn check(&self, value: &Secret, settings: &Settings) -> anyhow::Result<()> {
         let Ok(policy) = tenant::policy(settings) else {
-            return;
+            return Ok(());
         };
-        if let Some(warning) = self.unused(&policy) {
-            output::say(&format!("warning: {warning}"));
+        let secret = self.secret();
+        let users = users(&secret, &policy);
+        if users.is_empty() {
+            output::say(&format!("warning: {}", self.unused(&policy)));
+        }
+        let sent_as_it_is = users.iter().any(|user| is_sent_as_it_is(user));
+        match check_sendable(value) {
+            Err(wrong) if sent_as_it_is => bail!("the secret {secret} can never be sent: {wrong}"),
+            _ => Ok(()),
         }
     }
 
-    fn unused(&self, policy: &Policy) -> Option<String> {
-        let Self { tenant, name, .. } = self;
-        match policy.tenants.get(tenant) {
-            None => Some(format!("no policy file defines a tenant {tenant}")),
-            Some(known) if !known.credentials.contains_key(name) => Some(format!(
+    fn unused(&self, policy: &Policy) -> String {
+        let name = &self.name;
+        match &self.scope.tenant {
+            None => {
+                format!("no credential has platform_key = \"{name}\"; nothing will use this secret")
+            }
+            Some(tenant) if !policy.tenants.contains_key(tenant) => {
+                format!("no policy file defines a tenant {tenant}")
+            }
+            Some(tenant) => format!(
                 "the policy of {tenant} has no credential {name}; nothing will use this secret"
-            )),
-            Some(_) => None,
+            ),
         }
     }
+}
+
+impl Scope {
+    fn scope(&self) -> VaultScope {
+        match &self.tenant {
+            Some(tenant) => VaultScope::Tenant(tenant.clone()),
+            None => VaultScope::Platform,
+        }
+    }
+}
+
+/// The credentials whose value a secret is.
+fn users<'p>(secret: &SecretName, policy: &'p Policy) -> Vec<&'p Credential> {
+    let tenants = policy.tenants.values();
+    let credentials = tenants.flat_map(|tenant| tenant.credentials.values());
+    let users = credentials.filter(|credential| credential.secret == *secret);
+    users.map(AsRef::as_ref).collect()
+}
+
+/// Whether the value itself stands in requests, where nothing can be escaped.
+const fn is_sent_as_it_is(credential: &Credential) -> bool {
+    let place = &credential.binding.place;
+    matches!(credential.kind, CredentialKind::Static)
+        && matches!(
+            place,
+            Place::Header { .. } | Place::Basic | Place::Query { .. }
+        )
 }
 
 fn list(secrets: &[Listed], whose: &Whose) -> anyhow::Result<()> {
@@ -161,7 +215,7 @@ fn list(secrets: &[Listed], whose: &Whose) -> anyhow::Result<()> {
         return output::json(&secrets);
     }
     if secrets.is_empty() {
-        output::say(&format!("{} has no secrets", whose.tenant));
+        output::say(&format!("{} has no secrets", whose.scope.scope()));
         return Ok(());
     }
     let heading = ["NAME", "VERSION", "STATE", "SINCE"].map(str::to_owned);

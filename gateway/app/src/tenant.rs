@@ -15,7 +15,7 @@ use tollgate_core::policy::{self, Mistake, Policy, Tenant};
 use tollgate_core::vault::VaultScope;
 use tollgate_stores::vault::{AgeVault, VersionState};
 
-use crate::config::{Settings, files};
+use crate::config::{Settings, VaultSettings, files};
 use crate::output;
 
 /// What to show of tenants.
@@ -133,7 +133,7 @@ fn summary(tenant: &Tenant) -> Value {
 
 /// The current version of each secret that has one.
 fn secrets(settings: &Settings, tenant: &TenantId) -> anyhow::Result<BTreeMap<String, u32>> {
-    if !settings.data_dir.is_dir() {
+    if settings.vault != VaultSettings::Age || !settings.data_dir.is_dir() {
         return Ok(BTreeMap::new());
     }
     let vault = AgeVault::open(&settings.data_dir)?;

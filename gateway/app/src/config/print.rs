@@ -34,15 +34,20 @@ impl fmt::Display for Settings {
                 writeln!(f, "ca_file = {}", quoted(file))?;
             }
         }
+        write!(f, "{}", self.vault)?;
         let InsecureSettings {
             admin_beyond_loopback,
             plain_http_webhook,
+            plain_http_vault,
+            environment_vault,
         } = self.insecure;
         writeln!(
             f,
             "\n[insecure]\nadmin_beyond_loopback = {admin_beyond_loopback}"
         )?;
-        writeln!(f, "plain_http_webhook = {plain_http_webhook}")
+        writeln!(f, "plain_http_webhook = {plain_http_webhook}")?;
+        writeln!(f, "plain_http_vault = {plain_http_vault}")?;
+        writeln!(f, "environment_vault = {environment_vault}")
     }
 }
 
@@ -121,11 +126,11 @@ impl Settings {
     }
 }
 
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
 /// A text as a TOML string. JSON's escapes are a subset of TOML's.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::{
     DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings, RecordSettings,
-    Settings, TlsFiles, TokenSettings, Vars, WebhookSettings, policies_dir,
+    Settings, TlsFiles, TokenSettings, Vars, VaultSettings, WebhookSettings, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -89,6 +89,11 @@ fn read(
             read_webhook(section, &policies_dir, insecure)
         })
         .flatten();
+    let vault = root
+        .table("vault", |section| {
+            VaultSettings::read(section, &policies_dir, insecure)
+        })
+        .unwrap_or_default();
     let tokens = with_defaults(root, "tokens", read_tokens);
     let records = with_defaults(root, "records", read_records);
     let limits = with_defaults(root, "limits", read_limits);
@@ -106,6 +111,7 @@ fn read(
         records,
         limits,
         deadlines,
+        vault,
         insecure,
         webhook,
     }
@@ -130,6 +136,8 @@ fn read_insecure(section: &Section<'_>) -> InsecureSettings {
     InsecureSettings {
         admin_beyond_loopback: switch("admin_beyond_loopback"),
         plain_http_webhook: switch("plain_http_webhook"),
+        plain_http_vault: switch("plain_http_vault"),
+        environment_vault: switch("environment_vault"),
     }
 }
 
@@ -257,7 +265,7 @@ fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn path(value: &DeValue<'_>) -> Read<PathBuf> {
+pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     let text = reader::text(value)?;
     if text.is_empty() || text.contains('\0') {
         return Err("must be a path, and is empty or holds a NUL".to_owned());

@@ -57,10 +57,20 @@ layout = "objects"
 connections = 7
 [deadlines]
 first_byte_seconds = 9
+[vault]
+backend = "kv2"
+address = "https://vault.example:8200"
+ca_file = "/ca.pem"
+namespace = "team/"
+auth = "approle"
+role_id_file = "/approle/{scope}/role"
+secret_id_file = "/approle/{scope}/secret"
 [insecure]
 admin_beyond_loopback = true
 "#;
-    for text in ["", text] {
+    let mounted = "[vault]\nbackend = \"mounted\"\n";
+    let development = "[vault]\nbackend = \"environment\"\n[insecure]\nenvironment_vault = true\n";
+    for text in ["", text, mounted, development] {
         let once = settings(text, &[]).expect("settings");
         assert_eq!(settings(&once.to_string(), &[]), Ok(once.clone()));
         assert!(once.to_json()["limits"]["head_kib"].is_u64());
@@ -146,4 +156,60 @@ fn a_missing_gateway_file_is_no_mistake_but_an_unreadable_one_is() {
     std::fs::create_dir(dir.path().join("gateway.toml")).unwrap();
     let mistakes = load(&given, &BTreeMap::new()).unwrap_err();
     assert!(mistakes[0].message.starts_with("the file cannot be read"));
+}
+
+#[test]
+fn what_is_wrong_with_a_vault_is_told() {
+    let told = |text: &str| settings(&format!("[vault]\n{text}"), &[]).unwrap_err();
+    for (text, expected) in [
+        (
+            "backend = \"environment\"",
+            "set `environment_vault = true` in [insecure]",
+        ),
+        ("backend = \"files\"", "must be one of age, mounted, kv2"),
+        (
+            "directory = \"/secrets\"",
+            "`directory` goes with backend = \"mounted\" only",
+        ),
+        (
+            "backend = \"mounted\"\naddress = \"https://v\"",
+            "`address` goes with backend = \"kv2\" only",
+        ),
+        (
+            "backend = \"kv2\"\nauth = \"kubernetes\"",
+            "[vault] lacks `address`",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"http://v\"\nauth = \"kubernetes\"",
+            "set `plain_http_vault = true` in [insecure]",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"token\"\ntoken_file = \"t\"",
+            "`token_file` must hold {scope}",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\nrole = \"tollgate\"",
+            "`role` must hold {scope}",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\ntoken_file = \"{scope}\"",
+            "`token_file` goes with auth = \"token\" only",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\npath = \"x/{name}\"",
+            "`path` must be a path such as tollgate/{scope}/{name}",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\npath = \"../{scope}/{name}\"",
+            "`path` must be a path such as tollgate/{scope}/{name}",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\ncache_ms = 5000",
+            "`cache_ms` must be a whole number from 50 to 1000",
+        ),
+    ] {
+        let told = told(text);
+        assert!(told.contains(expected), "{text}: {told}");
+        assert_eq!(told.lines().count(), 1, "{text}: {told}");
+    }
 }

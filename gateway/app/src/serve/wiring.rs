@@ -19,14 +19,13 @@ use tollgate_proxy::notices::{CapMarks, Webhook};
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
-use tollgate_stores::vault::AgeVault;
 use tracing::{info, warn};
 
 use crate::config::{Fsync, Layout, Settings};
 use crate::data_dir::DataDir;
 use crate::prices::book::{PriceFiles, PriceWatch};
 use crate::reload::Watched;
-use crate::{clock, tenant};
+use crate::{clock, tenant, vault};
 
 /// Everything that runs, before it does.
 pub(super) struct Wired {
@@ -98,6 +97,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     });
     let keys = Keys::new(keys(settings, &desk));
     let engine = Arc::new(engine(settings));
+    let vault = vault::open(settings, data.path(), &policy)?;
     let gateway = Arc::new(Gateway {
         live: Live::new(Snapshot {
             policy,
@@ -110,7 +110,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
             registry: embedded.registry.clone(),
             records: embedded.records.clone(),
             deferred: embedded.deferred.clone(),
-            vault: Arc::new(AgeVault::open(data.path())?),
+            vault,
         },
         upstreams: Upstreams::new(Arc::clone(&engine)),
         limits: CallLimits {

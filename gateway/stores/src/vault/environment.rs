@@ -104,7 +104,10 @@ mod tests {
     use super::*;
 
     fn name(tenant: &str, name: &str) -> SecretName {
-        SecretName::of_tenant(tenant.parse().expect("an id"), name.parse().expect("a name"))
+        SecretName::of_tenant(
+            tenant.parse().expect("an id"),
+            name.parse().expect("a name"),
+        )
     }
 
     fn values() -> HashMap<String, Secret> {
@@ -146,7 +149,10 @@ mod tests {
         let value = vault.fetch(&known).await.expect("a value");
         assert_eq!(value.secret.expose(), b"sk-canary-environment");
         let later = vault.fetch(&name("team_a", "key")).await;
-        assert!(matches!(later, Err(VaultError::Unreadable { .. })), "{later:?}");
+        assert!(
+            matches!(later, Err(VaultError::Unreadable { .. })),
+            "{later:?}"
+        );
         let absent = vault.fetch(&name("team-b", "key")).await;
         assert!(matches!(absent, Err(VaultError::Missing(_))), "{absent:?}");
     }

@@ -10,8 +10,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tollgate_core::time::Timestamp;
 
-use super::files;
 use super::super::stamp::Stamp;
+use super::files;
 
 /// Indexes are some hundred bytes a version; more than this is not ours.
 const MAX_INDEX_BYTES: u64 = 4 * 1024 * 1024;

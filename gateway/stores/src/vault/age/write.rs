@@ -17,8 +17,8 @@ use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
 use tollgate_core::vault::{SecretName, VaultScope};
 
-use super::index::{Index, VersionInfo};
 use super::super::unusable;
+use super::index::{Index, VersionInfo};
 use super::{AgeVault, files, keys};
 
 /// Why the vault was not changed.

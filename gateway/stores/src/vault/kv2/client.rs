@@ -246,9 +246,8 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConnector, UnusableTls> {
     let refuse = |error: &dyn std::fmt::Display| UnusableTls(error.to_string());
     let mut roots = RootCertStore::empty();
     if let Some(file) = ca_file {
-        let refuse = |error: &dyn std::fmt::Display| {
-            UnusableTls(format!("{}: {error}", file.display()))
-        };
+        let refuse =
+            |error: &dyn std::fmt::Display| UnusableTls(format!("{}: {error}", file.display()));
         for certificate in CertificateDer::pem_file_iter(file).map_err(|error| refuse(&error))? {
             let certificate = certificate.map_err(|error| refuse(&error))?;
             roots.add(certificate).map_err(|error| refuse(&error))?;

@@ -102,7 +102,14 @@ async fn one_line_break_at_the_end_is_no_part_of_the_secret_and_any_other_spoils
         mount.swap("a", &[("key", &format!("{OLD}{end}"))]);
         assert_eq!(fetched(&vault, "a").await.expect("a value").0, OLD);
     }
-    for wrong in ["", "\n", "sk\ncanary", "sk-canary\n\n", "sk-canary\r", "sk\0canary"] {
+    for wrong in [
+        "",
+        "\n",
+        "sk\ncanary",
+        "sk-canary\n\n",
+        "sk-canary\r",
+        "sk\0canary",
+    ] {
         mount.swap("a", &[("key", wrong)]);
         let refused = fetched(&vault, "a").await;
         assert!(
