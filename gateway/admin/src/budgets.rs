@@ -9,16 +9,20 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tollgate_core::admin_log::About;
 use tollgate_core::budget::{BudgetKey, Scope};
-use tollgate_core::ids::TenantId;
+use tollgate_core::ids::{TaskId, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{Caps, Tenant};
 use tollgate_core::time::{Timestamp, Window};
 
 use crate::Admin;
+use crate::access::{Action, Asker};
 use crate::problem::Problem;
+use crate::server::name;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,19 +44,35 @@ struct Line {
 
 pub(crate) async fn of_tenant(
     State(admin): State<Arc<Admin>>,
+    asker: Asker,
     Path(tenant): Path<String>,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|wrong| Problem::malformed(wrong.body_text()))?;
-    let unknown = |_not_a_name| Problem::unknown_tenant();
-    let id: TenantId = tenant.parse().map_err(unknown)?;
+    let task = asked.task.as_deref().map(name).transpose()?;
+    let about = About {
+        tenant: tenant.parse().ok(),
+        task: task.clone(),
+        ..About::default()
+    };
+    let id = about.tenant.clone();
+    let deed = asker.begin(&admin, Action::ReadBudget, about).await?;
+    Ok(deed.close(balances(&admin, id, task).await))
+}
+
+async fn balances(
+    admin: &Admin,
+    id: Option<TenantId>,
+    task: Option<TaskId>,
+) -> Result<Json<Value>, Problem> {
+    let id = id.ok_or_else(Problem::unknown_tenant)?;
     let policy = (admin.policy)();
     let tenant = policy
         .tenants
         .get(&id)
         .ok_or_else(Problem::unknown_tenant)?;
     let mut lines = Vec::new();
-    for (key, limit) in counters(tenant, &asked, (admin.clock)())? {
+    for (key, limit) in counters(tenant, task, (admin.clock)()) {
         let balance = admin.budgets.balance(&key).await?;
         let taken = balance.settled.saturating_add(balance.reserved);
         lines.push(Line {
@@ -69,9 +89,9 @@ pub(crate) async fn of_tenant(
 
 fn counters(
     tenant: &Tenant,
-    asked: &Asked,
+    task: Option<TaskId>,
     now: Timestamp,
-) -> Result<Vec<(BudgetKey, Option<PicoUsd>)>, Problem> {
+) -> Vec<(BudgetKey, Option<PicoUsd>)> {
     let key = |scope: Scope, window: Window| BudgetKey {
         tenant: tenant.id.clone(),
         scope,
@@ -87,13 +107,8 @@ fn counters(
         let monthly = monthly.map(|cap| (key(scope, month), Some(cap)));
         counters.extend(daily.into_iter().chain(monthly));
     }
-    if let Some(task) = &asked.task {
-        let task = task
-            .parse()
-            .map_err(|wrong: tollgate_core::ids::InvalidName| {
-                Problem::invalid(wrong.to_string())
-            })?;
+    if let Some(task) = task {
         counters.push((key(Scope::Task(task), Window::Total), tenant.task_cap));
     }
-    Ok(counters)
+    counters
 }

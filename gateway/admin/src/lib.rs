@@ -1,14 +1,18 @@
-//! The operator's side of the gateway: minting and ending task tokens, balances, reports, probes
-//! and metrics, on a listener of its own.
+//! The side of the gateway for those who run and audit it: minting and ending task tokens,
+//! balances, reports, probes and metrics, on a listener of its own.
 //!
-//! Handlers are thin: they read a request, call the core or a store trait, and print. Who may do
-//! what is one rule: whoever holds the operator token may do everything under `/v1`, anybody who
-//! reaches the listener may read the probes and metrics. Hence it listens on loopback by default.
-//! Knows nothing of policies' files, stores' insides or the call path. Worst case of a leaked
-//! operator token: tokens for any tenant until it is replaced; secrets never pass through here.
+//! Handlers are thin: they read a request, begin a deed, call the core or a store trait, and
+//! print. Who may do what is decided in `access`, and what is done is on record before it is
+//! done. Anybody who reaches the listener may read the probes, the metrics and the description of
+//! the API; hence it listens on loopback by default. Knows nothing of policies' files, stores'
+//! insides or the call path. Worst case of a leaked operator credential: tokens for any tenant
+//! until it is removed; secrets never pass through here.
 
+mod access;
 pub mod budgets;
-pub mod operator;
+pub mod credentials;
+mod form;
+mod introspection;
 pub mod probes;
 mod problem;
 pub mod reports;
@@ -20,6 +24,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use credentials::CredentialSource;
+use tollgate_core::admin_log::AdminLog;
 use tollgate_core::budget::BudgetStore;
 use tollgate_core::identity::KeySet;
 use tollgate_core::issue::TokenDesk;
@@ -35,7 +41,9 @@ pub type CurrentPolicy = Arc<dyn Fn() -> Arc<Policy> + Send + Sync>;
 /// Everything the handlers call.
 pub struct Admin {
     /// Who may ask.
-    pub operator: operator::OperatorKey,
+    pub credentials: Arc<dyn CredentialSource>,
+    /// Where it is kept who asked for what.
+    pub log: Arc<dyn AdminLog>,
     /// Gives out task tokens.
     pub desk: Arc<TokenDesk>,
     /// Whose signatures are believed.

@@ -29,11 +29,19 @@ pub(crate) async fn livez() -> Json<serde_json::Value> {
 
 pub(crate) async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     let missing = admin.readiness.missing();
-    if missing.is_empty() {
-        return Json(json!({ "status": "ready" })).into_response();
+    let is_ready = missing.is_empty();
+    let mut told = json!({ "status": if is_ready { "ready" } else { "not_ready" } });
+    if !is_ready {
+        told["missing"] = json!(missing);
     }
-    let answer = Json(json!({ "status": "not_ready", "missing": missing }));
-    (StatusCode::SERVICE_UNAVAILABLE, answer).into_response()
+    // Calls go on without the admin API, so that this alone takes no traffic away.
+    if admin.credentials.current().is_err() {
+        told["degraded"] = json!(["admin_credentials"]);
+    }
+    if is_ready {
+        return Json(told).into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
 }
 
 pub(crate) async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {

@@ -10,12 +10,14 @@ use serde_json::json;
 use tollgate_core::budget::StoreError;
 use tracing::error;
 
-/// A deliberate no, or a failure, on its way to the operator.
+/// A deliberate no, or a failure, on its way to who asked.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
+    /// The word that RFC 6749 section 5.2 has for it.
+    oauth: Option<&'static str>,
 }
 
 impl Problem {
@@ -25,20 +27,56 @@ impl Problem {
             status,
             code,
             detail,
+            oauth: None,
         }
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) const fn code(&self) -> &'static str {
+        self.code
     }
 
     pub(crate) fn unauthorized() -> Self {
         Self::new(
             StatusCode::UNAUTHORIZED,
-            "operator_token_required",
-            "send the operator token: Authorization: Bearer …",
+            "admin_credential_required",
+            "send an admin credential: Authorization: Bearer …",
+        )
+    }
+
+    /// One answer for what the role is not for, for tenants of others and for those that do not
+    /// exist.
+    pub(crate) fn forbidden() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "this credential's role does not reach so far",
+        )
+    }
+
+    /// It cannot be told who may ask.
+    pub(crate) fn no_credentials() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "credentials_unavailable",
+            "the file of admin credentials cannot be read; the gateway's log says why",
         )
     }
 
     /// The request is not of the form this place reads.
     pub(crate) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed_request", detail)
+    }
+
+    /// The same where OAuth clients ask.
+    pub(crate) fn invalid_request(detail: impl Into<String>) -> Self {
+        Self {
+            oauth: Some("invalid_request"),
+            ..Self::malformed(detail)
+        }
     }
 
     /// The form is right but a value cannot be used.
@@ -123,7 +161,7 @@ impl From<StoreError> for Problem {
     fn from(failed: StoreError) -> Self {
         error!(
             error = &failed as &dyn std::error::Error,
-            "a store failed the operator"
+            "a store failed the admin API"
         );
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -135,14 +173,19 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason(),
             "status": self.status.as_u16(),
             "detail": self.detail,
             "code": self.code,
         });
-        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut content_type = HeaderValue::from_static("application/problem+json");
+        if let Some(oauth) = self.oauth {
+            body["error"] = oauth.into();
+            body["error_description"] = body["detail"].clone();
+            content_type = HeaderValue::from_static("application/json");
+        }
         (
             self.status,
             [(CONTENT_TYPE, content_type)],

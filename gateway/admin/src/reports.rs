@@ -9,11 +9,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use tollgate_core::admin_log::About;
 use tollgate_core::budget::StoreError;
 
 use crate::Admin;
+use crate::access::{Action, Asker};
 use crate::problem::Problem;
 
 /// A question about costs, as it stands in the query string.
@@ -63,9 +66,18 @@ impl From<NoReport> for Problem {
 
 pub(crate) async fn cost(
     State(admin): State<Arc<Admin>>,
+    asker: Asker,
     question: Result<Query<CostQuestion>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let Query(question) = question.map_err(|wrong| Problem::malformed(wrong.body_text()))?;
+    // What names no tenant is a question about all of them.
+    let tenant = question.tenant.as_deref().and_then(|id| id.parse().ok());
+    let about = tenant.map_or_else(About::default, About::tenant);
+    let deed = asker.begin(&admin, Action::ReadReport, about).await?;
+    Ok(deed.close(report(&admin, question).await))
+}
+
+async fn report(admin: &Admin, question: CostQuestion) -> Result<Json<Value>, Problem> {
     let reports = Arc::clone(&admin.reports);
     let report = tokio::task::spawn_blocking(move || reports.cost(&question)).await;
     let report = report.map_err(|_panicked| Problem::internal())?;

@@ -16,14 +16,17 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::StatusCode;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
-use crate::{Admin, budgets, operator, probes, reports, tokens};
+use crate::{Admin, budgets, introspection, probes, reports, tokens};
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -69,24 +72,25 @@ impl AdminListener {
 
 /// Every path of the admin side.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let operators = Router::new()
+    let gate = Arc::new(Gate::new(Arc::clone(&admin)));
+    let guarded = Router::new()
         .route("/v1/tokens", post(tokens::mint))
         .route("/v1/tokens/revoke", post(tokens::revoke))
-        .route("/v1/tokens/introspect", post(tokens::introspect))
+        .route("/v1/tokens/introspect", post(introspection::introspect))
+        .route("/v1/tasks/complete", post(tokens::complete))
+        .route("/v1/introspect", post(introspection::introspect_form))
+        .route("/v1/revoke", post(tokens::revoke_form))
         .route("/v1/budgets/{tenant}", get(budgets::of_tenant))
         .route("/v1/reports/cost", get(reports::cost))
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(&admin),
-            operator::require,
-        ));
+        .layer(middleware::from_fn_with_state(gate, access::require));
     Router::new()
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .merge(operators)
+        .merge(guarded)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
@@ -117,13 +121,13 @@ pub async fn serve(
             accepted = accept(&socket, &places) => accepted,
             _stopped_or_gone = stop.wait_for(|stop| *stop) => break,
         };
-        let Some((stream, place)) = accepted else {
+        let Some((stream, from, place)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            converse(stream, router, stop).await;
+            converse(stream, from, router, stop).await;
             drop(place);
         });
     }
@@ -135,17 +139,32 @@ pub async fn serve(
 async fn accept(
     socket: &tokio::net::TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> Option<(
+    tokio::net::TcpStream,
+    SocketAddr,
+    tokio::sync::OwnedSemaphorePermit,
+)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
-    let (stream, _from) = socket.accept().await.ok()?;
-    Some((stream, place))
+    let (stream, from) = socket.accept().await.ok()?;
+    Some((stream, from, place))
 }
 
-async fn converse(stream: tokio::net::TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn converse(
+    stream: tokio::net::TcpStream,
+    from: SocketAddr,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let routed = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let from = ClientAddress(from.ip());
+        request.extensions_mut().insert(from);
+        routed.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let stopped = async {
         // The guard inside the result must not live across an await.
@@ -163,11 +182,24 @@ async fn converse(stream: tokio::net::TcpStream, router: Router, mut stop: watch
 
 /// Reads a JSON body of exactly the fields of `T`.
 pub(crate) fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    let body = body.map_err(|rejected| match rejected.status() {
+    serde_json::from_slice(&whole(body)?).map_err(|wrong| Problem::malformed(shape_of(&wrong)))
+}
+
+/// A body that has arrived and is not too long.
+pub(crate) fn whole(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    body.map_err(|rejected| match rejected.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
         _ => Problem::malformed("the body did not arrive whole"),
-    })?;
-    serde_json::from_slice(&body).map_err(|wrong| Problem::malformed(shape_of(&wrong)))
+    })
+}
+
+/// A checked name out of a request, or another text with a form of its own.
+pub(crate) fn name<T>(text: &str) -> Result<T, Problem>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    text.parse()
+        .map_err(|wrong: T::Err| Problem::invalid(wrong.to_string()))
 }
 
 /// Where and how a body is wrong, without the words it used: they may be a misplaced secret.

@@ -9,6 +9,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tollgate_core::admin_log::{AdminAction, AdminLog, Ended};
 use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
 use tollgate_core::identity::{Caller, Mint, new_private_key, verify};
 use tollgate_core::ids::{RecordId, TokenId};
@@ -20,7 +21,7 @@ use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
-use crate::operator::OperatorKey;
+use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
 use crate::probes::Readiness;
 use crate::reports::{CostQuestion, CostReports, NoReport};
 use crate::server::{AdminListener, router, serve};
@@ -122,6 +123,81 @@ impl Readiness for Lacking {
     }
 }
 
+/// An operator, and an auditor and a minter of `acme`; or a file that nobody can read.
+struct Known(bool);
+
+const AUDITOR: &str = "auditor-of-acme";
+const MINTER: &str = "minter-of-acme";
+
+impl CredentialSource for Known {
+    fn current(&self) -> Result<Credentials, StoreError> {
+        if !self.0 {
+            return Err(broken("read"));
+        }
+        let acme = || ["acme".parse().expect("a tenant")].into();
+        let mut all = Credentials::default();
+        for (name, role, text) in [
+            ("olga", Role::Operator, OPERATOR),
+            ("alice", Role::Auditor(acme()), AUDITOR),
+            ("mia", Role::Minter(acme()), MINTER),
+        ] {
+            let one = Credential {
+                name: name.parse().expect("a name"),
+                role,
+                digest: CredentialDigest::of(text),
+                created_at: now(),
+                expires_at: None,
+            };
+            all.add(one).expect("added");
+        }
+        Ok(all)
+    }
+}
+
+fn broken(operation: &'static str) -> StoreError {
+    StoreError {
+        operation,
+        store: "test",
+        cause: "broken".into(),
+    }
+}
+
+/// Keeps every line as it would stand in a partition, or nothing at all.
+#[derive(Default)]
+struct Book {
+    lines: Mutex<BTreeMap<RecordId, (String, Value)>>,
+    is_full: std::sync::atomic::AtomicBool,
+}
+
+impl Book {
+    /// The lines in their order, with the partition of each.
+    fn lines(&self) -> Vec<(String, Value)> {
+        self.lines.lock().expect("lock").values().cloned().collect()
+    }
+}
+
+#[async_trait]
+impl AdminLog for Book {
+    async fn begin(&self, action: &AdminAction) -> Result<(), StoreError> {
+        if self.is_full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(broken("keep an action"));
+        }
+        let line = serde_json::to_value(action).expect("JSON");
+        let partition = action.partition.as_str().to_owned();
+        let mut lines = self.lines.lock().expect("lock");
+        lines.insert(action.id, (partition, line));
+        Ok(())
+    }
+
+    fn end(&self, id: RecordId, ended: &Ended) {
+        let mut lines = self.lines.lock().expect("lock");
+        let (_, line) = lines.get_mut(&id).expect("it has begun");
+        let ended = serde_json::to_value(ended).expect("JSON");
+        let more = ended.as_object().expect("an object").clone();
+        line.as_object_mut().expect("an object").extend(more);
+    }
+}
+
 fn policy() -> Arc<Policy> {
     let tenant = |id: &str, rest: &str| PolicyFile {
         path: format!("tenants/{id}.toml"),
@@ -134,6 +210,10 @@ fn policy() -> Arc<Policy> {
 }
 
 fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
+    admin_with(lacking, Known(true), Arc::new(Book::default()))
+}
+
+fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<Admin> {
     let mint = Mint::from_pem(&new_private_key(&[7; 32]), "tollgate", "tollgate").expect("a key");
     let policy = policy();
     let policy: CurrentPolicy = Arc::new(move || Arc::clone(&policy));
@@ -143,7 +223,8 @@ fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
         .register(Box::new(counter.clone()))
         .expect("registered");
     Arc::new(Admin {
-        operator: OperatorKey::of(OPERATOR),
+        credentials: Arc::new(known),
+        log,
         keys: mint.keys(),
         desk: Arc::new(TokenDesk {
             mint,
@@ -324,7 +405,7 @@ async fn only_the_operator_token_opens_v1() {
         ] {
             let (status, problem) = send(&admin, request(Method::POST, path, bearer, "{}")).await;
             assert_eq!(status, StatusCode::UNAUTHORIZED, "{bearer:?} {path}");
-            assert_eq!(problem["code"], "operator_token_required");
+            assert_eq!(problem["code"], "admin_credential_required");
         }
     }
     let mut twice = request(

@@ -1,4 +1,4 @@
-//! Making, ending and explaining task tokens.
+//! Making and ending task tokens.
 //!
 //! A token is given out only once the registry has it on disk, and only for a tenant that the
 //! policy in force knows and lets in. The lifetime rule is the core's. Worst case: a tenant that
@@ -12,21 +12,19 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tollgate_core::budget::StoreError;
-use tollgate_core::identity::{
-    Caller, MAX_LIFETIME_SECONDS, MintError, TokenFault, TokenRequest, verify,
-};
-use tollgate_core::ids::{AgentId, TaskId, TenantId, TokenId};
+use tollgate_core::admin_log::About;
+use tollgate_core::identity::{Caller, MAX_LIFETIME_SECONDS, MintError, TokenRequest, verify};
+use tollgate_core::ids::TokenId;
 use tollgate_core::issue::NotIssued;
-use tollgate_core::registry::{Liveness, Revocation};
-use tollgate_core::time::Timestamp;
+use tollgate_core::registry::Revocation;
 
-use crate::Admin;
+use crate::access::{Action, Asker};
 use crate::problem::Problem;
-use crate::server::read;
+use crate::server::{name, read};
+use crate::{Admin, form, introspection};
 
 /// The lifetime of a token whose request names none: the longest there is.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(MAX_LIFETIME_SECONDS.unsigned_abs());
@@ -55,72 +53,9 @@ enum RevokeRequest {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct IntrospectRequest {
-    token: String,
-}
-
-/// The answer about a token: RFC 7662 section 2.2. Its section 2.2 advises against saying why a
-/// token is not active; here only the operator asks, who has to find out.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Introspection {
-    Active {
-        active: bool,
-        token_type: &'static str,
-        sub: AgentId,
-        tenant: TenantId,
-        task: TaskId,
-        jti: TokenId,
-        iat: i64,
-        exp: i64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        cnf: Option<Value>,
-    },
-    Inactive {
-        active: bool,
-        reason: &'static str,
-    },
-}
-
-fn judge(admin: &Admin, token: &str, now: Timestamp) -> Result<Introspection, StoreError> {
-    let inactive = |fault: TokenFault| Introspection::Inactive {
-        active: false,
-        reason: fault.reason(),
-    };
-    let caller = match verify(token, &admin.keys, now).and_then(|caller| let_in(admin, caller)) {
-        Ok(caller) => caller,
-        Err(fault) => return Ok(inactive(fault)),
-    };
-    Ok(match admin.desk.registry.liveness(&caller)? {
-        Liveness::Revoked => inactive(TokenFault::Revoked),
-        Liveness::Unknown => inactive(TokenFault::Unregistered),
-        Liveness::Live => Introspection::Active {
-            active: true,
-            token_type: "Bearer",
-            sub: caller.agent,
-            tenant: caller.tenant,
-            task: caller.task,
-            jti: caller.token,
-            iat: caller.issued_at.as_seconds(),
-            exp: caller.expires_at.as_seconds(),
-            cnf: caller
-                .certificate
-                .map(|digest| json!({ "x5t#S256": digest.to_string() })),
-        },
-    })
-}
-
-/// Whether the policy in force lets the caller in.
-fn let_in(admin: &Admin, caller: Caller) -> Result<Caller, TokenFault> {
-    let policy = (admin.policy)();
-    let tenant = policy.tenants.get(&caller.tenant);
-    match tenant.filter(|tenant| tenant.enabled) {
-        None => Err(TokenFault::UnknownTenant),
-        Some(tenant) if tenant.disabled_agents.contains(&caller.agent) => {
-            Err(TokenFault::DisabledAgent)
-        }
-        Some(_) => Ok(caller),
-    }
+struct CompleteRequest {
+    tenant: String,
+    task: String,
 }
 
 impl From<NotIssued> for Problem {
@@ -162,14 +97,6 @@ impl TryFrom<RevokeRequest> for Revocation {
     }
 }
 
-fn name<T>(text: &str) -> Result<T, Problem>
-where
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    text.parse()
-        .map_err(|wrong: T::Err| Problem::invalid(wrong.to_string()))
-}
-
 /// A token id: a UUID of version 7, so that they sort by the time they were made.
 fn fresh_id() -> Result<TokenId, Problem> {
     let id = uuid::Uuid::now_v7().as_simple().to_string();
@@ -178,6 +105,7 @@ fn fresh_id() -> Result<TokenId, Problem> {
 
 pub(crate) async fn mint(
     State(admin): State<Arc<Admin>>,
+    asker: Asker,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let asked: MintRequest = read(body)?;
@@ -194,11 +122,26 @@ pub(crate) async fn mint(
             .map(|text| name(&text))
             .transpose()?,
     };
+    let id = fresh_id()?;
+    let about = About {
+        tenant: Some(wanted.tenant.clone()),
+        agent: Some(wanted.agent.clone()),
+        task: Some(wanted.task.clone()),
+        token: Some(id.clone()),
+    };
+    let deed = asker.begin(&admin, Action::MintToken, about).await?;
+    Ok(deed.close(make(&admin, wanted, id).await))
+}
+
+async fn make(
+    admin: &Admin,
+    wanted: TokenRequest,
+    id: TokenId,
+) -> Result<impl IntoResponse, Problem> {
     let policy = (admin.policy)();
-    let (token, caller) = admin
-        .desk
-        .issue(&policy, wanted, None, (admin.clock)(), fresh_id()?)
-        .await?;
+    let now = (admin.clock)();
+    let issued = admin.desk.issue(&policy, wanted, None, now, id).await;
+    let (token, caller) = issued?;
     tracing::info!(
         tenant = %caller.tenant,
         agent = %caller.agent,
@@ -213,24 +156,78 @@ pub(crate) async fn mint(
     });
     // RFC 6749 section 5.1: what carries a token is not to be kept by anything on the way.
     let unkept = [(http::header::CACHE_CONTROL, "no-store")];
-    Ok((StatusCode::CREATED, unkept, Json(answer)).into_response())
+    Ok((StatusCode::CREATED, unkept, Json(answer)))
 }
 
 pub(crate) async fn revoke(
     State(admin): State<Arc<Admin>>,
+    asker: Asker,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let what = Revocation::try_from(read::<RevokeRequest>(body)?)?;
+    let deed = asker.begin(&admin, Action::RevokeTokens, about(&what));
+    let deed = deed.await?;
+    Ok(deed.close(end(&admin, what).await))
+}
+
+pub(crate) async fn complete(
+    State(admin): State<Arc<Admin>>,
+    asker: Asker,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let asked: CompleteRequest = read(body)?;
+    let what = Revocation::Task {
+        tenant: name(&asked.tenant)?,
+        task: name(&asked.task)?,
+    };
+    let deed = asker.begin(&admin, Action::CompleteTask, about(&what));
+    let deed = deed.await?;
+    Ok(deed.close(end(&admin, what).await))
+}
+
+/// RFC 7009. A token that is none, or not the asker's to end, is answered as one that has been
+/// ended: either way it opens nothing that is theirs.
+pub(crate) async fn revoke_form(
+    State(admin): State<Arc<Admin>>,
+    asker: Asker,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let token = form::token(&headers, body)?;
+    let caller = verify(&token, &admin.keys, (admin.clock)()).ok();
+    let about = caller.as_ref().map(introspection::about);
+    let deed = asker.begin_unseeing(&admin, Action::RevokeTokens, about.unwrap_or_default());
+    let deed = deed.await?;
+    let done = match caller.filter(|caller| asker.is_of(&caller.tenant)) {
+        Some(Caller { tenant, token, .. }) => {
+            let ended = end(&admin, Revocation::Token { tenant, token }).await;
+            ended.map(|_count| StatusCode::OK)
+        }
+        None => Ok(StatusCode::OK),
+    };
+    Ok(deed.close(done))
+}
+
+fn about(what: &Revocation) -> About {
+    match what {
+        Revocation::Token { tenant, token } => About {
+            token: Some(token.clone()),
+            ..About::tenant(tenant.clone())
+        },
+        Revocation::Task { tenant, task } => About {
+            task: Some(task.clone()),
+            ..About::tenant(tenant.clone())
+        },
+        Revocation::Agent { tenant, agent } => About {
+            agent: Some(agent.clone()),
+            ..About::tenant(tenant.clone())
+        },
+        Revocation::Tenant { tenant } => About::tenant(tenant.clone()),
+    }
+}
+
+async fn end(admin: &Admin, what: Revocation) -> Result<Json<Value>, Problem> {
     let revoked = admin.desk.registry.revoke(&what, (admin.clock)()).await?;
     tracing::info!(?what, revoked, "task tokens revoked");
     Ok(Json(json!({ "revoked": revoked })))
-}
-
-pub(crate) async fn introspect(
-    State(admin): State<Arc<Admin>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    let asked: IntrospectRequest = read(body)?;
-    let answer = judge(&admin, &asked.token, (admin.clock)())?;
-    Ok(Json(answer).into_response())
 }

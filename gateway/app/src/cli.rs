@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::admins::AdminCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
@@ -54,6 +55,9 @@ enum Command {
     /// Declare tasks finished
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Say who may use the admin API
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Store and revoke tenants' keys
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -130,6 +134,7 @@ impl Cli {
             Command::Task(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;
             }
+            Command::Admin(command) => command.run(&settings(&given)?)?,
             Command::Secret(command) => command.run(&settings(&given)?)?,
             Command::Tenant(command) => command.run(&settings(&given)?)?,
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! data/keys/issuer.pem   signs task tokens
-//! data/keys/admin.token  opens the admin API
+//! data/keys/admins.json  who may use the admin API, as hashes
+//! data/keys/admin.token  the operator token made at first start, for commands on this machine
 //! data/admin.addr        where the running gateway's admin API is
 //! ```
 //! Whoever can read this directory can mint tokens for every tenant and decrypt every secret, so
@@ -64,7 +65,7 @@ impl DataDir {
         self.key("issuer.pem", |random| new_private_key(random).to_string())
     }
 
-    /// The token that opens the admin API; made if there is none.
+    /// The operator token of the first start; made if there is none.
     ///
     /// # Errors
     /// As [`DataDir::issuer_key`].
@@ -166,7 +167,10 @@ fn create(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 /// 32 random bytes for a key.
-fn random() -> anyhow::Result<[u8; 32]> {
+///
+/// # Errors
+/// If the system gives none.
+pub(crate) fn random() -> anyhow::Result<[u8; 32]> {
     let mut bytes = [0; 32];
     let provider = rustls::crypto::ring::default_provider();
     if provider.secure_random.fill(&mut bytes).is_err() {

@@ -3,6 +3,7 @@
 //! Ends with 0 when done, 1 when refused or failed, 2 when called wrongly. Data goes to standard
 //! output, everything said about it to standard error.
 
+mod admins;
 mod check;
 mod cli;
 mod clock;

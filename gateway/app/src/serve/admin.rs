@@ -8,7 +8,6 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use serde_json::Value;
 use tokio::sync::watch;
-use tollgate_admin::operator::OperatorKey;
 use tollgate_admin::reports::{CostQuestion, CostReports, NoReport};
 use tollgate_admin::server::{AdminListener, serve};
 use tollgate_admin::{Admin, CurrentPolicy};
@@ -20,6 +19,7 @@ use tracing::error;
 use super::figures;
 use super::readiness::Ready;
 use super::wiring::{Wired, keys};
+use crate::admins;
 use crate::clock;
 use crate::config::Settings;
 use crate::report::{Asked, Unanswered};
@@ -78,7 +78,8 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
     } = wired;
     let policy = current(gateway);
     Ok(Admin {
-        operator: OperatorKey::of(&data.make_admin_token()?),
+        credentials: Arc::new(admins::file::at_start(data, clock::now())?),
+        log: embedded.admin_actions.clone(),
         keys: keys(settings, &gateway.desk),
         desk: Arc::clone(&gateway.desk),
         budgets: Arc::clone(&gateway.stores.budgets),
