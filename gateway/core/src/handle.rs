@@ -5,23 +5,25 @@
 //! the proof, and puts the secret in when it has been fetched.
 //!
 //! Forms: `$CRED{name}` and `$CRED<name>` everywhere, and in URLs also `CRED~name~`, which needs
-//! no escaping there. Bodies are never searched for handles to resolve: models quote them, and a
-//! quoted handle is only text.
+//! no escaping there. Of a body only the fields are looked at that policy declares as places:
+//! models quote handles, and a quoted handle is only text.
 //!
 //! Worst case: a caller learns that its own tenant's policy does not bind a handle to this
 //! place. Whether the name exists, or belongs to somebody else, is not told: every denial is the
 //! same answer.
 
 mod bind;
+mod field;
 mod inject;
+mod search;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use bind::decoded;
-pub use bind::{Asked, Bound, bind};
+pub use bind::{Asked, Bound, HeadBound, bind};
 pub(crate) use inject::percent_encoded;
 pub use inject::{InvalidSecret, MAX_SECRET_BYTES, check_sendable};
+pub(crate) use search::decoded;
 
 use memchr::memmem;
 

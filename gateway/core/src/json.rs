@@ -181,13 +181,13 @@ impl<'a> Edits<'a> {
 }
 
 /// Where in `whole` its slice `part` begins; `None` if it is no slice of it.
-fn offset(part: &str, whole: &str) -> Option<usize> {
+pub(crate) fn offset(part: &str, whole: &str) -> Option<usize> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (start.checked_add(part.len())? <= whole.len()).then_some(start)
 }
 
 /// A JSON string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

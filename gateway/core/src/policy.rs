@@ -6,12 +6,14 @@
 pub mod issuer;
 pub mod parse;
 pub mod pattern;
+mod place;
+mod pointer;
 pub mod reader;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
+use http::Method;
 
 use crate::budget::Scope;
 use crate::identity::{ClientCertificate, SubjectName};
@@ -23,6 +25,8 @@ use crate::vault::SecretName;
 pub use issuer::Issuer;
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
+pub use place::{Binding, Place};
+pub use pointer::{InvalidJsonPointer, JsonPointer};
 pub use reader::Mistake;
 
 /// Everything the policy files say.
@@ -333,49 +337,6 @@ pub enum ClientAuth {
     Basic,
     /// Fields of the form.
     Body,
-}
-
-/// The only place a secret may be sent to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// The origin: scheme, host and port.
-    pub tls: bool,
-    /// Host.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Methods; empty means those of the provider's endpoints.
-    pub methods: Vec<Method>,
-    /// Paths; empty means those of the provider's endpoints.
-    pub paths: Vec<PathPattern>,
-    /// Where in the request.
-    pub place: Place,
-}
-
-/// Where in a request a secret goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A header, after a fixed prefix such as `Bearer `.
-    Header {
-        /// Which header.
-        name: HeaderName,
-        /// What stands before the secret; may be empty.
-        prefix: String,
-    },
-    /// The password of HTTP Basic authentication.
-    Basic,
-    /// A query parameter.
-    Query {
-        /// Its name.
-        name: String,
-    },
-    /// Nowhere: it signs the request, as AWS asks for it.
-    AwsSigv4 {
-        /// The service's name in signatures.
-        service: String,
-        /// The region.
-        region: String,
-    },
 }
 
 impl Policy {

@@ -3,11 +3,13 @@
 //! `code` is what clients, metrics and dashboards see; renaming one is a breaking change.
 //! `reason` is finer and goes to the record only, so that a caller learns nothing from it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::budget::{Balance, BudgetKey};
 use crate::identity::TokenFault;
 use crate::ids::ModelName;
+use crate::json::JsonFault;
 use crate::money::PicoUsd;
 use crate::rate::RateKey;
 use crate::time::Timestamp;
@@ -41,7 +43,7 @@ pub enum Refusal {
     #[error("malformed credential handle: {hint}")]
     BadHandle {
         /// What to write instead.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
     /// There is no price for this, and the tenant has a cap.
     #[error("there is no price for {what}, and this tenant has a spend cap")]
@@ -105,6 +107,20 @@ pub enum Refusal {
         /// The limit.
         limit_bytes: u64,
     },
+}
+
+impl From<JsonFault> for Refusal {
+    fn from(fault: JsonFault) -> Self {
+        let (code, detail) = match fault {
+            JsonFault::NotAnObject => ("invalid_json", "the request body is not a JSON object"),
+            JsonFault::DuplicateField => (
+                "duplicate_field",
+                "a field of the request body occurs twice",
+            ),
+            JsonFault::TooManyFields => ("invalid_field", "the request body has too many fields"),
+        };
+        Self::Malformed { code, detail }
+    }
 }
 
 impl Refusal {

@@ -1,15 +1,15 @@
 //! The body -> what is asked of a model, and whether the tenant may use that model.
 //!
-//! Bodies of metered endpoints are read whole before they are judged; all others stream.
+//! Bodies of metered endpoints are read whole before they are judged, and so are those in which a
+//! credential may have its place; all others stream. A body is judged as the client sent it.
 
 use http::request::Parts;
 use hyper::body::Incoming;
 use tollgate_core::call::{Ask, Request, bounds_by_max_tokens_alone};
-use tollgate_core::handle::mentions_handle;
 use tollgate_core::refusal::Refusal;
 
 use crate::admit::Rejected;
-use crate::bind::BoundCall;
+use crate::bind::{BoundCall, HeadBoundCall};
 use crate::collect::{Collected, collect};
 use crate::deferred::Work;
 use crate::gateway::{CallLimits, Gateway};
@@ -18,8 +18,8 @@ use crate::respond::Failure;
 
 /// What travels upstream as the body.
 pub(crate) enum Payload {
-    /// Read whole and judged.
-    Judged(Collected),
+    /// Read whole.
+    Whole(Collected),
     /// Not inspected; still in the caller's hands as [`Incoming`].
     Streamed,
 }
@@ -35,34 +35,36 @@ pub(crate) struct Call<'r> {
 
 pub(crate) async fn read_ask<'r>(
     gw: &Gateway,
-    bound: BoundCall<'r>,
+    bound: HeadBoundCall<'r>,
     head: &Parts,
     body: &mut Option<Incoming>,
     draft: &mut Draft,
 ) -> Result<Call<'r>, Rejected> {
-    if !is_judged(&bound, head, &gw.limits)? {
-        return Ok(unread(bound));
+    if !needs_body(&bound, head, &gw.limits)? {
+        return Ok(unread(bound.with_body(head, &[])?));
     }
     let limit = gw.limits.inspected_body_bytes;
     let incoming = body.as_mut().ok_or(Failure::ClientGone)?;
     let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
         .await
         .map_err(|error| Rejected::from_collect(error, limit))?;
+    let bound = bound.with_body(head, &collected.bytes)?;
     Ok(judge(bound, head, collected, draft)?)
 }
 
-/// Whether the body is to be read whole and judged, unless the head alone refuses it.
-pub(crate) fn is_judged(
-    bound: &BoundCall<'_>,
+/// Whether the body is to be read whole, unless the head alone refuses it.
+pub(crate) fn needs_body(
+    bound: &HeadBoundCall<'_>,
     head: &Parts,
     limits: &CallLimits,
 ) -> Result<bool, Refusal> {
-    if !bound.permit.route.endpoint.operation.is_judged() {
+    let is_judged = bound.permit.route.endpoint.operation.is_judged();
+    if !is_judged && !bound.bound.needs_body() {
         refuse_if_declared_too_long(head, limits.streamed_body_bytes)?;
         return Ok(false);
     }
     refuse_if_declared_too_long(head, limits.inspected_body_bytes)?;
-    if head.headers.contains_key(http::header::CONTENT_ENCODING) {
+    if is_judged && head.headers.contains_key(http::header::CONTENT_ENCODING) {
         return Err(Refusal::Malformed {
             code: "unsupported_content_encoding",
             detail: "the body of this endpoint must not be compressed",
@@ -81,7 +83,7 @@ pub(crate) const fn unread(bound: BoundCall<'_>) -> Call<'_> {
     }
 }
 
-/// Judges a whole body.
+/// Judges a whole body, where it says what the call may cost.
 pub(crate) fn judge<'r>(
     bound: BoundCall<'r>,
     head: &Parts,
@@ -89,6 +91,14 @@ pub(crate) fn judge<'r>(
     draft: &mut Draft,
 ) -> Result<Call<'r>, Refusal> {
     let route = &bound.permit.route;
+    if !route.endpoint.operation.is_judged() {
+        return Ok(Call {
+            bound,
+            ask: None,
+            work: None,
+            payload: Payload::Whole(collected),
+        });
+    }
     let request = Request {
         path: route.path,
         model_in_path: route.model.as_ref(),
@@ -101,12 +111,12 @@ pub(crate) fn judge<'r>(
             bound,
             ask: None,
             work: Some(work),
-            payload: Payload::Judged(collected),
+            payload: Payload::Whole(collected),
         });
     }
     let mut ask = Ask::parse(route.endpoint.operation, &request)?;
     ask.read_head(&head.headers, head.uri.query())?;
-    draft.asks_for(&ask, mentions_handle(&collected.bytes));
+    draft.asks_for(&ask, bound.bound.quotes_handle(&collected.bytes));
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
     if !permit
@@ -119,7 +129,7 @@ pub(crate) fn judge<'r>(
         bound,
         ask: Some(ask),
         work: None,
-        payload: Payload::Judged(collected),
+        payload: Payload::Whole(collected),
     })
 }
 

@@ -1,4 +1,6 @@
-//! Handles in the head -> which credential goes into which place. No secret is touched yet.
+//! Handles -> which credential goes into which place. No secret is touched yet.
+//!
+//! The head is judged before the body is read; [`HeadBoundCall::with_body`] completes the proof.
 
 use http::request::Parts;
 use tollgate_core::handle::{self, Asked};
@@ -12,18 +14,42 @@ pub(crate) struct BoundCall<'r> {
     pub(crate) bound: handle::Bound,
 }
 
-pub(crate) fn bind<'r>(permit: Permit<'r>, head: &Parts) -> Result<BoundCall<'r>, Refusal> {
-    let asked = Asked {
-        headers: &head.headers,
-        query: head.uri.query(),
-        path: permit.route.path,
-        method: &head.method,
-    };
+/// Proof that nothing in the head stands against the call's credential.
+pub(crate) struct HeadBoundCall<'r> {
+    pub(crate) permit: Permit<'r>,
+    pub(crate) bound: handle::HeadBound,
+}
+
+pub(crate) fn bind<'r>(permit: Permit<'r>, head: &Parts) -> Result<HeadBoundCall<'r>, Refusal> {
     let bound = handle::bind(
-        &asked,
+        &asked(&permit, head),
         &permit.tenant,
         &permit.caller.agent,
         &permit.route.provider,
     )?;
-    Ok(BoundCall { permit, bound })
+    Ok(HeadBoundCall { permit, bound })
+}
+
+impl<'r> HeadBoundCall<'r> {
+    /// Binds the call, given its whole body where that is needed.
+    pub(crate) fn with_body(self, head: &Parts, body: &[u8]) -> Result<BoundCall<'r>, Refusal> {
+        let Self { permit, bound } = self;
+        let bound = bound.with_body(
+            &asked(&permit, head),
+            &permit.tenant,
+            &permit.caller.agent,
+            &permit.route.provider,
+            body,
+        )?;
+        Ok(BoundCall { permit, bound })
+    }
+}
+
+fn asked<'a>(permit: &Permit<'a>, head: &'a Parts) -> Asked<'a> {
+    Asked {
+        headers: &head.headers,
+        query: head.uri.query(),
+        path: permit.route.path,
+        method: &head.method,
+    }
 }

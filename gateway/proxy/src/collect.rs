@@ -58,6 +58,16 @@ impl Collected {
         }
     }
 
+    /// Puts another form of the body in its place, and makes its share large enough for it.
+    ///
+    /// # Errors
+    /// [`CollectError::Overloaded`] if the budget has not so much left; the body is then as it was.
+    pub fn replace(&mut self, bytes: Vec<u8>, budget: &MemoryBudget) -> Result<(), CollectError> {
+        self.share.grow(budget, bytes.len() as u64)?;
+        self.bytes = Bytes::from(bytes);
+        Ok(())
+    }
+
     /// The body and, apart from it, the guard of its share of the budget.
     #[must_use]
     pub fn into_parts(self) -> (Bytes, Share) {

@@ -122,7 +122,7 @@ async fn forward(
     let fail =
         |settlement, outcome, rejected, sent| fail(settlement, outcome, rejected, dialect, sent);
     let (body, memory) = match payload {
-        Payload::Judged(collected) => {
+        Payload::Whole(collected) => {
             let (bytes, share) = collected.into_parts();
             (RequestBody::buffered(bytes), Some(share))
         }

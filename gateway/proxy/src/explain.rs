@@ -29,7 +29,7 @@ use tollgate_core::refusal::Refusal;
 use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
-use crate::ask::{is_judged, judge, unread};
+use crate::ask::{judge, needs_body, unread};
 use crate::authenticate::{Identified, enabled_tenant, registered};
 use crate::authorize::authorize;
 use crate::bind::bind;
@@ -199,13 +199,22 @@ impl Walk<'_> {
         self.tell_grant(&permit);
         self.at = "credential";
         let bound = bind(permit, head)?;
+        self.at = "request";
+        let limits = self.view.limits;
+        let needs_body = needs_body(&bound, head, limits)?;
+        let (limit, read) = if needs_body {
+            (limits.inspected_body_bytes, &*body)
+        } else {
+            (limits.streamed_body_bytes, &[][..])
+        };
+        refuse_too_long(&body, limit)?;
+        self.at = "credential";
+        let bound = bound.with_body(head, read)?;
         self.tell_credential(&bound);
         self.at = "request";
-        let mut call = if is_judged(&bound, head, self.view.limits)? {
-            refuse_too_long(&body, self.view.limits.inspected_body_bytes)?;
+        let mut call = if needs_body {
             judge(bound, head, Collected::described(body), &mut self.draft)?
         } else {
-            refuse_too_long(&body, self.view.limits.streamed_body_bytes)?;
             unread(bound)
         };
         self.tell_request(&call);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::request::Parts;
 use tollgate_core::call::ask_for_usage;
 use tollgate_core::identity::Caller;
@@ -52,7 +51,7 @@ pub(crate) async fn unseal(
         bound, mut payload, ..
     } = call;
     let permit = bound.permit;
-    let usage_was_asked_for = complete(&mut payload, &settlement, &permit.route.provider);
+    let usage_was_asked_for = complete(gw, &mut payload, &settlement, &permit.route.provider)?;
     let mut outgoing = outgoing(head, &permit.route);
     let credential = bound.bound.credential().cloned();
     let scrub = if let Some(credential) = &credential {
@@ -61,10 +60,22 @@ pub(crate) async fn unseal(
         }
         let fetched = gw.stores.vault.fetch(&credential.secret).await;
         let fetched = fetched.map_err(Failure::Credential)?;
-        bound
+        let body = match &payload {
+            Payload::Whole(collected) => Some(&*collected.bytes),
+            Payload::Streamed => None,
+        };
+        let written = bound
             .bound
-            .inject(&mut outgoing.headers, &mut outgoing.query, &fetched.secret)
+            .inject(
+                &mut outgoing.headers,
+                &mut outgoing.query,
+                body,
+                &fetched.secret,
+            )
             .map_err(|_invalid| Failure::CredentialInvalid)?;
+        if let Some(written) = written {
+            replace(gw, &mut payload, written)?;
+        }
         draft.uses(&credential.name, fetched.version);
         if fetched.needles.is_none() {
             draft.cannot_be_scrubbed();
@@ -94,18 +105,32 @@ pub(crate) async fn unseal(
 
 /// Brings a judged body into the form in which it is sent, before a credential is put into it or
 /// signed over it. Returns whether it now asks a stream for its usage.
-fn complete(payload: &mut Payload, settlement: &Settlement, provider: &Provider) -> bool {
-    let Payload::Judged(collected) = payload else {
-        return false;
+fn complete(
+    gw: &Gateway,
+    payload: &mut Payload,
+    settlement: &Settlement,
+    provider: &Provider,
+) -> Result<bool, Rejected> {
+    let Payload::Whole(collected) = payload else {
+        return Ok(false);
     };
     let spliced = settlement
         .tariff()
         .ask()
         .filter(|_| provider.asks_for_usage)
         .and_then(|ask| ask_for_usage(&collected.bytes, ask));
-    let asks = spliced.is_some();
-    if let Some(spliced) = spliced {
-        collected.bytes = Bytes::from(spliced);
+    let Some(spliced) = spliced else {
+        return Ok(false);
+    };
+    replace(gw, payload, spliced)?;
+    Ok(true)
+}
+
+/// Sends another body than the client's, within the memory that bodies may take.
+fn replace(gw: &Gateway, payload: &mut Payload, bytes: Vec<u8>) -> Result<(), Rejected> {
+    if let Payload::Whole(collected) = payload {
+        let replaced = collected.replace(bytes, &gw.memory);
+        replaced.map_err(|error| Rejected::from_collect(error, gw.limits.inspected_body_bytes))?;
     }
-    asks
+    Ok(())
 }

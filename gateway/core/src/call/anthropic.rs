@@ -96,7 +96,7 @@ pub(super) fn with_budget(
     let Some(thinking) = fields.given(name).filter(|raw| raw.starts_with('{')) else {
         return Ok(bound);
     };
-    let thinking = Fields::scan_text(thinking).map_err(super::read::refuse_json)?;
+    let thinking = Fields::scan_text(thinking)?;
     let budget = count(&thinking, budget, BOUND_DETAIL)?.unwrap_or(0);
     Ok(bound.map(|bound| {
         if budget < bound {

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use super::form::Form;
-use super::read::{elements, invalid, refuse_json};
+use super::read::{elements, invalid};
 use super::{Ask, Request};
 use crate::json::Fields;
 use crate::policy::Operation;
@@ -37,7 +37,7 @@ pub enum BatchFile {
 /// # Errors
 /// [`Refusal::Malformed`], as for [`Ask::parse`].
 pub fn read_message_batch(body: &[u8]) -> Result<Vec<Ask>, Refusal> {
-    let fields = Fields::scan(body).map_err(refuse_json)?;
+    let fields = Fields::scan(body)?;
     let shape = "requests must be a list of objects with custom_id and params";
     let requests = fields
         .given("requests")
@@ -50,7 +50,7 @@ pub fn read_message_batch(body: &[u8]) -> Result<Vec<Ask>, Refusal> {
     let asks = requests
         .into_iter()
         .map(|request| {
-            let call = Fields::scan_text(request.get()).map_err(refuse_json)?;
+            let call = Fields::scan_text(request.get())?;
             remember(&mut ids, &call)?;
             let params = call.given("params").ok_or_else(|| invalid(shape))?;
             ask_of_line(Operation::Messages, params)
@@ -80,7 +80,7 @@ pub fn read_batch_input(content_type: Option<&str>, body: &[u8]) -> Result<Batch
         if asks.len() >= MAX_CALLS {
             return Err(invalid("the batch holds too many calls"));
         }
-        let call = Fields::scan_text(line).map_err(refuse_json)?;
+        let call = Fields::scan_text(line)?;
         remember(&mut ids, &call)?;
         let Some(operation) = operation_of_line(&call)? else {
             continue;
@@ -99,7 +99,7 @@ pub fn read_batch_input(content_type: Option<&str>, body: &[u8]) -> Result<Batch
 /// # Errors
 /// [`Refusal::Malformed`], if it names none.
 pub fn read_batch_start(body: &[u8]) -> Result<String, Refusal> {
-    let fields = Fields::scan(body).map_err(refuse_json)?;
+    let fields = Fields::scan(body)?;
     fields
         .given("input_file_id")
         .and_then(|raw| serde_json::from_str::<String>(raw).ok())

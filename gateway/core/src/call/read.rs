@@ -18,18 +18,6 @@ const MAX_INTEGER: u64 = 1 << 53;
 pub(super) const BOUND_DETAIL: &str =
     "the bound on output tokens must be an integer from 0 to 2^53";
 
-pub(super) fn refuse_json(fault: JsonFault) -> Refusal {
-    let (code, detail) = match fault {
-        JsonFault::NotAnObject => ("invalid_json", "the request body is not a JSON object"),
-        JsonFault::DuplicateField => (
-            "duplicate_field",
-            "a field of the request body occurs twice",
-        ),
-        JsonFault::TooManyFields => ("invalid_field", "the request body has too many fields"),
-    };
-    Refusal::Malformed { code, detail }
-}
-
 pub(super) fn invalid(detail: &'static str) -> Refusal {
     Refusal::Malformed {
         code: "invalid_field",

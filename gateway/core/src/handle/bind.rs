@@ -1,33 +1,22 @@
 //! Whose key goes where: from a request and a policy to one credential and one place.
 //!
+//! The head is judged first, so that what it alone forbids is refused before a body is read. The
+//! body is looked at only where policy declares a field of it as a place, and only in that field.
 //! The secret is not known here and not needed. Every denial is [`Refusal::CredentialDenied`]
 //! with nothing to tell one from another but the reason kept for the record.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use http::header::{AUTHORIZATION, HeaderMap};
 
-use super::{Surface, all, near_miss, whole};
-use crate::identity::TOKEN_HEADER;
-use crate::ids::{AgentId, HandleName};
+use super::search::{Found, FoundPlace, Search, take_from_field};
+use super::{field, mentions_handle};
+use crate::ids::AgentId;
 use crate::policy::{Credential, Dialect, Place, Provider, Tenant, covers};
 use crate::refusal::Refusal;
 
-/// Headers in which a handle is expected whatever the provider declares: SDKs put keys there.
-const KEY_HEADERS: [&str; 4] = ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
-
-/// Schemes that clients write before a key in `Authorization`, whatever the provider declares.
-const SCHEMES: [&str; 2] = ["Bearer ", "token "];
-
-const BASIC: &str = "Basic";
-const BASIC_FORM: &str =
-    "Basic authentication is \"Basic \" and the base64 of user:$CRED{name}, with padding";
-
-/// The parts of a request a handle is looked for in. The body is deliberately not one.
+/// The head of a request, in which a handle is looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     /// Method.
@@ -40,7 +29,18 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Proof that one credential, or deliberately none, belongs to a call. Only [`bind`] makes one.
+/// What the head of a request says about its credential. Only [`bind`] makes one.
+#[derive(Debug)]
+#[must_use]
+pub struct HeadBound {
+    found: Option<Found>,
+    /// Fields of the body in which a handle may stand as well.
+    fields: Vec<Place>,
+    user: Vec<u8>,
+}
+
+/// Proof that one credential, or deliberately none, belongs to a call. Only
+/// [`HeadBound::with_body`] makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound {
     pub(super) credential: Option<Arc<Credential>>,
@@ -56,25 +56,24 @@ impl Bound {
     pub const fn credential(&self) -> Option<&Arc<Credential>> {
         self.credential.as_ref()
     }
+
+    /// Whether the body of the call quotes a handle anywhere but in the field that the credential
+    /// goes into.
+    #[must_use]
+    pub fn quotes_handle(&self, body: &[u8]) -> bool {
+        let place = self.credential.iter().map(|it| &it.binding.place);
+        let field = place.filter_map(|place| field::find(body, place).ok().flatten());
+        match field.map(|value| value.span).next() {
+            None => mentions_handle(body),
+            Some(span) => [body.get(..span.start), body.get(span.end..)]
+                .into_iter()
+                .flatten()
+                .any(mentions_handle),
+        }
+    }
 }
 
-/// A handle and the place it stands in.
-#[derive(Debug)]
-struct Found {
-    name: HandleName,
-    place: FoundPlace,
-}
-
-#[derive(Debug)]
-enum FoundPlace {
-    Header(HeaderName),
-    Basic,
-    Query(String),
-    /// Where no credential is ever put: the path, a user name, another header or parameter.
-    Elsewhere,
-}
-
-/// Decides which credential of `tenant` this call bears.
+/// Judges the head of a request: which credential of `tenant` it names, if it names one.
 ///
 /// A handle anywhere in headers, query or path names it, and must stand exactly where its
 /// binding puts the secret; without a handle it is the tenant's default for the provider. A key
@@ -82,36 +81,91 @@ enum FoundPlace {
 ///
 /// # Errors
 /// [`Refusal::BadHandle`] for what merely resembles a handle where one is expected,
-/// [`Refusal::HandleRepeated`] for more than one, and [`Refusal::CredentialDenied`] for all else.
+/// [`Refusal::HandleRepeated`] for more than one, [`Refusal::CredentialDenied`] for all else; and
+/// [`Refusal::Malformed`] where a field of the body is a place, and the head says that the body
+/// cannot be read.
 pub fn bind(
     asked: &Asked<'_>,
     tenant: &Tenant,
     agent: &AgentId,
     provider: &Provider,
-) -> Result<Bound, Refusal> {
-    let mut search = Search {
-        tenant,
-        provider,
-        found: None,
-        user: Vec::new(),
-    };
-    search.headers(asked.headers)?;
-    search.query(asked.query.unwrap_or_default())?;
-    search.elsewhere(&decoded(asked.path), Surface::Url)?;
-    let credential = match (&search.found, &provider.place) {
-        (None, None) => None,
-        (Some(_), None) => return Err(denied("credential_place")),
-        (Some(found), Some(_)) => Some(named(found, tenant)?),
-        (None, Some(_)) => Some(default(tenant, provider)?),
-    };
-    if let Some(credential) = credential {
-        permits(credential, asked, agent, provider)?;
-    }
-    Ok(Bound {
-        credential: credential.cloned(),
+) -> Result<HeadBound, Refusal> {
+    let mut search = Search::new(tenant, provider);
+    search.head(asked)?;
+    let head = HeadBound {
+        fields: search.fields(asked)?,
+        found: search.found,
         user: search.user,
-        key_is_credential: provider.dialect != Dialect::Http,
-    })
+    };
+    if head.found.is_some() || head.fields.is_empty() {
+        head.credential(asked, tenant, agent, provider)?;
+    }
+    Ok(head)
+}
+
+impl HeadBound {
+    /// Whether the call cannot be bound without its whole body.
+    #[must_use]
+    pub const fn needs_body(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
+    /// Decides which credential of `tenant` this call bears. The other arguments are those that
+    /// [`bind`] was given; `body` is the whole body if it [is needed](Self::needs_body).
+    ///
+    /// # Errors
+    /// As [`bind`], and [`Refusal::Malformed`] for a body that cannot be read, or in two ways.
+    pub fn with_body(
+        mut self,
+        asked: &Asked<'_>,
+        tenant: &Tenant,
+        agent: &AgentId,
+        provider: &Provider,
+        body: &[u8],
+    ) -> Result<Bound, Refusal> {
+        let mut texts = Vec::new();
+        for place in &self.fields {
+            if let Some(text) = field::find(body, place)?.and_then(|value| value.text) {
+                take_from_field(&mut self.found, place, &text)?;
+                texts.push(place);
+            }
+        }
+        let credential = self.credential(asked, tenant, agent, provider)?;
+        if let Some(place) = credential.map(|it| &it.binding.place)
+            && place.is_in_body()
+            && !texts.contains(&place)
+        {
+            let hint = field::form(place).into();
+            return Err(Refusal::BadHandle { hint });
+        }
+        Ok(Bound {
+            credential: credential.cloned(),
+            user: self.user,
+            key_is_credential: provider.dialect != Dialect::Http,
+        })
+    }
+
+    /// The credential that is named, or the default; it may be used for this call.
+    fn credential<'a>(
+        &self,
+        asked: &Asked<'_>,
+        tenant: &'a Tenant,
+        agent: &AgentId,
+        provider: &Provider,
+    ) -> Result<Option<&'a Arc<Credential>>, Refusal> {
+        let credential = match (&self.found, &provider.place) {
+            (None, None) => return Ok(None),
+            (Some(_), None) => return Err(denied("credential_place")),
+            (Some(found), Some(_)) => named(found, tenant)?,
+            (None, Some(_)) => default(tenant, provider)?,
+        };
+        permits(credential, asked, agent, provider)?;
+        let place = &credential.binding.place;
+        if place.is_in_body() && !self.fields.contains(place) {
+            return Err(field::WRONG_TYPE);
+        }
+        Ok(Some(credential))
+    }
 }
 
 const fn denied(reason: &'static str) -> Refusal {
@@ -129,6 +183,7 @@ fn named<'a>(found: &Found, tenant: &'a Tenant) -> Result<&'a Arc<Credential>, R
         (FoundPlace::Header(at), Place::AwsSigv4 { .. }) => at == AUTHORIZATION,
         (FoundPlace::Basic, Place::Basic) => true,
         (FoundPlace::Query(at), Place::Query { name }) => at == name,
+        (FoundPlace::Field(at), declared) => at == declared,
         _ => false,
     };
     if stands_where_declared {
@@ -165,188 +220,14 @@ fn permits(
     {
         return Err(denied("credential_origin"));
     }
-    if !binding.methods.is_empty() && !binding.methods.contains(asked.method) {
+    if !binding.covers_method(asked.method) {
         return Err(denied("credential_method"));
     }
-    if !binding.paths.is_empty() && !binding.paths.iter().any(|path| path.matches(asked.path)) {
+    if !binding.covers_path(asked.path) {
         return Err(denied("credential_path"));
     }
     if !upstream.tls && !upstream.insecure_plain_http {
         return Err(denied("credential_plain_http"));
     }
     Ok(())
-}
-
-/// The hunt for the one handle of a request.
-struct Search<'a> {
-    tenant: &'a Tenant,
-    provider: &'a Provider,
-    found: Option<Found>,
-    user: Vec<u8>,
-}
-
-impl Search<'_> {
-    fn headers(&mut self, headers: &HeaderMap) -> Result<(), Refusal> {
-        for (name, value) in headers {
-            let value = value.as_bytes();
-            if name.as_str() == TOKEN_HEADER {
-                continue;
-            }
-            if KEY_HEADERS.contains(&name.as_str()) || self.prefixes(name).next().is_some() {
-                self.key_header(name, value)?;
-            } else if memchr::memchr(b'$', value).is_some() {
-                self.elsewhere(value, Surface::Header)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn key_header(&mut self, name: &HeaderName, value: &[u8]) -> Result<(), Refusal> {
-        if name == AUTHORIZATION
-            && let Some(rest) = strip_prefix_ignoring_case(value, BASIC)
-            && rest.first().is_none_or(u8::is_ascii_whitespace)
-        {
-            return self.basic(rest);
-        }
-        let handle = self
-            .prefixes(name)
-            .chain(SCHEMES.into_iter().filter(|_| name == AUTHORIZATION))
-            .chain([""])
-            .filter_map(|prefix| strip_prefix_ignoring_case(value, prefix))
-            .find_map(|rest| whole(rest, Surface::Header));
-        match handle {
-            Some(handle) => self.take(handle, FoundPlace::Header(name.clone())),
-            None => self.expected(value, Surface::Header),
-        }
-    }
-
-    /// What follows `Basic`. Where this provider takes no Basic authentication, a value that
-    /// cannot be read is a key of the client's own and is stripped like any other.
-    fn basic(&mut self, rest: &[u8]) -> Result<(), Refusal> {
-        let is_declared = self.places().any(|place| *place == Place::Basic);
-        let decoded = rest
-            .strip_prefix(b" ")
-            .and_then(|encoded| STANDARD.decode(encoded).ok());
-        let colon = decoded
-            .as_ref()
-            .and_then(|decoded| memchr::memchr(b':', decoded));
-        let (Some(decoded), Some(colon)) = (decoded, colon) else {
-            return if is_declared {
-                Err(Refusal::BadHandle { hint: BASIC_FORM })
-            } else {
-                self.expected(rest, Surface::Header)
-            };
-        };
-        let (user, password) = decoded.split_at(colon);
-        let password = password.get(1..).unwrap_or_default();
-        self.elsewhere(user, Surface::Header)?;
-        if is_declared {
-            self.user = user.to_vec();
-        }
-        match whole(password, Surface::Header) {
-            Some(handle) => self.take(handle, FoundPlace::Basic),
-            None => self.expected(password, Surface::Header),
-        }
-    }
-
-    fn query(&mut self, query: &str) -> Result<(), Refusal> {
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let (name, value) = (decoded(name), decoded(value));
-            self.elsewhere(&name, Surface::Url)?;
-            let declared = self.places().find_map(|place| match place {
-                Place::Query { name: at } if at.as_bytes() == &*name => Some(at.clone()),
-                _ => None,
-            });
-            match (declared, whole(&value, Surface::Url)) {
-                (Some(at), Some(handle)) => self.take(handle, FoundPlace::Query(at))?,
-                (Some(_), None) => self.expected(&value, Surface::Url)?,
-                (None, _) => self.elsewhere(&value, Surface::Url)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A text in a place where a handle is expected, and which is not exactly one.
-    fn expected(&self, text: &[u8], surface: Surface) -> Result<(), Refusal> {
-        match near_miss(text) {
-            Some(_) if all(text, surface).count > 1 => Err(Refusal::HandleRepeated),
-            Some(hint) => Err(Refusal::BadHandle { hint }),
-            None => Ok(()),
-        }
-    }
-
-    /// A text in a place where no secret is ever put. What merely resembles a handle there is
-    /// plain text and nobody's business.
-    fn elsewhere(&mut self, text: &[u8], surface: Surface) -> Result<(), Refusal> {
-        let handles = all(text, surface);
-        if handles.count > 1 {
-            return Err(Refusal::HandleRepeated);
-        }
-        handles
-            .first
-            .map_or(Ok(()), |handle| self.take(handle, FoundPlace::Elsewhere))
-    }
-
-    fn take(&mut self, name: HandleName, place: FoundPlace) -> Result<(), Refusal> {
-        if self.found.is_some() {
-            return Err(Refusal::HandleRepeated);
-        }
-        self.found = Some(Found { name, place });
-        Ok(())
-    }
-
-    /// The places credentials for this provider may go.
-    fn places(&self) -> impl Iterator<Item = &Place> {
-        self.provider.place.iter().chain(
-            self.tenant
-                .credentials
-                .values()
-                .filter(|credential| credential.provider == self.provider.name)
-                .map(|credential| &credential.binding.place),
-        )
-    }
-
-    /// The prefixes declared for a header; none at all if it is not declared.
-    fn prefixes(&self, header: &HeaderName) -> impl Iterator<Item = &str> {
-        self.places().filter_map(move |place| match place {
-            Place::Header { name, prefix } if name == header => Some(prefix.as_str()),
-            _ => None,
-        })
-    }
-}
-
-fn strip_prefix_ignoring_case<'a>(text: &'a [u8], prefix: &str) -> Option<&'a [u8]> {
-    let (start, rest) = text.split_at_checked(prefix.len())?;
-    start
-        .eq_ignore_ascii_case(prefix.as_bytes())
-        .then_some(rest)
-}
-
-/// Undoes percent-encoding once. `%` that starts no escape stands for itself, as it does in
-/// every lenient parser behind us.
-pub(crate) fn decoded(text: &str) -> Cow<'_, [u8]> {
-    if memchr::memchr(b'%', text.as_bytes()).is_none() {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, behind)) = rest.split_first() {
-        let escaped = match (first, behind) {
-            (b'%', [high, low, behind @ ..]) => hex(*high)
-                .zip(hex(*low))
-                .map(|(high, low)| (high << 4 | low, behind)),
-            _ => None,
-        };
-        let (byte, behind) = escaped.unwrap_or((first, behind));
-        bytes.push(byte);
-        rest = behind;
-    }
-    Cow::Owned(bytes)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }

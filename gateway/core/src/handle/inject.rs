@@ -3,7 +3,8 @@
 //!
 //! Either the request leaves with exactly one credential in it, or it does not leave: a secret
 //! that cannot be written as it is, is an error. A secret is never searched for handles.
-//! Worst case: the bytes of a query that carries a secret are not wiped when it is dropped.
+//! Worst case: the bytes of a query or body that carries a secret are not wiped when it is
+//! dropped.
 
 use std::fmt::Write as _;
 
@@ -12,7 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
-use super::bind::{Bound, decoded};
+use super::bind::Bound;
+use super::field;
+use super::search::decoded;
 use crate::identity::{strip, strips_parameter};
 use crate::policy::Place;
 use crate::secret::Secret;
@@ -38,6 +41,9 @@ pub enum InvalidSecret {
     /// The call was bound to no credential.
     #[error("no secret belongs to this call")]
     Unbound,
+    /// The field of the body that it goes into is not there.
+    #[error("the field that the secret goes into is not there")]
+    NoField,
 }
 
 /// Whether a secret can be sent as it is: visible ASCII, with spaces only inside.
@@ -69,16 +75,19 @@ impl Bound {
         self.rewrite_query(query, None);
     }
 
-    /// Makes `secret` the only credential of the request.
+    /// Makes `secret` the only credential of the request. Returns the body to send instead of
+    /// `body`, where the secret goes into the body, which then must be there as a whole.
     ///
     /// # Errors
-    /// If the secret cannot be sent as it is; the request is then unchanged and must not leave.
+    /// If the secret cannot be sent as it is, or there is no such field in the body; the request
+    /// is then unchanged and must not leave.
     pub fn inject(
         &self,
         headers: &mut HeaderMap,
         query: &mut Option<String>,
+        body: Option<&[u8]>,
         secret: &Secret,
-    ) -> Result<(), InvalidSecret> {
+    ) -> Result<Option<Vec<u8>>, InvalidSecret> {
         let credential = self.credential.as_ref().ok_or(InvalidSecret::Unbound)?;
         check_sendable(secret)?;
         match &credential.binding.place {
@@ -100,8 +109,14 @@ impl Bound {
                 let value = Zeroizing::new(percent_encoded(secret.expose()));
                 self.rewrite_query(query, Some((name, &value)));
             }
+            place @ (Place::JsonField { .. } | Place::FormField { .. }) => {
+                let written = body.and_then(|body| field::replaced(body, place, secret));
+                let written = written.ok_or(InvalidSecret::NoField)?;
+                self.strip(headers, query);
+                return Ok(Some(written));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn put_header(

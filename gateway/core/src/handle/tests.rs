@@ -12,6 +12,7 @@ use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::vault::{SecretName, VaultScope};
 
+mod fields;
 mod inject;
 mod places;
 
@@ -122,6 +123,7 @@ struct Case {
     path: String,
     query: Option<String>,
     headers: HeaderMap,
+    body: Vec<u8>,
 }
 
 impl Case {
@@ -135,6 +137,7 @@ impl Case {
             path: PATH.to_owned(),
             query: None,
             headers: headers(lines),
+            body: Vec::new(),
         }
     }
 
@@ -160,7 +163,9 @@ impl Case {
             query: self.query.as_deref(),
             headers: &self.headers,
         };
-        bind(&asked, &self.tenant, &agent("a1"), &self.provider)
+        let agent = agent("a1");
+        let head = bind(&asked, &self.tenant, &agent, &self.provider)?;
+        head.with_body(&asked, &self.tenant, &agent, &self.provider, &self.body)
     }
 
     /// The credential it was bound to, or the code of the refusal.
@@ -179,7 +184,7 @@ impl Case {
         let (mut headers, mut query) = (self.headers.clone(), self.query.clone());
         let secret = Secret::new(secret.as_bytes().to_vec());
         bound
-            .inject(&mut headers, &mut query, &secret)
+            .inject(&mut headers, &mut query, None, &secret)
             .expect("a sendable secret");
         (headers, query)
     }

@@ -135,7 +135,8 @@ impl Walk<'_> {
         let Some(ask) = &call.ask else {
             let decision = match call.payload {
                 Payload::Streamed => "the body goes through unread",
-                Payload::Judged(_) => "work that is made later; every model in it is allowed",
+                Payload::Whole(_) if call.work.is_none() => "the body goes through unjudged",
+                Payload::Whole(_) => "work that is made later; every model in it is allowed",
             };
             self.tell("request", decision.to_owned(), None, Value::Null);
             return;
@@ -341,6 +342,8 @@ fn place(place: &Place) -> String {
         Place::Header { name, prefix } => format!("the header {name} after {prefix:?}"),
         Place::Basic => "the password of Basic authentication".to_owned(),
         Place::Query { name } => format!("the query parameter {name}"),
+        Place::JsonField { pointer } => format!("the body's JSON field {pointer}"),
+        Place::FormField { name } => format!("the body's form field {name}"),
         Place::AwsSigv4 { service, region } => {
             format!("a signature for AWS service {service} in {region}")
         }

@@ -61,7 +61,7 @@ impl Clamping {
     }
 
     fn lower(&mut self, tariff: &mut Tariff, payload: &mut Payload, tokens: u64) -> bool {
-        let (Some(ask), Payload::Judged(body)) = (tariff.ask_mut(), payload) else {
+        let (Some(ask), Payload::Whole(body)) = (tariff.ask_mut(), payload) else {
             return false;
         };
         if ask.max_output_tokens.is_some_and(|bound| bound <= tokens) {

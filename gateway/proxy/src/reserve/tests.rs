@@ -82,7 +82,10 @@ impl World {
             query: None,
             headers: &head.headers,
         };
-        let bound = handle::bind(&asked, &tenant, &caller.agent, &route.provider).unwrap();
+        let (agent, provider) = (&caller.agent, &route.provider);
+        let bound = handle::bind(&asked, &tenant, agent, provider)
+            .and_then(|bound| bound.with_body(&asked, &tenant, agent, provider, &[]))
+            .unwrap();
         let operation = route.endpoint.operation;
         let call = Call {
             work: None,

@@ -149,7 +149,7 @@ fn refusals() -> Vec<Row> {
         (cap_reached("acme/tenant/day:2026-11-23").into(), 429, "spend_limit_exceeded", QUOTA, day),
         (cap_reached("acme/task=t-1/total").into(), 429, "spend_limit_exceeded", QUOTA, &["x-should-retry: false"]),
         (exceeds_headroom(Some(1_000)).into(), 429, "request_exceeds_headroom", QUOTA, month),
-        (Refusal::BadHandle { hint: "write it" }.into(), 400, "bad_handle", BAD, &[]),
+        (Refusal::BadHandle { hint: "write it".into() }.into(), 400, "bad_handle", BAD, &[]),
         (Refusal::Malformed { code: "invalid_json", detail: "not JSON" }.into(), 400, "invalid_json", BAD, &[]),
         (Refusal::BodyTooLarge { limit_bytes: 9 }.into(), 413, "body_too_large", TOO_LARGE, &[]),
     ]

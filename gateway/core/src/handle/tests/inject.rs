@@ -134,7 +134,7 @@ fn case_16_a_secret_that_cannot_be_sent_as_it_is_stops_the_call() {
         ] {
             let (mut headers, mut query) = (case.headers.clone(), case.query.clone());
             let value = Secret::new(secret.as_bytes().to_vec());
-            let result = bound.inject(&mut headers, &mut query, &value);
+            let result = bound.inject(&mut headers, &mut query, None, &value);
             assert_eq!(result, Err(expected), "{:?}", secret.get(..4));
             assert_eq!((headers, query), (case.headers.clone(), case.query.clone()));
         }
@@ -151,7 +151,7 @@ fn a_call_without_a_credential_is_stripped_and_takes_no_secret() {
     let bound = case.bind().expect("bound to nothing");
     let (mut headers, mut query) = (case.headers.clone(), case.query.clone());
     let secret = Secret::new(SECRET.as_bytes().to_vec());
-    let result = bound.inject(&mut headers, &mut query, &secret);
+    let result = bound.inject(&mut headers, &mut query, None, &secret);
     assert_eq!(result, Err(InvalidSecret::Unbound));
     bound.strip(&mut headers, &mut query);
     assert_eq!(headers, super::headers(&[("accept", "*/*")]));

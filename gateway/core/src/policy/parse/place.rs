@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use crate::policy::reader::{self, Read, Section};
-use crate::policy::{Place, Upstream};
+use crate::policy::{InvalidJsonPointer, JsonPointer, Place, Upstream};
 use crate::route;
 use toml::de::DeValue;
 
@@ -145,30 +145,50 @@ pub(super) fn method(value: &DeValue<'_>) -> Read<Method> {
         })
 }
 
+const PLACES: &str = "a place is one of { header = \"authorization\", prefix = \"Bearer \" }, { query = \"key\" }, { basic = true }, { json_field = \"/api_key\" }, { form_field = \"api_key\" }, { aws_sigv4 = \"bedrock\", region = \"us-east-1\" }";
+
 /// Reads the table that says where a secret goes.
 pub(super) fn place(section: &Section<'_>) -> Option<Place> {
-    let forms: Vec<&str> = ["header", "query", "basic", "aws_sigv4"]
-        .into_iter()
-        .filter(|key| section.has(key))
-        .collect();
+    let forms: Vec<&str> = [
+        "header",
+        "query",
+        "basic",
+        "aws_sigv4",
+        "json_field",
+        "form_field",
+        "path",
+    ]
+    .into_iter()
+    .filter(|key| section.has(key))
+    .collect();
+    section.optional("path", no_path);
     let name = section.optional("header", header);
     let prefix = section.optional("prefix", prefix);
     let query = section.optional("query", query);
     let basic = section.optional("basic", reader::boolean);
     let service = section.optional("aws_sigv4", scope_part);
     let region = section.optional("region", scope_part);
+    let pointer = section.optional("json_field", json_field);
+    let field = section.optional("form_field", form_field);
     match forms.as_slice() {
         ["header"] => {
             return Some(Place::Header {
                 name: name?,
-                prefix: if section.has("prefix") { prefix? } else { String::new() },
+                prefix: if section.has("prefix") {
+                    prefix?
+                } else {
+                    String::new()
+                },
             });
         }
         _ if section.has("prefix") => {
             section.mistake(section.at("prefix"), "`prefix` goes with `header` only");
         }
         ["aws_sigv4"] if section.has("region") => {
-            return Some(Place::AwsSigv4 { service: service?, region: region? });
+            return Some(Place::AwsSigv4 {
+                service: service?,
+                region: region?,
+            });
         }
         ["aws_sigv4"] => {
             let example = "`aws_sigv4` goes with a region, such as region = \"us-east-1\"";
@@ -180,12 +200,35 @@ pub(super) fn place(section: &Section<'_>) -> Option<Place> {
         ["query"] => return Some(Place::Query { name: query? }),
         ["basic"] if basic == Some(true) => return Some(Place::Basic),
         ["basic"] if basic.is_none() => {}
-        _ => section.mistake(
-            section.start(),
-            "a place is one of { header = \"authorization\", prefix = \"Bearer \" }, { query = \"key\" }, { basic = true }, { aws_sigv4 = \"bedrock\", region = \"us-east-1\" }",
-        ),
+        ["json_field"] => return Some(Place::JsonField { pointer: pointer? }),
+        ["form_field"] => return Some(Place::FormField { name: field? }),
+        ["path"] => {}
+        _ => section.mistake(section.start(), PLACES),
     }
     None
+}
+
+fn no_path(_value: &DeValue<'_>) -> Read<()> {
+    Err("is no place for a secret: paths are written down wherever they pass".to_owned())
+}
+
+fn json_field(value: &DeValue<'_>) -> Read<JsonPointer> {
+    let text = reader::text(value)?;
+    text.parse().map_err(|wrong: InvalidJsonPointer| {
+        format!("is \"{}\", but {wrong}", reader::shown(&text))
+    })
+}
+
+fn form_field(value: &DeValue<'_>) -> Read<String> {
+    let text = reader::text(value)?;
+    if (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(text)
+    } else {
+        let shown = reader::shown(&text);
+        Err(format!(
+            "is \"{shown}\", but a field's name is 1 to 128 visible characters of ASCII, as they are before any encoding"
+        ))
+    }
 }
 
 fn header(value: &DeValue<'_>) -> Read<HeaderName> {
