@@ -143,7 +143,11 @@ fn absent_files(settings: &Settings) -> Vec<String> {
     let tls = settings
         .tls
         .iter()
-        .flat_map(|tls| [&tls.certificate, &tls.key]);
+        .flat_map(|tls| {
+            let clients = tls.clients.as_ref().map(|clients| &clients.file);
+            [Some(&tls.certificate), Some(&tls.key), clients]
+        })
+        .flatten();
     tls.chain(&settings.prices_file)
         .filter(|file| !file.exists())
         .map(|file| format!("gateway.toml names {}, which is not there", file.display()))

@@ -65,6 +65,17 @@ pub(crate) struct Settings {
 pub(crate) struct TlsFiles {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+    /// Whether clients are asked for a certificate, and whose are believed.
+    pub(crate) clients: Option<ClientAuthority>,
+}
+
+/// Who vouches for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientAuthority {
+    /// PEM file of the authorities that sign client certificates.
+    pub(crate) file: PathBuf,
+    /// Whether a client without a certificate is turned away.
+    pub(crate) required: bool,
 }
 
 /// What task tokens must say.

@@ -2,6 +2,7 @@
 
 use http::request::Parts;
 use hyper::body::Incoming;
+use tollgate_core::identity::ClientCertificate;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::Timestamp;
 
@@ -46,11 +47,12 @@ pub(crate) async fn admit(
     gw: &std::sync::Arc<Gateway>,
     live: &Snapshot,
     head: &Parts,
+    shown: Option<&ClientCertificate>,
     body: &mut Option<Incoming>,
     draft: &mut Draft,
     now: Timestamp,
 ) -> Result<Admitted, Rejected> {
-    let identified = authenticate(gw, live, head, draft, now)?; //  who asks?
+    let identified = authenticate(gw, live, head, shown, draft, now).await?; // who asks?
     let routed = route(live, head, draft)?; //                      for what, where?
     let permit = authorize(identified, routed)?; //                 may they?
     let bound = bind(permit, head)?; //                             whose key goes where?

@@ -1,16 +1,23 @@
-//! The task token in a request's head -> who is calling.
+//! The task token in a request's head, or else the client's certificate -> who is calling.
+//!
+//! A request with a token is judged by the token; a certificate beside it can only make the
+//! answer worse. Without a token the certificate alone decides.
 //!
 //! A token's signature is checked once and remembered by the token's SHA-256; whether the token
 //! is still live is asked of the registry on every call. At worst a flood of distinct tokens
 //! evicts good ones from the memory, and their next call pays for one more signature check.
 
+mod certificate;
+
 use std::sync::Arc;
 
+pub use certificate::Standings;
 use http::request::Parts;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
-use tollgate_core::identity::{Caller, KeySet, TokenFault, find_token, verify};
-use tollgate_core::policy::Tenant;
+use tollgate_core::identity::{Caller, ClientCertificate, KeySet, TokenFault, find_token, verify};
+use tollgate_core::ids::{AgentId, TenantId};
+use tollgate_core::policy::{Holder, Tenant};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::registry::{Liveness, TokenRegistry};
 use tollgate_core::time::Timestamp;
@@ -59,23 +66,64 @@ pub(crate) struct Identified {
     pub(crate) tenant: Arc<Tenant>,
 }
 
-/// Finds the caller. From here on the draft belongs to a tenant, unless the token does not hold.
-pub(crate) fn authenticate(
+/// Finds the caller. From here on the draft belongs to a tenant, unless neither token nor
+/// certificate holds.
+pub(crate) async fn authenticate(
     gw: &Gateway,
     live: &Snapshot,
     head: &Parts,
+    shown: Option<&ClientCertificate>,
     draft: &mut Draft,
     now: Timestamp,
 ) -> Result<Identified, Rejected> {
-    let presented = find_token(&head.headers, head.uri.query()).map_err(Refusal::from)?;
+    let presented = match (find_token(&head.headers, head.uri.query()), shown) {
+        (Ok(presented), _) => presented,
+        // A token that is there but wrong is not made good by a certificate.
+        (Err(TokenFault::Missing), Some(certificate)) => {
+            return Box::pin(certificate::identify(gw, live, certificate, draft, now)).await;
+        }
+        (Err(fault), _) => return Err(Refusal::from(fault).into()),
+    };
     let caller = live
         .keys
         .caller(presented.token, now)
         .map_err(Refusal::from)?;
     let tenant = enabled_tenant(live, &caller)?;
     draft.belongs_to(Arc::clone(&caller));
+    check_binding(live, &caller, shown, now).map_err(Refusal::from)?;
     registered(gw.stores.registry.as_ref(), &caller)?;
     Ok(Identified { caller, tenant })
+}
+
+/// Whether a token may be used on a connection on which this certificate was shown. Judged on
+/// every call: what is remembered of a token is its signature, not who brings it.
+pub(crate) fn check_binding(
+    live: &Snapshot,
+    caller: &Caller,
+    shown: Option<&ClientCertificate>,
+    now: Timestamp,
+) -> Result<(), TokenFault> {
+    let Some(certificate) = shown else {
+        return match caller.certificate {
+            None => Ok(()),
+            Some(_) => Err(TokenFault::Binding),
+        };
+    };
+    if certificate.has_ended(now) {
+        return Err(TokenFault::CertificateExpired);
+    }
+    let bound_elsewhere = caller
+        .certificate
+        .is_some_and(|bound_to| bound_to != certificate.digest);
+    let holders = live.policy.holders(certificate);
+    let is_holder =
+        |holder: &&Arc<Holder>| holder.tenant == caller.tenant && holder.agent == caller.agent;
+    let names_others = !holders.is_empty() && !holders.iter().any(is_holder);
+    if bound_elsewhere || names_others {
+        Err(TokenFault::Binding)
+    } else {
+        Ok(())
+    }
 }
 
 /// Asks once more, by what is in force now: a body may take a minute to arrive, and meanwhile the
@@ -97,11 +145,20 @@ pub(crate) fn is_cut_off(gw: &Gateway, caller: &Caller) -> bool {
 }
 
 pub(crate) fn enabled_tenant(live: &Snapshot, caller: &Caller) -> Result<Arc<Tenant>, Refusal> {
-    let tenant = live.policy.tenants.get(&caller.tenant);
+    open_tenant(live, &caller.tenant, &caller.agent)
+}
+
+/// The tenant, if neither it nor the agent is locked out.
+fn open_tenant(
+    live: &Snapshot,
+    tenant: &TenantId,
+    agent: &AgentId,
+) -> Result<Arc<Tenant>, Refusal> {
+    let tenant = live.policy.tenants.get(tenant);
     let tenant = tenant
         .filter(|tenant| tenant.enabled)
         .ok_or(Refusal::Unauthenticated(TokenFault::UnknownTenant))?;
-    if tenant.disabled_agents.contains(&caller.agent) {
+    if tenant.disabled_agents.contains(agent) {
         return Err(Refusal::Unauthenticated(TokenFault::DisabledAgent));
     }
     Ok(Arc::clone(tenant))

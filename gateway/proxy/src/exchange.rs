@@ -55,7 +55,8 @@ impl Handler for Gateway {
         let mut body = Some(body);
         let id = RecordId::new(uuid::Uuid::now_v7());
         let mut draft = Draft::open(id, now, &head, peer.client);
-        let rejected = match admit(&self, &live, &head, &mut body, &mut draft, now).await {
+        let shown = peer.certificate.as_deref();
+        let rejected = match admit(&self, &live, &head, shown, &mut body, &mut draft, now).await {
             Ok(admitted) => match forward(&self, admitted, body.take()).await {
                 Ok(response) => return response,
                 Err(rejected) => {

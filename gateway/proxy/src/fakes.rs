@@ -16,7 +16,7 @@ use tollgate_core::budget::{
 };
 use tollgate_core::deferred::{DeferredCharges, Known, RemoteId};
 use tollgate_core::identity::{Caller, KeySet, Mint, new_private_key};
-use tollgate_core::ids::RecordId;
+use tollgate_core::ids::{RecordId, TokenId};
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{PolicyFile, parse};
@@ -28,7 +28,7 @@ use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
 use tollgate_core::vault::{SecretName, SecretVersion, Vault, VaultError};
 
-use crate::authenticate::Keys;
+use crate::authenticate::{Keys, Standings};
 use crate::collect::MemoryBudget;
 use crate::engine::EngineConfig;
 use crate::gateway::{CallLimits, Gateway, Stores};
@@ -85,6 +85,7 @@ pub(crate) enum Asked {
     Refuse(Box<Record>),
     TurnAway(Box<Stranger>),
     Fetch(SecretName),
+    Register(TokenId, Option<Timestamp>),
 }
 
 /// What the stores will answer.
@@ -96,6 +97,7 @@ pub(crate) struct Answers {
     /// The buckets that are empty: of the agent, of the tenant.
     pub(crate) empty: (bool, bool),
     pub(crate) liveness: Option<Liveness>,
+    pub(crate) registered: Option<Registered>,
     pub(crate) intent_fails: bool,
 }
 
@@ -215,10 +217,11 @@ impl TokenRegistry for Fakes {
 
     async fn register(
         &self,
-        _caller: &Caller,
-        _rests_on: Option<Timestamp>,
+        caller: &Caller,
+        rests_on: Option<Timestamp>,
     ) -> Result<Registered, StoreError> {
-        Ok(Registered::Live)
+        self.note(Asked::Register(caller.token.clone(), rests_on));
+        self.answers().registered.ok_or_else(|| down("register"))
     }
 
     async fn revoke(&self, _what: &Revocation, _now: Timestamp) -> Result<usize, StoreError> {
@@ -334,6 +337,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
             ledger_is_down: false,
             empty: (false, false),
             liveness: Some(Liveness::Live),
+            registered: Some(Registered::Live),
             intent_fails: false,
         }),
     });
@@ -348,6 +352,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
             deferred: fakes.clone(),
             vault: fakes.clone(),
         },
+        standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
         limits: CallLimits {
             inspected_body_bytes: 1 << 20,

@@ -11,6 +11,7 @@ use tollgate_core::registry::TokenRegistry;
 use tollgate_core::time::Timestamp;
 use tollgate_core::vault::Vault;
 
+use crate::authenticate::Standings;
 use crate::collect::MemoryBudget;
 use crate::engine::EngineConfig;
 use crate::live::Live;
@@ -59,6 +60,8 @@ pub struct Gateway {
     pub stores: Stores,
     /// Connections to providers.
     pub upstreams: Upstreams,
+    /// Callers by certificate, as the registry knows them.
+    pub standings: Standings,
     /// Bounds on what one call may take.
     pub limits: CallLimits,
     /// Bounds of the connections on both legs.

@@ -6,6 +6,8 @@
 
 pub mod engine;
 pub mod listener;
+mod client_certificate;
+mod handshake;
 mod server_name;
 pub mod service;
 pub mod io;

@@ -18,8 +18,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpSocket;
 
+use crate::client_certificate::verifier;
 use crate::engine::EngineConfig;
-use crate::server_name::Remember;
+use crate::handshake::Remember;
 use crate::service::{Engine, Handler};
 use crate::tracker::Tracker;
 
@@ -39,6 +40,17 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// PEM file of its private key.
     pub key: PathBuf,
+    /// Whether clients are asked for a certificate, and whose are believed.
+    pub clients: Option<ClientAuthority>,
+}
+
+/// Who vouches for clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAuthority {
+    /// PEM file of the authorities that sign client certificates.
+    pub authorities: PathBuf,
+    /// Whether a client without a certificate is turned away in the handshake.
+    pub required: bool,
 }
 
 /// Why a listener cannot be made.
@@ -182,6 +194,14 @@ fn tls_settings(files: &TlsFiles) -> Result<TlsSettings, ListenError> {
         .set_private_key_file(&key)
         .map_err(|error| refuse(error.to_string()))?;
     settings.set_alpn(ALPN::H2H1);
+    if let Some(clients) = &files.clients {
+        let refuse = |detail| ListenError::Certificate {
+            certificate: clients.authorities.clone(),
+            detail,
+        };
+        let verifier = verifier(&clients.authorities, clients.required).map_err(refuse)?;
+        settings.set_client_cert_verifier(verifier);
+    }
     Ok(settings)
 }
 

@@ -26,7 +26,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-re
 
 /// Headers with which clients of other gateways name a tenant, an agent or a task. They decide
 /// nothing here; what they claim is kept as untrusted text.
-const CLAIM_HEADERS: [&str; 9] = [
+const CLAIM_HEADERS: [&str; 11] = [
     "x-tenant-id",
     "x-tenant",
     "x-workspace-id",
@@ -36,6 +36,8 @@ const CLAIM_HEADERS: [&str; 9] = [
     "openai-organization",
     "baggage",
     "forwarded",
+    "x-forwarded-client-cert",
+    "x-spiffe-id",
 ];
 
 /// The code of a request whose head cannot be read in one way only.

@@ -4,38 +4,20 @@
 //! looks at names, or a certificate check. Knows nothing of routes. A client that names nobody, as
 //! one does that connects to an address, is not judged.
 
-use std::any::Any;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use http::{Request, header};
-use pingora_core::listeners::TlsAccept;
-use pingora_core::protocols::Stream;
-use pingora_core::protocols::tls::TlsRef;
 
 use crate::guard::HeadFault;
 
-/// Keeps the name beside the connection when its handshake is complete.
-pub(crate) struct Remember;
-
+/// The name the client of a connection asked for.
 #[derive(Clone)]
 pub(crate) struct ServerName(Arc<str>);
 
-#[async_trait]
-impl TlsAccept for Remember {
-    async fn handshake_complete_callback(
-        &self,
-        ssl: &TlsRef,
-    ) -> Option<Arc<dyn Any + Send + Sync>> {
-        let name = ssl.server_name()?;
-        Some(Arc::new(ServerName(Arc::from(name))))
-    }
-}
-
 impl ServerName {
-    /// The name the client of this connection asked for, if it speaks TLS and named one.
-    pub(crate) fn of(stream: &Stream) -> Option<Self> {
-        stream.get_ssl_digest()?.extension.get::<Self>().cloned()
+    /// Takes the name over.
+    pub(crate) fn new(name: &str) -> Self {
+        Self(Arc::from(name))
     }
 
     /// Whether a request on the connection is for the name it was opened for.

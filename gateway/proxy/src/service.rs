@@ -30,6 +30,7 @@ use tollgate_core::identity::ClientCertificate;
 use crate::body::{AnswerBody, Outgoing, Progress, note};
 use crate::engine::EngineConfig;
 use crate::guard::{HeadFault, RESERVED_METHOD, judge_http2};
+use crate::handshake::Handshake;
 use crate::io::{Downstream, Verdict, starts_http2};
 use crate::server_name::ServerName;
 use crate::tracker::{Requests, Tracker, UnderWay};
@@ -114,9 +115,20 @@ impl<H: Handler> Engine<H> {
     }
 
     async fn connection(self: &Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch) {
-        let peer = conn_info(&stream);
-        let client = peer.client;
-        let name = ServerName::of(&stream);
+        let handshake = Handshake::of(&stream);
+        let client = client(&stream);
+        let certificate = match handshake.certificate() {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                tracing::warn!(%client, "a connection was closed: {error}");
+                return;
+            }
+        };
+        let peer = ConnInfo {
+            client,
+            tls: stream.get_ssl_digest().is_some(),
+            certificate,
+        };
         let (http2, inbox) = match stream.selected_alpn_proto() {
             Some(ALPN::H2) => (true, BytesMut::new()),
             None if !peer.tls && self.config.clear_text_http2 => {
@@ -140,9 +152,9 @@ impl<H: Handler> Engine<H> {
             _ => (false, BytesMut::new()),
         };
         let result = if http2 {
-            Box::pin(self.http2(stream, inbox, peer, name, shutdown)).await
+            Box::pin(self.http2(stream, inbox, peer, handshake, shutdown)).await
         } else {
-            Box::pin(self.http1(stream, inbox, peer, name, shutdown)).await
+            Box::pin(self.http1(stream, inbox, peer, handshake, shutdown)).await
         };
         if let Err(error) = result {
             tracing::debug!(%error, %client, "a client connection ended");
@@ -154,14 +166,14 @@ impl<H: Handler> Engine<H> {
         stream: Stream,
         inbox: BytesMut,
         peer: ConnInfo,
-        name: Option<ServerName>,
+        handshake: Handshake,
         mut shutdown: ShutdownWatch,
     ) -> hyper::Result<()> {
         let verdict = Arc::new(Verdict::default());
         let io = Downstream::guarded(stream, inbox, Arc::clone(&verdict), &self.config);
         let service = service_fn(|request: Request<Incoming>| {
             let (engine, verdict, peer) = (Arc::clone(self), Arc::clone(&verdict), peer.clone());
-            let for_whom = ServerName::judge(name.as_ref(), &request);
+            let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
             self.detachable(None, async move {
                 if request.method().as_str() == RESERVED_METHOD {
                     let fault = verdict.refused().unwrap_or(HeadFault::Malformed);
@@ -190,8 +202,10 @@ impl<H: Handler> Engine<H> {
         let mut connection = pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result,
-            () = stopping(&mut shutdown) => connection.as_mut().graceful_shutdown(),
+            () = stopping(&mut shutdown) => {}
+            () = handshake.ending() => {}
         }
+        connection.as_mut().graceful_shutdown();
         connection.await
     }
 
@@ -200,14 +214,14 @@ impl<H: Handler> Engine<H> {
         stream: Stream,
         inbox: BytesMut,
         peer: ConnInfo,
-        name: Option<ServerName>,
+        handshake: Handshake,
         mut shutdown: ShutdownWatch,
     ) -> hyper::Result<()> {
         let io = Downstream::open(stream, inbox, &self.config);
         let seen = Arc::new(Requests::default());
         let service = service_fn(|request: Request<Incoming>| {
             let (engine, peer) = (Arc::clone(self), peer.clone());
-            let for_whom = ServerName::judge(name.as_ref(), &request);
+            let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
             self.detachable(Some(seen.enter()), async move {
                 let (head, body) = request.into_parts();
                 let judged = judge_http2(&head, engine.config.max_target_bytes).and(for_whom);
@@ -234,6 +248,7 @@ impl<H: Handler> Engine<H> {
             result = connection.as_mut() => return result,
             () = stopping(&mut shutdown) => {}
             () = seen.idle(self.config.client_idle) => {}
+            () = handshake.ending() => {}
         }
         connection.as_mut().graceful_shutdown();
         connection.await
@@ -294,20 +309,15 @@ async fn stopping(shutdown: &mut ShutdownWatch) {
     }
 }
 
-fn conn_info(stream: &Stream) -> ConnInfo {
-    let client = stream
+fn client(stream: &Stream) -> SocketAddr {
+    stream
         .get_socket_digest()
         .and_then(|digest| {
             digest
                 .peer_addr()
                 .and_then(|address| address.as_inet().copied())
         })
-        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-    ConnInfo {
-        client,
-        tls: stream.get_ssl_digest().is_some(),
-        certificate: None,
-    }
+        .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
 }
 
 /// Tells an HTTP/1 client, and the codec, that this is the connection's last answer.

@@ -23,6 +23,15 @@ impl fmt::Display for Settings {
         if let Some(tls) = &self.tls {
             writeln!(f, "\n[tls]\ncertificate = {}", quoted(&tls.certificate))?;
             writeln!(f, "key = {}", quoted(&tls.key))?;
+            if let Some(clients) = &tls.clients {
+                let wanted = if clients.required {
+                    "required"
+                } else {
+                    "optional"
+                };
+                writeln!(f, "client_ca = {}", quoted(&clients.file))?;
+                writeln!(f, "client_certificates = \"{wanted}\"")?;
+            }
         }
         self.print_tokens_and_records(f)?;
         self.print_limits(f)?;

@@ -10,8 +10,9 @@ use tollgate_core::policy::reader::{self, Read, Section, Source};
 use toml::de::DeValue;
 
 use super::{
-    DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings, RecordSettings,
-    Settings, TlsFiles, TokenSettings, Vars, VaultSettings, WebhookSettings, policies_dir,
+    ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
+    RecordSettings, Settings, TlsFiles, TokenSettings, Vars, VaultSettings, WebhookSettings,
+    policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -125,9 +126,24 @@ fn with_defaults<T>(root: &Section<'_>, key: &str, read: impl Fn(&Section<'_>) -
 fn read_tls(section: &Section<'_>, policies_dir: &Path) -> Option<TlsFiles> {
     let certificate = section.required("certificate", path);
     let key = section.required("key", path);
+    let client_ca = section.optional("client_ca", path);
+    let wanted = section.optional(
+        "client_certificates",
+        reader::one_of(&[("optional", false), ("required", true)]),
+    );
+    if section.has("client_certificates") && !section.has("client_ca") {
+        section.mistake(
+            section.at("client_certificates"),
+            "`client_certificates` goes with `client_ca`, the file of the authorities that sign them",
+        );
+    }
     Some(TlsFiles {
         certificate: policies_dir.join(certificate?),
         key: policies_dir.join(key?),
+        clients: client_ca.map(|file| ClientAuthority {
+            file: policies_dir.join(file),
+            required: wanted.unwrap_or(false),
+        }),
     })
 }
 

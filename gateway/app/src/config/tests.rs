@@ -46,6 +46,8 @@ clear_text_http2 = false
 [tls]
 certificate = "/tls/tls.crt"
 key = "/tls/tls.key"
+client_ca = "/tls/agents.pem"
+client_certificates = "required"
 [tokens]
 issuer = "https://tollgate.example"
 audience = "agents"
@@ -143,6 +145,35 @@ fn files_named_in_it_lie_beside_it() {
     let tls = settings.tls.expect("tls");
     assert_eq!(tls.certificate, Path::new("/etc/p/tls/a.crt"));
     assert_eq!(tls.key, Path::new("/k"));
+    assert_eq!(tls.clients, None, "clients are not asked");
+}
+
+#[test]
+fn clients_are_asked_for_a_certificate_if_it_is_said_who_signs_them() {
+    let settings = |lines: &str| {
+        let text = format!("[tls]\ncertificate = \"c\"\nkey = \"k\"\n{lines}");
+        settings(&text, &[("TOLLGATE_POLICIES", "/etc/p")])
+    };
+    let ca = "client_ca = \"ca/agents.pem\"\n";
+    for (more, required) in [
+        ("", false),
+        ("client_certificates = \"optional\"\n", false),
+        ("client_certificates = \"required\"\n", true),
+    ] {
+        let tls = settings(&format!("{ca}{more}")).expect("settings").tls;
+        let clients = tls.expect("tls").clients.expect("clients");
+        assert_eq!(clients.file, Path::new("/etc/p/ca/agents.pem"));
+        assert_eq!(clients.required, required, "{more}");
+    }
+    assert_eq!(
+        settings("client_certificates = \"required\"\n").unwrap_err(),
+        "p/gateway.toml:4:23: `client_certificates` goes with `client_ca`, the file of the authorities that sign them"
+    );
+    let said = settings(&format!("{ca}client_certificates = true\n")).unwrap_err();
+    assert!(
+        said.contains("5:23: `client_certificates` must be a text"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -8,11 +8,13 @@ use anyhow::Context;
 use prometheus::Registry;
 use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
-use tollgate_proxy::authenticate::Keys;
+use tollgate_proxy::authenticate::{Keys, Standings};
 use tollgate_proxy::collect::MemoryBudget;
 use tollgate_proxy::engine::EngineConfig;
 use tollgate_proxy::gateway::{CallLimits, Gateway, Stores};
-use tollgate_proxy::listener::{ListenerConfig, Listening, TlsFiles, check, listen};
+use tollgate_proxy::listener::{
+    ClientAuthority, ListenerConfig, Listening, TlsFiles, check, listen,
+};
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
@@ -112,6 +114,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
             deferred: embedded.deferred.clone(),
             vault,
         },
+        standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
         limits: CallLimits {
             inspected_body_bytes: settings.limits.inspected_body_bytes,
@@ -187,6 +190,10 @@ pub(super) fn listener(
         tls: settings.tls.as_ref().map(|tls| TlsFiles {
             certificate: tls.certificate.clone(),
             key: tls.key.clone(),
+            clients: tls.clients.as_ref().map(|clients| ClientAuthority {
+                authorities: clients.file.clone(),
+                required: clients.required,
+            }),
         }),
     };
     let engine = Arc::clone(&gateway.engine);

@@ -399,6 +399,7 @@ async fn clients_are_served_over_tls_in_both_protocols() {
     let files = TlsFiles {
         certificate: tls.file("leaf.pem"),
         key: tls.file("leaf.key"),
+        clients: None,
     };
     let gateway = Gateway::with(Plan::default(), EngineConfig::default(), Some(files)).await;
     for (alpn, expected) in [
