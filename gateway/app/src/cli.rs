@@ -15,6 +15,7 @@ use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
 use crate::secret::SecretCommand;
+use crate::sidecar::Sidecar;
 use crate::tenant::{self, TenantCommand};
 use crate::token::{TaskCommand, TokenCommand};
 use crate::{check, output, quickstart, report, serve};
@@ -23,7 +24,7 @@ const EXIT_CODES: &str = "\
 Every command takes --help; those that print data take --json.
 Exit codes: 0 done, 1 refused or failed, 2 called wrongly.
 Environment: TOLLGATE_POLICIES, TOLLGATE_DATA, TOLLGATE_LISTEN, TOLLGATE_ADMIN_LISTEN,
-  TOLLGATE_ADMIN_TOKEN (the operator token), TOLLGATE_LOG (error, warn, info, debug, trace).";
+  TOLLGATE_GATEWAY (for sidecars), TOLLGATE_ADMIN_TOKEN (the operator token), TOLLGATE_LOG (error, warn, info, debug, trace).";
 
 /// Egress gateway for the AI agents of many tenants: agents hold short-lived task tokens, the
 /// gateway holds the keys, enforces each tenant's policy and spend caps, and keeps the records
@@ -45,6 +46,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the gateway; one line of JSON says when it is ready and where
     Serve(Serve),
+    /// Relay an agent's calls from loopback, with a task token that it keeps alive itself
+    Sidecar(Sidecar),
     /// See it all work: a throw-away gateway, two tenants, a mock provider
     Quickstart(Quickstart),
     /// Say everything that is wrong with the policy files, with file and line
@@ -116,6 +119,12 @@ impl Cli {
                 let _flush = logging::start(log_format, &ProcessVars)?;
                 serve::run(&settings(&given)?, leashed)?;
             }
+            Command::Sidecar(told) => match told.wanted(&ProcessVars) {
+                Ok(wanted) => wanted.run(&ProcessVars)?,
+                Err(wrong) => Self::command()
+                    .error(ErrorKind::ValueValidation, wrong)
+                    .exit(),
+            },
             Command::Quickstart(Quickstart { once }) => {
                 if given.policies.is_some() || given.data.is_some() {
                     let own = "quickstart works on a directory of its own";

@@ -18,6 +18,7 @@ mod reload;
 mod report;
 mod secret;
 mod serve;
+mod sidecar;
 mod tenant;
 mod token;
 mod vault;
