@@ -180,7 +180,8 @@ impl Wanted {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     // What the command line names must be readable once; later it may be missing for a while.
-    config.link.read().context("the way to the gateway")?;
+    let files = config.link.read()?;
+    link::Link::new(&config.link, &files)?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("{} cannot be listened on", config.listen))?;

@@ -31,4 +31,5 @@ mod notices;
 mod refusals;
 mod relay;
 mod sdk;
+mod sidecar;
 mod tidy;

@@ -37,7 +37,7 @@ fn installed(what: &str) -> PathBuf {
     path.canonicalize().unwrap()
 }
 
-fn python(script: &str, mode: &str) -> Command {
+pub(crate) fn python(script: &str, mode: &str) -> Command {
     // Not canonical: the path through the environment is what makes its packages visible.
     installed("python/bin/python");
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/sdk/python");
@@ -46,7 +46,7 @@ fn python(script: &str, mode: &str) -> Command {
     command
 }
 
-fn node(script: &str, mode: &str) -> Command {
+pub(crate) fn node(script: &str, mode: &str) -> Command {
     let mut command = Command::new("node");
     command.env("SDK_MODULES", installed("node/node_modules"));
     command.arg(sources().join(script)).arg(mode);
@@ -60,7 +60,7 @@ async fn run(command: Command, world: &World, token: &str) -> Output {
 }
 
 /// As [`run`], with the gateway at `url`.
-async fn run_at(url: &str, mut command: Command, token: &str) -> Output {
+pub(crate) async fn run_at(url: &str, mut command: Command, token: &str) -> Output {
     command
         .env("TOLLGATE_URL", url)
         .env("TASK_TOKEN", token)

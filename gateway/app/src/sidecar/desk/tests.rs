@@ -57,7 +57,7 @@ fn a_task_token_is_renewed_as_what_it_is_and_for_no_other_task() {
 #[test]
 fn answers_are_tokens_refusals_or_neither() {
     let good = br#"{"access_token":"a.b.c","issued_token_type":"x","token_type":"Bearer","expires_in":120}"#;
-    let granted = judge(StatusCode::OK, good).ok().expect("a token");
+    let granted = judge(StatusCode::OK, good).expect("a token");
     assert_eq!(granted.life, Duration::from_secs(120));
     assert_eq!(granted.token, "a.b.c");
     assert!(granted.token.is_sensitive(), "no Debug shows it");

@@ -116,7 +116,7 @@ const fn seconds(n: u64) -> Duration {
 async fn a_token_is_renewed_at_two_thirds_of_its_life_and_never_runs_out() {
     let (script, tokens) = start(vec![]);
     for _ in 0..3_600 {
-        let live = tokens.live().await.ok().expect("a token, at all times");
+        let live = tokens.live().await.expect("a token, at all times");
         assert!(
             live.ends_at() > Instant::now() + seconds(90),
             "time to spare"
@@ -203,7 +203,7 @@ async fn a_token_survives_a_gateway_that_is_away_for_a_minute() {
 async fn a_refused_renewal_falls_back_to_the_credential_at_once() {
     let (script, tokens) = start(vec![granted("first", 300), refused(), granted("next", 300)]);
     sleep(seconds(205)).await;
-    let live = tokens.live().await.ok().expect("a token");
+    let live = tokens.live().await.expect("a token");
     assert_eq!(token(&live), "next");
     let expected = [
         Asked::Credential,
