@@ -11,6 +11,7 @@
 mod access;
 pub mod budgets;
 pub mod credentials;
+pub mod explain;
 mod form;
 mod introspection;
 pub mod probes;
@@ -52,6 +53,8 @@ pub struct Admin {
     pub budgets: Arc<dyn BudgetStore>,
     /// What has been spent on what.
     pub reports: Arc<dyn reports::CostReports>,
+    /// What would become of a call.
+    pub explainer: Arc<dyn explain::Explainer>,
     /// What the gateway still lacks.
     pub readiness: Arc<dyn probes::Readiness>,
     /// Counters of the whole process.

@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
-use crate::{Admin, budgets, introspection, probes, reports, tokens};
+use crate::{Admin, budgets, explain, introspection, probes, reports, tokens};
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -80,6 +80,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/tasks/complete", post(tokens::complete))
         .route("/v1/introspect", post(introspection::introspect_form))
         .route("/v1/revoke", post(tokens::revoke_form))
+        .route(
+            "/v1/explain",
+            post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_QUESTION_BYTES)),
+        )
         .route("/v1/budgets/{tenant}", get(budgets::of_tenant))
         .route("/v1/reports/cost", get(reports::cost))
         .fallback(|| async { Problem::no_route() })

@@ -22,6 +22,7 @@ use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
+use crate::explain::{Explainer, NotACall, Question, Who};
 use crate::probes::Readiness;
 use crate::reports::{CostQuestion, CostReports, NoReport};
 use crate::server::{AdminListener, router, serve};
@@ -112,6 +113,24 @@ impl CostReports for Reports {
             Some("colour") => Err(NoReport::Question("cannot group by colour".to_owned())),
             by => Ok(json!({ "by": by, "tenant": question.tenant })),
         }
+    }
+}
+
+/// Explains nothing but who asks about whom.
+struct Echo;
+
+#[async_trait]
+impl Explainer for Echo {
+    async fn explain(&self, question: Question, hints: bool) -> Result<Value, NotACall> {
+        let who = match question.identity {
+            None => "shown".to_owned(),
+            Some(Who::Holder { .. }) => "holder".to_owned(),
+            Some(Who::Claimed { tenant, .. }) => tenant,
+        };
+        if question.method.contains(' ') {
+            return Err(NotACall("the method is not one of HTTP".to_owned()));
+        }
+        Ok(json!({ "who": who, "hints": hints }))
     }
 }
 
@@ -231,6 +250,7 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
             registry: Arc::new(Table::default()),
         }),
         budgets: Arc::new(Ledger),
+        explainer: Arc::new(Echo),
         reports: Arc::new(Reports),
         readiness: Arc::new(Lacking(lacking)),
         metrics,
@@ -534,5 +554,43 @@ async fn the_listener_answers_and_ends_when_told() {
     assert!(
         tokio::net::TcpStream::connect(address).await.is_err(),
         "the port is free"
+    );
+}
+
+#[tokio::test]
+async fn explanations_are_asked_for_with_an_identity_or_without() {
+    let admin = admin(vec![]);
+    let call = |identity: Value| json!({"method": "GET", "path": "/x/y", "identity": identity});
+    for (identity, who) in [
+        (
+            json!({"tenant": "acme", "agent": "bot", "task": "t"}),
+            "acme",
+        ),
+        (json!({"token": "eyJ"}), "holder"),
+        (Value::Null, "shown"),
+    ] {
+        let (status, told) = post(&admin, "/v1/explain", &call(identity)).await;
+        assert_eq!(
+            (status, &told),
+            (StatusCode::OK, &json!({"who": who, "hints": true}))
+        );
+    }
+    for wrong in [
+        call(json!({"tenant": "acme"})),
+        call(json!({"token": "sk-canary-t", "tenant": "acme"})),
+        json!({"method": "sk-canary m", "path": "/x"}),
+        json!({"method": "GET"}),
+    ] {
+        let (status, told) = post(&admin, "/v1/explain", &wrong).await;
+        assert!(status.is_client_error(), "{status}: {told}");
+        assert!(!told.to_string().contains("sk-canary"), "{told}");
+    }
+    let long = "x".repeat(1 << 20);
+    let long = json!({"method": "GET", "path": "/x/y", "body": long});
+    let (status, _) = post(&admin, "/v1/explain", &long).await;
+    assert_eq!(
+        status,
+        StatusCode::OK,
+        "calls may have bodies of their size"
     );
 }

@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admins::AdminCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
+use crate::explain::Explain;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
@@ -69,6 +70,8 @@ enum Command {
     Tenant(TenantCommand),
     /// Show what has been spent on what
     Report(report::Command),
+    /// Say what would become of a call, and which rule decides
+    Explain(Explain),
     /// Show, compare and change what things cost
     #[command(subcommand)]
     Prices(PricesCommand),
@@ -136,6 +139,10 @@ impl Cli {
             }
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Prices(command) => command.run(&settings(&given)?)?,
+            Command::Explain(asked) => {
+                let find = || operator(&given, asked.admin.as_deref());
+                return asked.run(&settings(&given)?, find);
+            }
             Command::Check(asked) => return asked.run(&given),
             Command::Token(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;

@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod config;
 mod data_dir;
+mod explain;
 mod logging;
 mod operator;
 mod output;

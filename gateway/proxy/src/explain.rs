@@ -107,6 +107,9 @@ pub struct Step {
     /// The rule of the policy that decided, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<String>,
+    /// Where it ends: what would have to be otherwise. The caller is told none of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
     /// The same for programs.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub facts: Map<String, Value>,

@@ -22,6 +22,7 @@ use super::wiring::{Wired, keys};
 use crate::admins;
 use crate::clock;
 use crate::config::Settings;
+use crate::explain;
 use crate::report::{Asked, Unanswered};
 
 /// The admin side, running.
@@ -84,6 +85,7 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
         desk: Arc::clone(&gateway.desk),
         budgets: Arc::clone(&gateway.stores.budgets),
         reports: Arc::new(Reports(settings.data_dir.clone())),
+        explainer: Arc::new(explain::Running::new(gateway)),
         readiness: ready,
         metrics: registry.clone(),
         refresh_metrics: figures::carry(registry, gateway, embedded)?,

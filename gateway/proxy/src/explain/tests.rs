@@ -220,10 +220,7 @@ async fn hints_name_routes_to_those_who_may_know_them() {
         };
         let head = head(Method::POST, path, &[]);
         let told = explain(&view, &bot(), &head, Bytes::new()).await;
-        let by = told
-            .steps
-            .last()
-            .and_then(|step| step.decided_by.as_deref());
+        let by = told.steps.last().and_then(|step| step.hint.as_deref());
         match expected {
             Some(start) => assert!(by.is_some_and(|by| by.starts_with(start)), "{by:?}"),
             None => assert_eq!(by, None),

@@ -45,6 +45,7 @@ impl Walk<'_> {
             passed: true,
             decision,
             decided_by,
+            hint: None,
             facts,
         });
     }
@@ -246,7 +247,8 @@ impl Walk<'_> {
             stage,
             passed: false,
             decision: message(rejected),
-            decided_by: hint,
+            decided_by: None,
+            hint,
             facts: Map::new(),
         });
     }
