@@ -32,7 +32,7 @@ use crate::policy::Operation;
 use crate::refusal::Refusal;
 use crate::usage::Usage;
 
-pub use openai::bounds_by_max_tokens_alone;
+pub use openai::{bounds_by_max_tokens_alone, names_kept_items};
 pub use splice::{ask_for_usage, with_output_bound};
 pub use tools::UNSTATED_TOOL_CALLS;
 

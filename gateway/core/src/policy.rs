@@ -9,6 +9,7 @@ pub mod pattern;
 mod place;
 mod pointer;
 pub mod reader;
+pub mod shared;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -131,6 +132,9 @@ pub struct Endpoint {
     pub price_per_call: Option<PicoUsd>,
     /// Whether it counts as an elevated action.
     pub elevated: bool,
+    /// Whether it shows or changes what the whole account behind the key keeps, so that it is
+    /// refused on a key that tenants share. Some operations are so of themselves.
+    pub account_wide: bool,
 }
 
 /// What is done at an endpoint, which decides whether and how it is metered.

@@ -29,6 +29,9 @@ pub enum Refusal {
     /// The model is not on the tenant's list.
     #[error("the model {0} is not allowed for this caller")]
     ModelDenied(ModelName),
+    /// The provider's account is shared with other tenants, and this would reach what it keeps.
+    #[error("this key is shared: what the provider keeps for its account cannot be used with it")]
+    SharedAccount,
     /// A credential that is unknown, another tenant's, not granted, or not bound to this place.
     /// Deliberately one and the same answer for all of them.
     #[error("no such credential for this request")]
@@ -129,7 +132,7 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unauthenticated(_) => "invalid_api_key",
-            Self::NotAllowed { .. } | Self::ModelDenied(_) => "not_allowed",
+            Self::NotAllowed { .. } | Self::ModelDenied(_) | Self::SharedAccount => "not_allowed",
             Self::CredentialDenied { .. } => "credential_denied",
             Self::HandleRepeated => "handle_repeated",
             Self::BadHandle { .. } => "bad_handle",
@@ -150,6 +153,7 @@ impl Refusal {
             Self::Unauthenticated(fault) => fault.reason(),
             Self::NotAllowed { what } => what,
             Self::ModelDenied(_) => "model",
+            Self::SharedAccount => "shared_account",
             Self::CredentialDenied { reason } => reason,
             Self::RateLimited { key, .. } => key.counted.as_str(),
             _ => self.code(),

@@ -6,6 +6,7 @@
 use http::request::Parts;
 use hyper::body::Incoming;
 use tollgate_core::call::{Ask, Request, bounds_by_max_tokens_alone};
+use tollgate_core::policy::shared;
 use tollgate_core::refusal::Refusal;
 
 use crate::admit::Rejected;
@@ -117,6 +118,9 @@ pub(crate) fn judge<'r>(
     let mut ask = Ask::parse(route.endpoint.operation, &request)?;
     ask.read_head(&head.headers, head.uri.query())?;
     draft.asks_for(&ask, bound.bound.quotes_handle(&collected.bytes));
+    if let Some(credential) = bound.bound.credential() {
+        shared::refuse_body(credential, &ask, &collected.bytes)?;
+    }
     let permit = &bound.permit;
     let (agent, provider) = (&permit.caller.agent, &permit.route.provider.name);
     if !permit

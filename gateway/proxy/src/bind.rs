@@ -4,6 +4,7 @@
 
 use http::request::Parts;
 use tollgate_core::handle::{self, Asked};
+use tollgate_core::policy::shared;
 use tollgate_core::refusal::Refusal;
 
 use crate::authorize::Permit;
@@ -41,6 +42,9 @@ impl<'r> HeadBoundCall<'r> {
             &permit.route.provider,
             body,
         )?;
+        if let Some(credential) = bound.credential() {
+            shared::refuse_endpoint(credential, &permit.route.endpoint)?;
+        }
         Ok(BoundCall { permit, bound })
     }
 }

@@ -202,6 +202,7 @@ const fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Refusal::NotAllowed { .. }
         | Refusal::ModelDenied(_)
+        | Refusal::SharedAccount
         | Refusal::CredentialDenied { .. }
         | Refusal::HandleRepeated
         | Refusal::NotPriced { .. }
@@ -361,6 +362,7 @@ const fn kind(rejected: &Rejected) -> Kind {
             }
             Refusal::NotAllowed { .. }
             | Refusal::ModelDenied(_)
+            | Refusal::SharedAccount
             | Refusal::CredentialDenied { .. }
             | Refusal::HandleRepeated
             | Refusal::NotPriced { .. }

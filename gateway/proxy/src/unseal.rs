@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use tollgate_core::call::ask_for_usage;
 use tollgate_core::identity::Caller;
-use tollgate_core::policy::{CredentialKind, Dialect, Provider};
+use tollgate_core::policy::{CredentialKind, Dialect, Provider, shared};
 
 use crate::admit::Rejected;
 use crate::ask::{Call, Payload};
@@ -55,6 +55,7 @@ pub(crate) async fn unseal(
     let mut outgoing = outgoing(head, &permit.route);
     let credential = bound.bound.credential().cloned();
     let scrub = if let Some(credential) = &credential {
+        shared::separate(credential, &permit.caller.tenant, &mut outgoing.headers);
         if credential.kind != CredentialKind::Static {
             return Err(Failure::CredentialInvalid.into());
         }

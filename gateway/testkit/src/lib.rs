@@ -16,6 +16,7 @@ pub mod authority;
 pub mod canary;
 pub mod contract;
 pub mod forge;
+pub mod kv2;
 pub mod raw;
 pub mod recorder;
 pub mod wait;

@@ -302,14 +302,25 @@ fn items_refer_to_the_unseen(input: &str, body: &[u8]) -> bool {
     static ID: [Word; 1] = words!["id"];
     disguises_ascii(body)
         || PARTS.iter().any(|word| word.occurs(body))
-        || (input.starts_with('[')
-            && ID.iter().any(|word| word.occurs(input.as_bytes()))
-            && elements(input).is_none_or(|items| {
-                let is_whole = |item: &&RawValue| {
-                    serde_json::from_str::<Item<'_>>(item.get()).is_ok_and(|item| item.is_whole())
-                };
-                !items.iter().all(is_whole)
-            }))
+        || (ID.iter().any(|word| word.occurs(input.as_bytes())) && names_items(input))
+}
+
+/// Whether an item of a response's input stands for something that the provider keeps.
+#[must_use]
+pub fn names_kept_items(body: &[u8]) -> bool {
+    Fields::scan(body).map_or(true, |fields| {
+        names_items(fields.given("input").unwrap_or_default())
+    })
+}
+
+fn names_items(input: &str) -> bool {
+    input.starts_with('[')
+        && elements(input).is_none_or(|items| {
+            let is_whole = |item: &&RawValue| {
+                serde_json::from_str::<Item<'_>>(item.get()).is_ok_and(|item| item.is_whole())
+            };
+            !items.iter().all(is_whole)
+        })
 }
 
 /// How many pictures a chat gives.

@@ -230,6 +230,7 @@ fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endp
     let operation = section.required("operation", reader::one_of(OPERATIONS));
     let price_per_call = section.optional("price_per_call_usd", reader::money);
     let elevated = section.optional("elevated", reader::boolean);
+    let account_wide = section.optional("account_wide", reader::boolean);
     let operation = operation?;
     if let Some(wrong) = dialect.and_then(|dialect| foreign(dialect, operation)) {
         section.mistake(section.at("operation"), wrong);
@@ -253,6 +254,7 @@ fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endp
         operation,
         price_per_call,
         elevated: elevated.unwrap_or(false),
+        account_wide: account_wide.unwrap_or(false),
     })
 }
 
