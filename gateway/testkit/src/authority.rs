@@ -4,11 +4,15 @@
 //! live in memory only.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType, date_time_ymd,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::client::WantsClientCert;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// What is wrong with a certificate, if anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub enum Flaw {
     SelfSigned,
 }
 
-/// An authority that signs server certificates.
+/// An authority that signs certificates of servers and clients.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -63,19 +67,70 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// The certificate and the private key of a client, as PEM, for certain times. Names with a
+    /// scheme are URIs, the others DNS names; the common name is always `root`.
+    #[must_use]
+    pub fn client_pair(
+        &self,
+        names: &[&str],
+        from: SystemTime,
+        to: SystemTime,
+    ) -> (String, String) {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| {
+                let text = (*name).try_into().unwrap();
+                if name.contains("://") {
+                    SanType::URI(text)
+                } else {
+                    SanType::DnsName(text)
+                }
+            })
+            .collect();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let epoch = date_time_ymd(1970, 1, 1);
+        let at = |time: SystemTime| epoch + time.duration_since(UNIX_EPOCH).unwrap();
+        (params.not_before, params.not_after) = (at(from), at(to));
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// As [`Authority::client`], showing this certificate, whoever has signed it.
+    #[must_use]
+    pub fn client_with(
+        &self,
+        protocols: &[&str],
+        (certificate, key): &(String, String),
+    ) -> rustls::ClientConfig {
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let mut config = self
+            .trusting()
+            .with_client_auth_cert(vec![certificate], key)
+            .unwrap();
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config
+    }
+
     /// A TLS client that trusts this authority and nobody else, offering `protocols` (ALPN).
     #[must_use]
     pub fn client(&self, protocols: &[&str]) -> rustls::ClientConfig {
+        let mut config = self.trusting().with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config
+    }
+
+    fn trusting(&self) -> rustls::ConfigBuilder<rustls::ClientConfig, WantsClientCert> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = protocols.iter().map(|p| p.as_bytes().to_vec()).collect();
-        config
     }
 
     /// A TLS server that proves itself to be `name`, speaking `protocols` (ALPN).

@@ -12,6 +12,7 @@
 
 mod batches;
 mod cases;
+mod certificates;
 mod clamp;
 mod cli_files;
 mod cli_prices;

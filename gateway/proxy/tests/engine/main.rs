@@ -5,6 +5,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod certificates;
 mod downstream;
 mod framing;
 mod hostile;

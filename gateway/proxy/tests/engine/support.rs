@@ -126,7 +126,8 @@ impl Handler for Proxy {
         };
         let Some(upstream) = &self.plan.upstream else {
             assert!(peer.client.ip().is_loopback());
-            return answer(200, &format!("{} {}", head.method, head.uri));
+            let said = format!("{} {}", head.method, head.uri);
+            return answer(200, &(said + &shown(&peer)));
         };
         let mut outgoing = Request::new(body);
         *outgoing.method_mut() = head.method;
@@ -162,6 +163,15 @@ impl Handler for Proxy {
             ),
         }
     }
+}
+
+/// The names in the certificate the client has shown, if it has shown one.
+fn shown(peer: &ConnInfo) -> String {
+    let certificate = peer.certificate.as_ref();
+    certificate.map_or_else(String::new, |certificate| {
+        let names: Vec<String> = certificate.names.iter().map(ToString::to_string).collect();
+        format!(" by {}", names.join(", "))
+    })
 }
 
 fn answer(status: u16, text: &str) -> Response<AnswerBody> {
