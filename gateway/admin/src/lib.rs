@@ -14,10 +14,12 @@ pub mod credentials;
 pub mod explain;
 mod form;
 mod introspection;
+mod openapi;
 pub mod probes;
 mod problem;
 pub mod reports;
 pub mod server;
+pub mod tenants;
 pub mod tokens;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
-use crate::{Admin, budgets, explain, introspection, probes, reports, tokens};
+use crate::{Admin, budgets, explain, introspection, openapi, probes, reports, tenants, tokens};
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -70,34 +70,63 @@ impl AdminListener {
     }
 }
 
+/// Every path that wants a credential, with what it takes.
+fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 11] {
+    [
+        ("/v1/tokens", post(tokens::mint)),
+        ("/v1/tokens/revoke", post(tokens::revoke)),
+        ("/v1/tokens/introspect", post(introspection::introspect)),
+        ("/v1/tasks/complete", post(tokens::complete)),
+        ("/v1/introspect", post(introspection::introspect_form)),
+        ("/v1/revoke", post(tokens::revoke_form)),
+        ("/v1/budgets/{tenant}", get(budgets::of_tenant)),
+        ("/v1/reports/cost", get(reports::cost)),
+        (
+            "/v1/explain",
+            post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_QUESTION_BYTES)),
+        ),
+        ("/v1/tenants", get(tenants::list)),
+        ("/v1/tenants/{tenant}", get(tenants::show)),
+    ]
+}
+
+/// Every path that anybody may read who reaches the listener.
+fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 4] {
+    [
+        ("/livez", get(probes::livez)),
+        ("/readyz", get(probes::readyz)),
+        ("/metrics", get(probes::metrics)),
+        ("/openapi.json", get(openapi::document)),
+    ]
+}
+
 /// Every path of the admin side.
 pub fn router(admin: Arc<Admin>) -> Router {
     let gate = Arc::new(Gate::new(Arc::clone(&admin)));
-    let guarded = Router::new()
-        .route("/v1/tokens", post(tokens::mint))
-        .route("/v1/tokens/revoke", post(tokens::revoke))
-        .route("/v1/tokens/introspect", post(introspection::introspect))
-        .route("/v1/tasks/complete", post(tokens::complete))
-        .route("/v1/introspect", post(introspection::introspect_form))
-        .route("/v1/revoke", post(tokens::revoke_form))
-        .route(
-            "/v1/explain",
-            post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_QUESTION_BYTES)),
-        )
-        .route("/v1/budgets/{tenant}", get(budgets::of_tenant))
-        .route("/v1/reports/cost", get(reports::cost))
+    let guarded = routed(&guarded())
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .layer(middleware::from_fn_with_state(gate, access::require));
-    Router::new()
-        .route("/livez", get(probes::livez))
-        .route("/readyz", get(probes::readyz))
-        .route("/metrics", get(probes::metrics))
+    routed(&open())
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .merge(guarded)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
+}
+
+/// Every path of the admin side, as it stands in the router.
+#[cfg(test)]
+pub(crate) fn paths() -> Vec<&'static str> {
+    let paths = guarded().map(|(path, _)| path).into_iter();
+    paths.chain(open().map(|(path, _)| path)).collect()
+}
+
+fn routed(routes: &[(&'static str, MethodRouter<Arc<Admin>>)]) -> Router<Arc<Admin>> {
+    let add = |router: Router<_>, (path, takes): &(&str, MethodRouter<_>)| {
+        router.route(path, takes.clone())
+    };
+    routes.iter().fold(Router::new(), add)
 }
 
 async fn in_time(request: Request, next: Next) -> Response {

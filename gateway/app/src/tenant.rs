@@ -9,7 +9,8 @@ use std::fmt::Display;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
+use tollgate_admin::tenants::summary;
 use tollgate_core::ids::TenantId;
 use tollgate_core::policy::{self, Mistake, Policy, Tenant};
 use tollgate_core::vault::VaultScope;
@@ -118,17 +119,6 @@ fn list(policy: &Policy, as_json: bool) -> anyhow::Result<()> {
 
 fn or_dash(value: Option<impl Display>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
-fn summary(tenant: &Tenant) -> Value {
-    json!({
-        "tenant": tenant.id,
-        "enabled": tenant.enabled,
-        "daily_usd": tenant.caps.daily,
-        "monthly_usd": tenant.caps.monthly,
-        "task_usd": tenant.task_cap,
-        "limits": show::limits(&tenant.limits),
-    })
 }
 
 /// The current version of each secret that has one.

@@ -1,13 +1,10 @@
 //! One tenant in full, for programs and for people. It reads no file; no secret ever comes here.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 
-use serde_json::{Value, json};
-use tollgate_core::policy::{NamePattern, ScopeLimits, Tenant, Unreported};
-use tollgate_core::rate::Limits;
+use serde_json::Value;
+use tollgate_core::policy::Tenant;
 
-use super::summary;
 use crate::output;
 
 /// The columns of money and pace: what they are called, and where they stand.
@@ -22,70 +19,15 @@ const COLUMNS: [(&str, &str); 8] = [
     ("AT ONCE", "/limits/concurrent_requests"),
 ];
 
-/// Limits on pace; what is not limited is null.
-pub(super) fn limits(limits: &Limits) -> Value {
-    json!({
-        "requests_per_minute": limits.requests.map(|rate| rate.per_minute),
-        "burst": limits.requests.map(|rate| rate.burst),
-        "tokens_per_minute": limits.tokens.map(|rate| rate.per_minute),
-        "token_burst": limits.tokens.map(|rate| rate.burst),
-        "concurrent_requests": limits.concurrent,
-    })
-}
-
-/// Everything about a tenant. `secrets` says which names have a value.
+/// Everything about a tenant. `secrets` says which names have a value, and its version.
 pub(super) fn describe(tenant: &Tenant, secrets: &BTreeMap<String, u32>) -> Value {
-    let names = |patterns: &[NamePattern]| texts(patterns);
-    let grants = tenant.grants.iter().map(|grant| {
-        json!({
-            "provider": grant.provider,
-            "models": names(&grant.models),
-            "agents": names(&grant.agents),
-            "paths": texts(&grant.paths),
-        })
-    });
-    let credentials = tenant.credentials.values().map(|credential| {
-        json!({
-            "name": credential.name,
-            "provider": credential.provider,
-            "default": credential.is_default,
-            "agents": names(&credential.agents),
-            "version": secrets.get(credential.name.as_str()),
-        })
-    });
-    let part = |what: &str, name: String, of: &ScopeLimits| {
-        json!({
-            what: name,
-            "daily_usd": of.caps.daily,
-            "monthly_usd": of.caps.monthly,
-            "limits": limits(&of.limits),
-        })
-    };
-    let agents = tenant.agents.iter();
-    let agents = agents.map(|(agent, of)| part("agent", agent.to_string(), of));
-    let models = tenant.models.iter();
-    let models = models.map(|(model, of)| part("model", model.to_string(), of));
-    let clamp = tenant
-        .clamp
-        .map(|clamp| json!({ "max_output_tokens": clamp.max_output_tokens }));
-    let mut described = summary(tenant);
-    described["default_max_output_tokens"] = tenant.default_max_output_tokens.into();
-    described["clamp"] = clamp.into();
-    described["unreported_usage"] = match tenant.unreported {
-        Unreported::Estimate => "estimate",
-        Unreported::Reservation => "reservation",
+    let mut described = tollgate_admin::tenants::describe(tenant);
+    let credentials = described["credentials"].as_array_mut();
+    for credential in credentials.into_iter().flatten() {
+        let name = credential["name"].as_str().unwrap_or_default();
+        credential["version"] = secrets.get(name).copied().into();
     }
-    .into();
-    described["notify_percent"] = tenant.notify_percent.clone().into();
-    described["allow"] = grants.collect();
-    described["credentials"] = credentials.collect();
-    described["agents"] = agents.collect();
-    described["models"] = models.collect();
     described
-}
-
-fn texts<T: Display>(items: &[T]) -> Vec<String> {
-    items.iter().map(ToString::to_string).collect()
 }
 
 /// The description for people.
