@@ -32,5 +32,8 @@ mod notices;
 mod refusals;
 mod relay;
 mod sdk;
+mod shared_keys;
 mod sidecar;
 mod tidy;
+mod vault_backends;
+mod vault_scopes;

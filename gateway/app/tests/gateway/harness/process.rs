@@ -99,6 +99,13 @@ impl Site {
         self.serve_by(self.command(&["serve"]), level).await
     }
 
+    /// As [`Site::serve`], with these variables in its environment.
+    pub(crate) async fn serve_with(self: &Arc<Self>, variables: &[(&str, &str)]) -> Gateway {
+        let mut command = self.command(&["serve"]);
+        command.envs(variables.iter().copied());
+        self.serve_by(command, "info").await
+    }
+
     /// As [`Site::serve`], on a disk that [`Gateway::fill_disk`] fills.
     pub(crate) async fn serve_on_small_disk(self: &Arc<Self>) -> Gateway {
         let mut command = self.command_of("sh");
