@@ -3,7 +3,9 @@ use std::path::Path;
 use tempfile::TempDir;
 use tollgate_core::policy::parse::upstream;
 use tollgate_core::vault::VaultScope;
+use tollgate_testkit::authority::{Authority, Flaw};
 use tollgate_testkit::kv2::{Kv2Server, Mood};
+use tollgate_testkit::recorder::Recorder;
 use tollgate_testkit::wait::{eventually, until_true};
 
 use super::*;
@@ -244,4 +246,94 @@ async fn approle_and_token_files_are_the_scopes_own() {
         );
     }
     assert!(server.roles_at("tollgate/b/").is_empty(), "never asked for");
+}
+
+const ANSWER: &str = r#"{"data":{"data":{"value":"sk-canary-kv2-1"},"metadata":{"version":3}}}"#;
+
+/// A server that speaks TLS as `localhost`, and a vault that trusts `trusted`.
+async fn over_tls(server: &Authority, trusted: &Authority) -> (TempDir, Recorder, Kv2Vault) {
+    let dir = TempDir::new().expect("a directory");
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{ANSWER}",
+        ANSWER.len()
+    );
+    let tls = server.server("localhost", Flaw::None, &[]);
+    let recorder = Recorder::start_tls(answer, tls).await;
+    let port = recorder.address().port();
+    let mut address = upstream(&format!("https://localhost:{port}")).expect("a URL");
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, trusted.pem()).expect("a file");
+    address.ca_file = Some(ca_file);
+    std::fs::write(dir.path().join("a"), "canary-token").expect("a file");
+    let config = Kv2Config {
+        server: address,
+        namespace: Some("team".to_owned()),
+        mount: "secret".to_owned(),
+        path: "tollgate/{scope}/{name}".to_owned(),
+        field: "value".to_owned(),
+        auth: Kv2Auth::Token {
+            file: dir.path().join("{scope}").to_string_lossy().into_owned(),
+        },
+        trusted: Duration::from_secs(1),
+    };
+    let vault = Kv2Vault::new(config).expect("a vault");
+    (dir, recorder, vault)
+}
+
+#[tokio::test]
+async fn over_tls_the_server_is_asked_in_its_namespace() {
+    let authority = Authority::new();
+    let (_dir, recorder, vault) = over_tls(&authority, &authority).await;
+    let value = vault.fetch(&name("a", "key")).await.expect("a value");
+    assert_eq!(text(&value), (VALUE, 3));
+    let sent = String::from_utf8(recorder.bytes()).expect("a text");
+    assert!(sent.starts_with("GET /v1/secret/data/tollgate/a/key HTTP/1.1\r\n"));
+    for line in ["x-vault-namespace: team", "x-vault-token: canary-token"] {
+        assert!(sent.contains(line), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn no_token_is_sent_to_a_server_that_is_not_trusted() {
+    let (_dir, recorder, vault) = over_tls(&Authority::new(), &Authority::new()).await;
+    let refused = vault.fetch(&name("a", "key")).await;
+    assert!(
+        matches!(refused, Err(VaultError::Unreadable { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(recorder.connections(), 1);
+    assert!(recorder.bytes().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_answers_nonsense_or_too_much_gives_nothing() {
+    let authority = Authority::new();
+    let (dir, _recorder, vault) = over_tls(&authority, &authority).await;
+    let too_much = "x".repeat(2 * 1024 * 1024);
+    for (status, body) in [
+        (200, "{}"),
+        (200, "[]"),
+        (200, "no JSON"),
+        (200, r#"{"data":{"data":{"value":"x"}}}"#),
+        (200, too_much.as_str()),
+        (301, ""),
+        (404, r#"{"errors":["no handler for route"]}"#),
+        (404, "no JSON"),
+        (500, "{}"),
+    ] {
+        let answer = format!(
+            "HTTP/1.1 {status} X\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let server = Recorder::start(answer).await;
+        let mut config = vault.0.config.clone();
+        config.server = upstream(&format!("http://{}", server.address())).expect("a URL");
+        let refused = Kv2Vault::new(config).expect("a vault");
+        let refused = refused.fetch(&name("a", "key")).await;
+        assert!(
+            matches!(refused, Err(VaultError::Unreadable { .. })),
+            "{status} {refused:?}"
+        );
+    }
+    drop(dir);
 }
