@@ -22,6 +22,7 @@ mod cli_serve;
 mod cli_tokens;
 mod crash;
 mod dashboards;
+mod explain;
 mod full_disk;
 mod harness;
 mod isolation;
