@@ -10,6 +10,7 @@
               inputs stands beside what is expected of them"
 )]
 
+mod admin_roles;
 mod batches;
 mod cases;
 mod certificates;
