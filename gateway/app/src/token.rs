@@ -146,8 +146,8 @@ impl TaskCommand {
             task,
             target,
         }) = self;
-        let what = json!({ "kind": "task", "tenant": tenant, "task": task });
-        end(operator, &what, target.json)
+        let what = json!({ "tenant": tenant, "task": task });
+        end(operator, "/v1/tasks/complete", &what, target.json)
     }
 }
 
@@ -174,7 +174,7 @@ impl Mint {
 
 impl Revoke {
     fn run(&self, operator: &Operator) -> anyhow::Result<()> {
-        end(operator, &self.what()?, self.target.json)
+        end(operator, "/v1/tokens/revoke", &self.what()?, self.target.json)
     }
 
     fn what(&self) -> anyhow::Result<Value> {
@@ -254,8 +254,8 @@ fn digest_of(file: &Path) -> anyhow::Result<CertificateDigest> {
     Ok(CertificateDigest::new(Sha256::digest(&certificate).into()))
 }
 
-fn end(operator: &Operator, what: &Value, as_json: bool) -> anyhow::Result<()> {
-    let told = operator.post("/v1/tokens/revoke", what)?;
+fn end(operator: &Operator, path: &str, what: &Value, as_json: bool) -> anyhow::Result<()> {
+    let told = operator.post(path, what)?;
     if as_json {
         return output::json(&told);
     }
