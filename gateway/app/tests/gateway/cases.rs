@@ -3,6 +3,7 @@
 //! Every module sends what an attacker would and looks at three places: the answer, the provider
 //! behind, and the records. How the gateway comes to its decision is not known here.
 
+mod body_fields;
 mod destinations;
 mod echoes;
 mod framing;

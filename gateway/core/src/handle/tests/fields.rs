@@ -79,3 +79,106 @@ fn a_handle_in_the_declared_field_is_replaced_and_no_other_byte() {
         assert_eq!(sent(&case, KEY), expected.replace("KEY", KEY), "{body}");
     }
 }
+
+/// Case 17.
+#[test]
+fn case_17_a_secret_is_escaped_for_the_field_it_goes_into() {
+    let secret = "a\"b\\c/d e%f&g=h+i";
+    let body = r#"{"k":"$CRED{openai}"}"#;
+    let sent_json = sent(&json_case("/k", body), secret);
+    let read: serde_json::Value = serde_json::from_str(&sent_json).expect("JSON");
+    assert_eq!(read["k"], secret);
+    let sent_form = sent(&form_case("k", "k=CRED~openai~&z=1"), secret);
+    assert_eq!(sent_form, "k=a%22b%5Cc%2Fd%20e%25f%26g%3Dh%2Bi&z=1");
+}
+
+/// Case 18. The black-box tests have more of these.
+#[test]
+fn case_18_what_could_be_read_in_two_ways_is_refused() {
+    for (body, code) in [
+        ("", "invalid_json"),
+        ("{", "invalid_json"),
+        ("\u{feff}{}", "invalid_json"),
+        (r#"{"a":{"k":"\ud800"}}"#, "invalid_json"),
+        (r#"{"a":{"k":"x","k":"$CRED{openai}"}}"#, "duplicate_field"),
+        (
+            r#"{"a":1,"\u0061":{"k":"$CRED{openai}"}}"#,
+            "duplicate_field",
+        ),
+        (r#"{"k":"$CRED{openai}"}"#, "bad_handle"),
+        (r#"{"a":{"k":1}}"#, "bad_handle"),
+        (r#"{"a":{"k":"CRED~openai~"}}"#, "bad_handle"),
+        (r#"{"a":{"k":"{openai}"}}"#, "bad_handle"),
+        (
+            r#"{"a":{"k":"$CRED{openai}$CRED{openai}"}}"#,
+            "handle_repeated",
+        ),
+        (r#"{"a":{"k":"$CRED{other}"}}"#, "credential_denied"),
+    ] {
+        let case = json_case("/a/k", body).with_default();
+        assert_outcome(&case, Err(code), body);
+    }
+    let twice = form_case("k", "k=CRED~openai~&%6b=x").with_default();
+    assert_outcome(&twice, Err("duplicate_field"), "a field twice");
+    for kind in [
+        "multipart/form-data; boundary=x",
+        "text/json",
+        "",
+        "application/json; charset=latin1",
+    ] {
+        let body = br#"{"k":"$CRED{openai}"}"#;
+        let case = with_body(json("/k"), kind, body).with_default();
+        assert_outcome(&case, Err("invalid_content_type"), kind);
+    }
+    for kind in [
+        "Application/JSON ; charset=\"UTF-8\"",
+        "application/vnd.api+json",
+    ] {
+        let body = br#"{"k":"$CRED{openai}"}"#;
+        assert_outcome(&with_body(json("/k"), kind, body), OPENAI, kind);
+    }
+}
+
+#[test]
+fn only_declared_fields_are_looked_at() {
+    let mut case = json_case("/k", r#"{"k":"$CRED{openai}","other":"$CRED{openai}"}"#);
+    let bound = case.bind().expect("bound");
+    assert!(bound.quotes_handle(&case.body), "the other field quotes it");
+    assert!(!bound.quotes_handle(br#"{"k":"$CRED{openai}"}"#));
+    // A handle in a header is no less denied for the field.
+    case.headers.insert(
+        "authorization",
+        HeaderValue::from_static("Bearer $CRED{openai}"),
+    );
+    assert_outcome(&case, DENIED, "a header is not the declared place");
+    // Without a field that policy declares for this method and path, the body is not needed.
+    let asked = |case: &Case| {
+        let asked = Asked {
+            method: &case.method,
+            path: &case.path,
+            query: None,
+            headers: &case.headers,
+        };
+        bind(&asked, &case.tenant, &agent("a1"), &case.provider).map(|head| head.needs_body())
+    };
+    let mut case = Case::new(bearer(), &[("content-type", "application/json")]).with_default();
+    assert_eq!(asked(&case), Ok(false), "no field anywhere");
+    let mut field = credential("field", json("/k"));
+    field.binding.paths = vec!["/v2/**".parse().expect("a pattern")];
+    case.tenant
+        .credentials
+        .insert(field.name.clone(), Arc::new(field));
+    assert_eq!(asked(&case), Ok(false), "a field of another path");
+    case.path = "/v2/x".to_owned();
+    assert_eq!(asked(&case), Ok(true));
+    case.body = br#"{"k":"$CRED{field}"}"#.to_vec();
+    assert_outcome(&case, Ok("field"), "the handle wins over the default");
+    case.body = br#"{"k":"text","q":"$CRED{field}"}"#.to_vec();
+    assert_outcome(&case, OPENAI, "the default, whose place is a header");
+    case.headers.insert(
+        "authorization",
+        HeaderValue::from_static("Bearer $CRED{openai}"),
+    );
+    case.body = br#"{"k":"$CRED{field}"}"#.to_vec();
+    assert_outcome(&case, REPEATED, "a header and a field");
+}
