@@ -19,6 +19,7 @@ use crate::route::route;
 use crate::unseal::{Admitted, unseal};
 
 /// Why a call does not leave.
+#[derive(Debug)]
 pub(crate) enum Rejected {
     /// A deliberate no.
     Refused(Refusal),

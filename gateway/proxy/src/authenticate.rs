@@ -48,6 +48,11 @@ impl Keys {
         }
     }
 
+    /// The keys.
+    pub(crate) const fn set(&self) -> &KeySet {
+        &self.set
+    }
+
     pub(crate) fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenFault> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(caller) = self.verified.get(&digest) {

@@ -28,6 +28,7 @@ use crate::gateway::Gateway;
 use crate::guard::HeadFault;
 use crate::live::Snapshot;
 use crate::meter::MeterTap;
+use crate::oauth;
 use crate::pool::UpstreamAnswer;
 use crate::record::{Draft, keep_rejected, keep_unread, log_failure};
 use crate::relay::Relay;
@@ -52,8 +53,11 @@ impl Handler for Gateway {
         let now = (self.clock)();
         let live = self.live.snapshot();
         let (head, body) = request.into_parts();
-        let mut body = Some(body);
         let id = RecordId::new(uuid::Uuid::now_v7());
+        if oauth::is_here(&head) {
+            return Box::pin(oauth::answer(&self, &head, body, &peer, id, now)).await;
+        }
+        let mut body = Some(body);
         let mut draft = Draft::open(id, now, &head, peer.client);
         let shown = peer.certificate.as_deref();
         let rejected = match admit(&self, &live, &head, shown, &mut body, &mut draft, now).await {

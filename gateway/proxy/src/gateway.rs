@@ -17,6 +17,7 @@ use crate::engine::EngineConfig;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
+use crate::oauth::IssuerKeys;
 use crate::pool::Upstreams;
 use crate::tracker::Tracker;
 
@@ -76,6 +77,8 @@ pub struct Gateway {
     pub tracker: Tracker,
     /// Gives out task tokens.
     pub desk: Arc<TokenDesk>,
+    /// Keys of the issuers whose tokens are exchanged.
+    pub issuer_keys: IssuerKeys,
     /// The time.
     pub clock: Clock,
 }

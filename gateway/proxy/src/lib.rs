@@ -16,6 +16,7 @@ pub mod guard;
 pub mod gateway;
 pub mod live;
 pub mod exchange;
+pub mod oauth;
 mod admit;
 pub mod authenticate;
 mod route;

@@ -20,6 +20,32 @@ impl Where {
     }
 }
 
+/// What came of a request for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exchanged {
+    /// A foreign token was exchanged.
+    Exchanged,
+    /// A task token was renewed.
+    Renewed,
+    /// A deliberate no.
+    Refused,
+    /// The gateway could not.
+    Failed,
+}
+
+impl Exchanged {
+    const ALL: [Self; 4] = [Self::Exchanged, Self::Renewed, Self::Refused, Self::Failed];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exchanged => "exchanged",
+            Self::Renewed => "renewed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The proxy's metrics.
 pub struct Metrics {
     scrub_hits: IntCounterVec,
@@ -32,6 +58,8 @@ pub struct Metrics {
     notices: IntCounterVec,
     webhooks: IntCounterVec,
     above_reservation: IntCounter,
+    exchanges: IntCounterVec,
+    key_fetches: IntCounterVec,
 }
 
 impl Metrics {
@@ -78,7 +106,25 @@ impl Metrics {
         for result in ["taken", "failed"] {
             webhooks.with_label_values(&[result]).reset();
         }
+        let exchanges = by(
+            "result",
+            "tollgate_token_exchanges_total",
+            "Requests for task tokens by result: exchanged, renewed, refused or failed.",
+        )?;
+        for result in Exchanged::ALL {
+            exchanges.with_label_values(&[result.as_str()]).reset();
+        }
+        let key_fetches = by(
+            "result",
+            "tollgate_issuer_key_fetches_total",
+            "Reads of the key sets of foreign issuers by result: read or failed.",
+        )?;
+        for result in ["read", "failed"] {
+            key_fetches.with_label_values(&[result]).reset();
+        }
         Ok(Self {
+            exchanges,
+            key_fetches,
             scrub_hits: scrub_hits(registry)?,
             calls: by(
                 "outcome",
@@ -132,6 +178,16 @@ impl Metrics {
     pub(crate) fn webhook(&self, taken: bool) {
         let result = if taken { "taken" } else { "failed" };
         self.webhooks.with_label_values(&[result]).inc();
+    }
+
+    pub(crate) fn exchanged(&self, result: Exchanged) {
+        let counter = self.exchanges.with_label_values(&[result.as_str()]);
+        counter.inc();
+    }
+
+    pub(crate) fn fetched_keys(&self, good: bool) {
+        let result = if good { "read" } else { "failed" };
+        self.key_fetches.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn rejected(&self, code: &str) {

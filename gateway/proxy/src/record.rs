@@ -18,6 +18,7 @@ use tollgate_core::time::Timestamp;
 use crate::admit::Rejected;
 use crate::gateway::Gateway;
 use crate::guard::HeadFault;
+use crate::oauth::Ungranted;
 use crate::respond::{Failure, Verdict};
 use crate::settle::Tariff;
 
@@ -193,7 +194,6 @@ impl Draft {
 /// Keeps a call that ended before contact: in its tenant's partition, or, if nobody could be
 /// proven to have made it, in the gateway's own.
 pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, verdict: &Verdict) {
-    let now = (gw.clock)();
     let (outcome, reason, limit) = match rejected {
         Rejected::Refused(refusal) => (Outcome::Refused, refusal.reason(), refusal.limit()),
         Rejected::Failed(failure) => (Outcome::Failed, failure.code(), None),
@@ -205,6 +205,30 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
     if let Rejected::Failed(failure) = rejected {
         log_failure(draft.id, failure);
     }
+    keep(gw, draft, (outcome, reason, limit), verdict);
+}
+
+/// Keeps a request for a token that was not given out.
+pub(crate) fn keep_ungranted(gw: &Gateway, draft: &Draft, no: &Ungranted) {
+    let verdict = Verdict {
+        status: no.status(),
+        code: no.code(),
+    };
+    let outcome = if no.is_failure() {
+        Outcome::Failed
+    } else {
+        Outcome::Refused
+    };
+    gw.metrics.rejected(verdict.code);
+    keep(gw, draft, (outcome, no.reason(), None), &verdict);
+}
+
+fn keep(
+    gw: &Gateway,
+    draft: &Draft,
+    (outcome, reason, limit): (Outcome, &'static str, Option<String>),
+    verdict: &Verdict,
+) {
     let Some(caller) = &draft.caller else {
         gw.stores.records.turn_away(&Stranger {
             id: draft.id,
@@ -222,7 +246,7 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
         code: Some(verdict.code.to_owned()),
         reason: Some(reason.to_owned()),
         limit,
-        ..Ending::new(now, outcome)
+        ..Ending::new((gw.clock)(), outcome)
     };
     log_ending(&subject, &ending);
     gw.stores.records.refuse(&Record { subject, ending });

@@ -18,6 +18,7 @@ use tollgate_proxy::listener::{
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
+use tollgate_proxy::oauth::IssuerKeys;
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
@@ -125,6 +126,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics: Metrics::new(&registry)?,
         caps: CapMarks::default(),
+        issuer_keys: IssuerKeys::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,
         desk,

@@ -167,6 +167,18 @@ impl KeySet {
         self
     }
 
+    /// What tokens must be for.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
+    /// How far `iat` and `nbf` may lie in the future.
+    #[must_use]
+    pub const fn clock_skew(&self) -> Duration {
+        self.clock_skew
+    }
+
     /// Whether there is any key at all; a gateway without one is not ready.
     #[must_use]
     pub fn is_empty(&self) -> bool {
