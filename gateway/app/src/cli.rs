@@ -144,9 +144,7 @@ impl Cli {
                 return asked.run(&settings(&given)?, find);
             }
             Command::Check(asked) => return asked.run(&given),
-            Command::Token(command) => {
-                command.run(&operator(&given, command.target().admin.as_deref())?)?;
-            }
+            Command::Token(command) => command.run(|admin| operator(&given, admin))?,
             Command::Task(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;
             }

@@ -3,6 +3,8 @@
 //! Decides nothing; the gateway does. What a token says about itself is read here without
 //! believing it, for display and to name it to the gateway.
 
+pub(crate) mod exchange;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -17,12 +19,15 @@ use tollgate_core::time::Timestamp;
 
 use crate::operator::Operator;
 use crate::output;
+use exchange::Exchange;
 
 /// What to do with task tokens.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
     /// Make a task token and print it
     Mint(Mint),
+    /// Exchange a service account's or identity provider's token for a task token, or renew one
+    Exchange(Exchange),
     /// End a token, or all tokens of a task, an agent or a tenant
     Revoke(Revoke),
     /// Tell what a token says and whether it still opens anything
@@ -107,24 +112,20 @@ pub(crate) struct Complete {
 }
 
 impl TokenCommand {
-    /// Where its gateway is.
-    pub(crate) fn target(&self) -> &Target {
-        match self {
-            Self::Mint(mint) => &mint.target,
-            Self::Revoke(revoke) => &revoke.target,
-            Self::Inspect(inspect) => &inspect.target,
-        }
-    }
-
-    /// Does it.
+    /// Does it. `operator` finds the admin API, for what needs it.
     ///
     /// # Errors
     /// If the gateway cannot be reached or says no.
-    pub(crate) fn run(&self, operator: &Operator) -> anyhow::Result<()> {
+    pub(crate) fn run(
+        &self,
+        operator: impl FnOnce(Option<&str>) -> anyhow::Result<Operator>,
+    ) -> anyhow::Result<()> {
+        let operator = |target: &Target| operator(target.admin.as_deref());
         match self {
-            Self::Mint(mint) => mint.run(operator),
-            Self::Revoke(revoke) => revoke.run(operator),
-            Self::Inspect(inspect) => inspect.run(operator),
+            Self::Mint(mint) => mint.run(&operator(&mint.target)?),
+            Self::Exchange(exchange) => exchange.run(),
+            Self::Revoke(revoke) => revoke.run(&operator(&revoke.target)?),
+            Self::Inspect(inspect) => inspect.run(&operator(&inspect.target)?),
         }
     }
 }

@@ -117,7 +117,11 @@ impl Endpoint {
     ///
     /// # Errors
     /// If the gateway cannot be reached or says no; then with its own words.
-    pub(crate) async fn exchange(&self, subject: &str, task: Option<&str>) -> anyhow::Result<Value> {
+    pub(crate) async fn exchange(
+        &self,
+        subject: &str,
+        task: Option<&str>,
+    ) -> anyhow::Result<Value> {
         let exchanged = tokio::time::timeout(DEADLINE, self.post(subject, task)).await;
         exchanged.context("the gateway does not answer")?
     }
@@ -148,7 +152,10 @@ impl Endpoint {
             return Ok(said);
         }
         let why = said["error_description"].as_str();
-        bail!("the gateway refused: {}", why.unwrap_or("it does not say why"));
+        bail!(
+            "the gateway refused: {}",
+            why.unwrap_or("it does not say why")
+        );
     }
 }
 

@@ -37,5 +37,6 @@ mod sdk;
 mod shared_keys;
 mod sidecar;
 mod tidy;
+mod token_exchange;
 mod vault_backends;
 mod vault_scopes;

@@ -53,14 +53,14 @@ struct Slot {
 pub(super) struct State {
     /// The last good set, and when it was fetched.
     pub(super) keys: Option<(Arc<Jwks>, Instant)>,
-    /// When the last fetch began.
+    /// When the last fetch ended.
     pub(super) tried_at: Option<Instant>,
-    /// When the last fetch began that an unknown key id caused.
+    /// When the last fetch ended that an unknown key id caused.
     pub(super) asked_at: Option<Instant>,
     /// The state of the file that was read, if it is one.
-    print: Option<Print>,
+    pub(super) print: Option<Print>,
     /// Whether the last fetch brought a set.
-    read_well: bool,
+    pub(super) read_well: bool,
 }
 
 /// What to do for a token.
@@ -121,6 +121,8 @@ pub(super) async fn current(
     }
     match slot.next(&has_key) {
         Next::Use => {}
+        // One that is under way will do.
+        Next::UseAndFetch if slot.fetching.try_lock().is_err() => {}
         Next::UseAndFetch => {
             let (slot, gw, issuer) = (Arc::clone(&slot), Arc::clone(gw), Arc::clone(issuer));
             let beside = gw.tracker.clone();
@@ -188,15 +190,16 @@ impl Slot {
         else {
             return Ok(());
         };
-        let now = Instant::now();
+        let fetched = fetch::from_url(gw, at, bearer_token_file.as_deref()).await;
+        // Not before: who comes meanwhile waits for this fetch and is judged by what it brings.
         {
+            let now = Some(Instant::now());
             let mut state = self.state();
-            state.tried_at = Some(now);
+            state.tried_at = now;
             if unknown_key {
-                state.asked_at = Some(now);
+                state.asked_at = now;
             }
         }
-        let fetched = fetch::from_url(gw, at, bearer_token_file.as_deref()).await;
         self.take(gw, issuer, fetched, None)
     }
 

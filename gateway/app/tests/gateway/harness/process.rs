@@ -31,6 +31,7 @@ impl Site {
             .unwrap();
         fs::create_dir_all(directory.path().join("policies/providers")).unwrap();
         fs::create_dir_all(directory.path().join("policies/tenants")).unwrap();
+        fs::create_dir_all(directory.path().join("policies/issuers")).unwrap();
         Arc::new(Self { directory })
     }
 
