@@ -16,11 +16,8 @@ pub mod authority;
 pub mod canary;
 pub mod contract;
 pub mod forge;
-<<<<<<< HEAD
 pub mod kv2;
-=======
 pub mod issuer;
->>>>>>> 2bd4cb9 (Exchange tokens on the command line, and test the endpoint from outside)
 pub mod raw;
 pub mod recorder;
 pub mod wait;
