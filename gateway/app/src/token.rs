@@ -175,7 +175,12 @@ impl Mint {
 
 impl Revoke {
     fn run(&self, operator: &Operator) -> anyhow::Result<()> {
-        end(operator, "/v1/tokens/revoke", &self.what()?, self.target.json)
+        end(
+            operator,
+            "/v1/tokens/revoke",
+            &self.what()?,
+            self.target.json,
+        )
     }
 
     fn what(&self) -> anyhow::Result<Value> {
