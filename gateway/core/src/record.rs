@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Hold, StoreError};
 use crate::call::Terms;
+use crate::identity::CertificateDigest;
 use crate::ids::{
     AgentId, HandleName, ModelName, ProviderName, RecordId, TaskId, TenantId, TokenId,
 };
@@ -99,6 +100,13 @@ pub struct Subject {
     /// The token's id.
     #[serde(rename = "tollgate.token.id")]
     pub token: TokenId,
+    /// The client certificate that came with the call, by its digest.
+    #[serde(
+        rename = "tollgate.certificate.sha256",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub certificate: Option<CertificateDigest>,
     /// The provider or tool.
     #[serde(
         rename = "gen_ai.provider.name",

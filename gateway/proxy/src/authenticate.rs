@@ -81,6 +81,9 @@ pub(crate) async fn authenticate(
     draft: &mut Draft,
     now: Timestamp,
 ) -> Result<Identified, Rejected> {
+    if let Some(certificate) = shown {
+        draft.comes_with(certificate.digest);
+    }
     let presented = match (find_token(&head.headers, head.uri.query()), shown) {
         (Ok(presented), _) => presented,
         // A token that is there but wrong is not made good by a certificate.

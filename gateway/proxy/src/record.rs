@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use tollgate_core::call::Ask;
-use tollgate_core::identity::{Caller, is_token};
+use tollgate_core::identity::{Caller, CertificateDigest, is_token};
 use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Operation;
@@ -55,6 +55,7 @@ pub(crate) struct Draft {
     method: String,
     path: String,
     caller: Option<Arc<Caller>>,
+    certificate: Option<CertificateDigest>,
     provider: Option<ProviderName>,
     operation: Option<&'static str>,
     request_model: Option<ModelName>,
@@ -77,6 +78,7 @@ impl Draft {
             method: head.method.as_str().to_owned(),
             path: head.uri.path().to_owned(),
             caller: None,
+            certificate: None,
             provider: None,
             operation: None,
             request_model: None,
@@ -89,6 +91,11 @@ impl Draft {
             untrusted: claims(head),
             notes: Vec::new(),
         }
+    }
+
+    /// It came over a connection on which this certificate was shown.
+    pub(crate) fn comes_with(&mut self, certificate: CertificateDigest) {
+        self.certificate = Some(certificate);
     }
 
     pub(crate) fn belongs_to(&mut self, caller: Arc<Caller>) {
@@ -173,6 +180,7 @@ impl Draft {
             agent: caller.agent.clone(),
             task: caller.task.clone(),
             token: caller.token.clone(),
+            certificate: self.certificate,
             provider: self.provider.clone(),
             operation: self.operation.map(str::to_owned),
             request_model: self.request_model.clone(),

@@ -83,6 +83,7 @@ pub fn subject(id: RecordId, tenant: &str, agent: &str) -> Subject {
         agent: name(agent),
         task: name("task-1"),
         token: name("token-1"),
+        certificate: None,
         provider: Some(name("openai")),
         operation: Some("chat".into()),
         request_model: Some(name("gpt-5-mini")),

@@ -163,6 +163,10 @@ async fn each_certificate_calls_as_its_own_tenant_with_that_tenants_key() {
         assert_eq!(text(&record, "tenant.id"), tenant);
         assert_eq!(text(&record, "gen_ai.agent.id"), agent);
         assert_eq!(text(&record, "tollgate.task.id"), task);
+        assert!(
+            record["tollgate.certificate.sha256"].is_string(),
+            "{record:#}"
+        );
         ids.push(text(&record, "tollgate.token.id").to_owned());
     }
     assert_eq!(ids[0], ids[2], "one certificate is one caller");

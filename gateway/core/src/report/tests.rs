@@ -17,6 +17,7 @@ fn record(tenant: &str, model: &str, at: &str, cost: i128, outcome: Outcome) -> 
             agent: name("bot"),
             task: name("t-1"),
             token: name("tok"),
+            certificate: None,
             provider: None,
             operation: None,
             request_model: Some(name(model)),

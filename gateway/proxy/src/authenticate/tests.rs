@@ -400,7 +400,10 @@ async fn what_ends_tokens_ends_callers_by_certificate() {
             1,
             "the registry is asked once: {asked:?}"
         );
-        let recorded = asked.iter().filter(|a| matches!(a, Asked::Refuse(_)));
+        let digest = Some(later.digest);
+        let recorded = asked
+            .iter()
+            .filter(|a| matches!(a, Asked::Refuse(record) if record.subject.certificate == digest));
         assert_eq!(recorded.count(), 3, "in the tenant's partition: {asked:?}");
     }
     world.fakes.answers().registered = None;

@@ -109,6 +109,7 @@ impl<'a> Json<'a> {
             agent,
             task,
             token,
+            certificate,
             provider,
             operation,
             request_model,
@@ -130,6 +131,12 @@ impl<'a> Json<'a> {
         self.plain(r#","gen_ai.agent.id":"#, agent.as_str());
         self.plain(r#","tollgate.task.id":"#, task.as_str());
         self.plain(r#","tollgate.token.id":"#, token.as_str());
+        if let Some(certificate) = certificate {
+            self.plain(
+                r#","tollgate.certificate.sha256":"#,
+                &certificate.to_string(),
+            );
+        }
         let provider = provider.as_ref().map(ProviderName::as_str);
         self.plain_if(r#","gen_ai.provider.name":"#, provider);
         self.text_if(r#","gen_ai.operation.name":"#, operation.as_deref());

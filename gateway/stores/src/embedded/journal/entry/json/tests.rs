@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use serde::Serialize;
 use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::call::Terms;
+use tollgate_core::identity::CertificateDigest;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, Outcome, Subject, UsageSource};
 use tollgate_core::time::Timestamp;
@@ -74,6 +75,9 @@ impl Drawn {
             agent: name(&self.names[1]),
             task: name(&self.names[2]),
             token: name(&self.names[3]),
+            certificate: self
+                .given(30)
+                .then(|| CertificateDigest::new([self.given.to_le_bytes()[0]; 32])),
             provider: self.given(0).then(|| name(&self.names[4])),
             operation: self.text(0, 1),
             request_model: self.text(1, 2).and_then(|model| model.parse().ok()),
