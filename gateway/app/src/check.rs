@@ -10,11 +10,11 @@ use std::fmt;
 
 use serde_json::{Value, json};
 use tollgate_core::policy::{self, Mistake, Policy};
-use tollgate_core::price::PriceBook;
 
 use crate::clock::now;
 use crate::config::{self, Directories, Settings, Vars, files};
 use crate::prices::book::PriceFiles;
+use crate::vault;
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -98,13 +98,11 @@ fn counted(count: usize, what: &str) -> String {
 /// Checks `gateway.toml` and all policy files.
 pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
     let mut report = Report::default();
-    let mut prices = None;
-    match config::load(given, vars) {
-        Ok(settings) => {
-            report.warnings.extend(absent_files(&settings));
-            prices = PriceFiles::of(&settings).load().ok();
-        }
-        Err(mistakes) => report.mistakes.extend(mistakes),
+    let settings = config::load(given, vars);
+    let settings = settings.map_err(|mistakes| report.mistakes.extend(mistakes));
+    let settings = settings.ok();
+    if let Some(settings) = &settings {
+        report.warnings.extend(absent_files(settings));
     }
     let dir = config::policies_dir(given, vars);
     match files::read(&dir) {
@@ -116,7 +114,7 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
                     .push(format!("{path} is passed over: policy files end in .toml"));
             }
             match policy::parse(&files.policy) {
-                Ok(policy) => report.take(&policy, prices.as_ref()),
+                Ok(policy) => report.take(&policy, settings.as_ref()),
                 Err(mistakes) => report.mistakes.extend(mistakes),
             }
         }
@@ -126,14 +124,26 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
 }
 
 impl Report {
-    fn take(&mut self, policy: &Policy, prices: Option<&PriceBook>) {
+    fn take(&mut self, policy: &Policy, settings: Option<&Settings>) {
         self.providers = policy.providers.len();
         self.tenants = policy.tenants.len();
         self.issuers = policy.issuers.len();
         self.warnings.extend(suspicion::find(policy));
-        if let Some(prices) = prices {
+        let Some(settings) = settings else {
+            return;
+        };
+        if let Some(conflict) = vault::conflict(settings, policy) {
+            let file = settings.policies_dir.join("gateway.toml");
+            self.mistakes.push(Mistake {
+                file: file.display().to_string(),
+                line: 1,
+                column: 1,
+                message: conflict.to_string(),
+            });
+        }
+        if let Ok(prices) = PriceFiles::of(settings).load() {
             self.warnings
-                .extend(suspicion::about_aliases(policy, prices, now()));
+                .extend(suspicion::about_aliases(policy, &prices, now()));
         }
     }
 }

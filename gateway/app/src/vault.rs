@@ -3,6 +3,7 @@
 //! Decides nothing but which backend gets which settings. Worst case: a setting that cannot be
 //! used keeps the gateway from starting; no backend stands in for another.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use anyhow::bail;
 use tollgate_core::policy::Policy;
 use tollgate_core::vault::{SecretName, Vault};
 use tollgate_stores::vault::{
-    AgeVault, EnvironmentVault, Kv2Auth, Kv2Config, Kv2Vault, MountedVault,
+    AgeVault, EnvironmentVault, Kv2Auth, Kv2Config, Kv2Vault, MountedVault, VariableShared,
 };
 
 use crate::config::{self, AuthSettings, Kv2Settings, Settings, VaultSettings};
@@ -34,6 +35,14 @@ pub(crate) fn open(
             Arc::new(EnvironmentVault::new(values, named(policy))?)
         }
     })
+}
+
+/// What keeps the vault from being opened with this policy, if anything does.
+pub(crate) fn conflict(settings: &Settings, policy: &Policy) -> Option<VariableShared> {
+    if settings.vault != VaultSettings::Environment {
+        return None;
+    }
+    EnvironmentVault::new(HashMap::new(), named(policy)).err()
 }
 
 /// The age vault, which is the only one that the command line writes to.

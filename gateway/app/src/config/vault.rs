@@ -18,9 +18,10 @@ use super::print::{escaped, quoted};
 use super::read::path;
 
 /// Where secrets lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum VaultSettings {
     /// Encrypted in the data directory.
+    #[default]
     Age,
     /// In directories that somebody else fills.
     Mounted {
@@ -121,12 +122,6 @@ const OF_KV2: [&str; 14] = [
 
 const SCOPE: &str = "{scope}";
 const NAME: &str = "{name}";
-
-impl Default for VaultSettings {
-    fn default() -> Self {
-        Self::Age
-    }
-}
 
 impl VaultSettings {
     /// Reads `[vault]`. What is wrong with it is noted, and the default returned.

@@ -263,10 +263,16 @@ async fn two_secrets_that_would_share_a_variable_keep_the_gateway_from_starting(
     acme.credential("my_key", "{ provider = \"openai\" }");
     let site = Site::new();
     plan.write(&site);
-    let refused = site.cli(&["serve"], "");
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success());
-    assert!(said.contains("TOLLGATE_SECRET_ACME_MY_KEY"), "{said}");
+    for command in ["serve", "check"] {
+        let refused = site.cli(&[command], "");
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&refused.stdout),
+            String::from_utf8_lossy(&refused.stderr)
+        );
+        assert!(!refused.status.success(), "{command}: {said}");
+        assert!(said.contains("TOLLGATE_SECRET_ACME_MY_KEY"), "{said}");
+    }
 }
 
 #[test]

@@ -209,6 +209,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         Ok(false)
     }
 
+    #[expect(clippy::disallowed_types, reason = "passed over, never reckoned with")]
     fn visit_f64<E>(self, _value: f64) -> Result<bool, E> {
         Ok(false)
     }
