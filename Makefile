@@ -68,12 +68,13 @@ $(SDK)/node.stamp: $(SDK_SOURCES)/package.json $(SDK_SOURCES)/package-lock.json 
 	cd $(SDK)/node && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
-bench: build-tools ## Shows that caps, records and sums hold, then measures CPU per call against nginx.
+bench: build-tools ## Shows that caps, records, sums and revocations hold, then measures CPU per call against nginx.
 	$(call need,nginx nginx-light)
 	$(CARGO) build --release --locked --package tollgate --package tollgate-loadtest
 	./target/release/loadtest overshoot --json
 	./target/release/loadtest crash --json
 	./target/release/loadtest drift --json
+	./target/release/loadtest revoke --json
 	./target/release/loadtest overhead $(ARGS)
 
 build-tools:

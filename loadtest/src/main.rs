@@ -16,7 +16,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
-use tollgate_loadtest::proof::{self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig};
+use tollgate_loadtest::proof::{
+    self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig, RevokeConfig, What,
+};
 
 /// Load tools for Tollgate.
 #[derive(Debug, Parser)]
@@ -46,6 +48,10 @@ enum Command {
     ///
     /// Prints a table on stderr. Exit code 1 if a promise did not hold.
     Drift(DriftArgs),
+    /// Show that a revocation refuses calls within 1 s, ends open streams within 5 s, and nothing else.
+    ///
+    /// Prints a table for each kind on stderr. Exit code 1 if a promise did not hold.
+    Revoke(RevokeArgs),
 }
 
 /// What the scenarios about money share.
@@ -102,6 +108,18 @@ struct DriftArgs {
     /// Callers at once.
     #[arg(long, default_value_t = 64)]
     callers: u64,
+}
+
+#[derive(Debug, Args)]
+struct RevokeArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Open streams, of four tenants.
+    #[arg(long, default_value_t = 500)]
+    streams: usize,
+    /// What is revoked: tenant, agent, task or token; otherwise one after the other.
+    #[arg(long)]
+    what: Option<What>,
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +203,7 @@ fn main() -> ExitCode {
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
         Command::Drift(args) => drift(args),
+        Command::Revoke(args) => revoke(args),
     };
     match done {
         Ok(code) => code,
@@ -281,6 +300,32 @@ fn drift(args: DriftArgs) -> anyhow::Result<ExitCode> {
         callers: args.callers,
     };
     tell("drift", &on_threads(proof::drift(&config))?, json)
+}
+
+fn revoke(args: RevokeArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = RevokeConfig {
+        common,
+        streams: args.streams,
+        what: args.what.map_or(What::ALL.to_vec(), |what| vec![what]),
+    };
+    let all = on_threads(proof::revoke(&config))?;
+    let mut objects = serde_json::Map::new();
+    for (what, found) in &all {
+        writeln!(io::stderr(), "revoke {what}\n{}", found.table())?;
+        objects.insert(what.to_string(), found.to_json());
+    }
+    // The figures that matter, where a program looks first: the worst of all runs.
+    for name in proof::REVOKE_BOUNDS {
+        let worst = all.iter().map(|(_, found)| found.figure(name)).max();
+        objects.insert(name.to_owned(), worst.unwrap_or(0).into());
+    }
+    let held = all.iter().all(|(_, found)| found.hold());
+    objects.insert("held".to_owned(), held.into());
+    if json {
+        writeln!(io::stdout(), "{}", serde_json::Value::Object(objects))?;
+    }
+    Ok(exit(held))
 }
 
 fn tell(name: &str, found: &Findings, json: bool) -> anyhow::Result<ExitCode> {

@@ -1,4 +1,5 @@
-//! Shows that the promises about money hold: under load, under faults, and under `kill -9`.
+//! Shows that the promises about money and revocation hold: under load, under faults, and under
+//! `kill -9`.
 //!
 //! Each scenario runs a gateway as a process of its own before a mock provider in this one, and
 //! compares three accounts that know nothing of each other: what the mock billed, what the gateway
@@ -12,6 +13,7 @@ mod crash;
 mod drift;
 mod money;
 mod overshoot;
+mod revoke;
 mod rig;
 
 use std::fmt::Write as _;
@@ -22,6 +24,7 @@ use serde_json::{Map, Value};
 pub use crash::{CrashConfig, crash};
 pub use drift::{DriftConfig, drift};
 pub use overshoot::{OvershootConfig, overshoot};
+pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};
 
 /// What every scenario needs.
 #[derive(Debug, Clone)]

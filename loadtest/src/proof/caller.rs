@@ -115,7 +115,7 @@ impl Answer {
     }
 }
 
-async fn connect(addr: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+pub(super) async fn connect(addr: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(addr).await.context("connecting")?;
     stream.set_nodelay(true)?;
     let Ok((sender, connection)) = handshake(TokioIo::new(stream)).await else {
@@ -128,7 +128,7 @@ async fn connect(addr: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-fn request(addr: SocketAddr, call: &Call) -> Result<Request<Full<Bytes>>, http::Error> {
+pub(super) fn request(addr: SocketAddr, call: &Call) -> Result<Request<Full<Bytes>>, http::Error> {
     Request::builder()
         .method(call.method)
         .uri(&call.path)

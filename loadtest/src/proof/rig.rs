@@ -169,10 +169,29 @@ impl Rig {
 
     /// A task token, good for five minutes.
     pub(super) async fn mint(&self, tenant: &str, agent: &str) -> anyhow::Result<String> {
-        let asked = json!({"tenant": tenant, "agent": agent, "task": "proof", "ttl_seconds": 300});
+        Ok(self.mint_for(tenant, agent, "proof").await?.0)
+    }
+
+    /// A task token, good for five minutes, and its id.
+    pub(super) async fn mint_for(
+        &self,
+        tenant: &str,
+        agent: &str,
+        task: &str,
+    ) -> anyhow::Result<(String, String)> {
+        let asked = json!({"tenant": tenant, "agent": agent, "task": task, "ttl_seconds": 300});
         let minted = self.admin("POST", "/v1/tokens", &asked.to_string()).await?;
-        let token = minted.get("token").and_then(Value::as_str);
-        Ok(token.context("no token was minted")?.to_owned())
+        let field = |name: &str| minted.get(name).and_then(Value::as_str).map(str::to_owned);
+        let token = field("token").zip(field("jti"));
+        token.context("no token was minted")
+    }
+
+    /// Takes tokens out of use; how many that were.
+    pub(super) async fn revoke(&self, what: &Value) -> anyhow::Result<u64> {
+        let path = "/v1/tokens/revoke";
+        let answer = self.admin("POST", path, &what.to_string()).await?;
+        let revoked = answer.get("revoked").and_then(Value::as_u64);
+        revoked.context("the admin API does not say how many")
     }
 
     /// A tenant's counters.
