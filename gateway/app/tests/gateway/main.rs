@@ -33,6 +33,7 @@ mod money;
 mod notices;
 mod refusals;
 mod relay;
+mod revocation;
 mod sdk;
 mod shared_keys;
 mod sidecar;
