@@ -32,7 +32,7 @@ use tollgate_core::registry::Revocation;
 use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
-use crate::authenticate::recheck;
+use crate::authenticate::{enabled_tenant, recheck};
 use crate::body::AnswerBody;
 use crate::collect::collect;
 use crate::gateway::Gateway;
@@ -158,8 +158,9 @@ async fn renew(
     peer: &ConnInfo,
     draft: &mut Draft,
 ) -> Result<Granted, Ungranted> {
-    still_good(gw, caller)?;
+    enabled_tenant(live, caller).map_err(|refusal| Ungranted::Subject(refusal.reason()))?;
     draft.belongs_to(Arc::clone(caller));
+    still_good(gw, caller)?;
     let shown = peer.certificate.as_ref().map(|shown| shown.digest);
     if caller.certificate.is_some() && caller.certificate != shown {
         return Err(Ungranted::Subject(TokenFault::Binding.reason()));

@@ -56,14 +56,18 @@ async fn dead_tokens_are_not_renewed() {
     let what = json!({"kind": "token", "tenant": "acme", "token": id});
     gateway.revoke(&what).await;
     let answer = cluster.exchange(&revoked).await;
-    cluster.is_refused(&answer, "token_revoked").await;
+    cluster
+        .is_refused_in("acme", &answer, "token_revoked")
+        .await;
 
     let (header, mut claims) = open(&cluster.world.token("acme").await);
     let forge = gateway.forge();
     claims["jti"] = json!("never-registered");
     let unregistered = forge.sign(&header.to_string(), &claims.to_string());
     let answer = cluster.exchange(&unregistered).await;
-    cluster.is_refused(&answer, "token_unregistered").await;
+    cluster
+        .is_refused_in("acme", &answer, "token_unregistered")
+        .await;
     claims["iat"] = json!(now() - 301);
     claims["exp"] = json!(now() - 1);
     let expired = forge.sign(&header.to_string(), &claims.to_string());
@@ -85,7 +89,9 @@ async fn tokens_of_a_complete_task_are_not_renewed() {
     cluster.world.gateway.revoke(&what).await;
     for token in [&token, &renewed] {
         let answer = cluster.exchange(token).await;
-        cluster.is_refused(&answer, "token_revoked").await;
+        cluster
+            .is_refused_in("acme", &answer, "token_revoked")
+            .await;
         assert_eq!(call(&cluster.world, token).await.status, 401);
     }
     cluster.world.assert_no_contact();
