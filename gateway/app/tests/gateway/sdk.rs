@@ -6,6 +6,7 @@
 
 mod clouds;
 mod media;
+mod oidc;
 mod refusals;
 mod tls;
 
