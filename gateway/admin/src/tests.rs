@@ -23,6 +23,7 @@ use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Policy;
 use tollgate_core::policy::parse::{PolicyFile, parse};
 use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
+use tollgate_core::report::{Dimension, Report, Row, Sums};
 use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
@@ -118,6 +119,18 @@ impl CostReports for Reports {
             Some("forever") => {
                 std::thread::sleep(Duration::from_millis(200));
                 Ok(json!({}))
+            }
+            Some("tenant") => {
+                let row = Row {
+                    key: vec!["acme".to_owned()],
+                    sums: Sums::default(),
+                };
+                Ok(tollgate_core::report::json(&Report {
+                    by: vec![Dimension::Tenant],
+                    rows: vec![row],
+                    left_out: 0,
+                    total: Sums::default(),
+                }))
             }
             Some("colour") => Err(NoReport::Question("cannot group by colour".to_owned())),
             by => Ok(json!({ "by": by, "tenant": question.tenant })),
