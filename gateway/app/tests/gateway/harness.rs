@@ -11,6 +11,7 @@ mod plan;
 mod process;
 mod records;
 mod refusal;
+mod scan;
 mod world;
 
 pub(crate) use client::{Ask, Dialect, chat, message};

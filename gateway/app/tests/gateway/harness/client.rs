@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tollgate_testkit::raw::{Answer, Raw, request};
 
+use super::scan::check_answer;
+
 /// The shape in which the gateway's own answers come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
@@ -85,9 +87,12 @@ impl Ask {
     pub(crate) async fn send_on(&self, raw: &mut Raw) -> Answer {
         raw.send(self.bytes()).await;
         let method = self.line.split(' ').next().unwrap_or_default();
-        raw.answer_to(method)
+        let answer = raw
+            .answer_to(method)
             .await
-            .expect("the connection ended without an answer")
+            .expect("the connection ended without an answer");
+        check_answer(&answer);
+        answer
     }
 }
 

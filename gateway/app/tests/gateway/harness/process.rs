@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
@@ -14,12 +15,19 @@ use tollgate_testkit::forge::Forge;
 use tollgate_testkit::raw::{Raw, request};
 use tollgate_testkit::wait::{until, until_true};
 
+use super::scan::{Secrets, Tokens, metrics};
+
 /// The binary under test.
 const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
+
+/// All that the gateway and the libraries below it can say.
+const EVERYTHING: &str = "trace,tollgate=trace";
 
 /// A policies directory and a data directory, which outlive the processes that serve them.
 pub(crate) struct Site {
     directory: TempDir,
+    /// What may show nowhere.
+    pub(crate) secrets: Secrets,
 }
 
 impl Site {
@@ -32,7 +40,10 @@ impl Site {
         fs::create_dir_all(directory.path().join("policies/providers")).unwrap();
         fs::create_dir_all(directory.path().join("policies/tenants")).unwrap();
         fs::create_dir_all(directory.path().join("policies/issuers")).unwrap();
-        Arc::new(Self { directory })
+        Arc::new(Self {
+            directory,
+            secrets: Secrets::default(),
+        })
     }
 
     /// The directory that holds both.
@@ -69,7 +80,17 @@ impl Site {
             .unwrap();
         // A command that does not read its input closes the pipe: that is no failure here.
         drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-        child.wait_with_output().unwrap()
+        let output = child.wait_with_output().unwrap();
+        self.secrets.learn(arguments, input);
+        let tokens = match arguments {
+            ["token", "mint" | "exchange", ..] => Tokens::Asked,
+            _ => Tokens::Never,
+        };
+        for (name, text) in [("output", &output.stdout), ("errors", &output.stderr)] {
+            let what = format!("the {name} of tollgate {arguments:?}");
+            self.secrets.check(&what, text, tokens);
+        }
+        output
     }
 
     /// As [`Site::cli`], for commands that must succeed. Returns what they printed.
@@ -92,7 +113,7 @@ impl Site {
 
     /// Starts serving, and returns once the gateway says that it is ready.
     pub(crate) async fn serve(self: &Arc<Self>) -> Gateway {
-        self.serve_logging("info").await
+        self.serve_logging(EVERYTHING).await
     }
 
     /// As [`Site::serve`], with this much in the log.
@@ -112,7 +133,7 @@ impl Site {
         let mut command = self.command_of("sh");
         // Whoever writes beyond a limit on files is told so only if it is deaf to the signal.
         command.args(["-c", "trap '' XFSZ; exec \"$0\" serve", TOLLGATE]);
-        self.serve_by(command, "info").await
+        self.serve_by(command, EVERYTHING).await
     }
 
     async fn serve_by(self: &Arc<Self>, mut command: Command, level: &str) -> Gateway {
@@ -125,17 +146,19 @@ impl Site {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
-        std::thread::spawn({
+        let listening = std::thread::spawn({
             let log = Arc::clone(&log);
             move || keep(stderr, &log)
         });
         let (said, ready) = mpsc::channel();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
+        let hearing = std::thread::spawn(move || {
             let mut line = String::new();
             drop(stdout.read_line(&mut line));
-            drop(said.send(line));
-            drop(stdout.read_to_end(&mut Vec::new()));
+            drop(said.send(line.clone()));
+            let mut all = line.into_bytes();
+            drop(stdout.read_to_end(&mut all));
+            all
         });
         let line = until("the gateway is ready", || ready.try_recv().ok()).await;
         let Ok(addresses) = serde_json::from_str::<Value>(&line) else {
@@ -154,6 +177,7 @@ impl Site {
             admin_token: admin_token.trim().to_owned(),
             site: Arc::clone(self),
             log,
+            readers: Some((listening, hearing)),
             child,
         }
     }
@@ -198,6 +222,8 @@ pub(crate) struct Gateway {
     pub(crate) site: Arc<Site>,
     admin_token: String,
     log: Arc<Mutex<String>>,
+    /// Those who read its errors and its output to their ends.
+    readers: Option<(JoinHandle<()>, JoinHandle<Vec<u8>>)>,
     child: Child,
 }
 
@@ -232,6 +258,11 @@ impl Gateway {
         ))
         .await;
         let answer = raw.answer().await.expect("an answer of the admin API");
+        let tokens = match path {
+            "/v1/tokens" => Tokens::Asked,
+            _ => Tokens::Never,
+        };
+        self.site.secrets.check(path, &answer.body, tokens);
         (answer.status, answer.json())
     }
 
@@ -256,6 +287,7 @@ impl Gateway {
         raw.send(request(&format!("GET {path}"), &[("host", "admin")], b""))
             .await;
         let answer = raw.answer().await.expect("an answer of the admin API");
+        self.site.secrets.check(path, &answer.body, Tokens::Never);
         (answer.status, answer.text())
     }
 
@@ -267,6 +299,7 @@ impl Gateway {
         raw.send(request(&format!("GET {path}"), &headers, b""))
             .await;
         let answer = raw.answer().await.expect("an answer of the admin API");
+        self.site.secrets.check(path, &answer.body, Tokens::Never);
         (answer.status, answer.json())
     }
 
@@ -351,13 +384,28 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        let metrics = match self.child.try_wait() {
+            Ok(None) => metrics(self.admin),
+            _ => Vec::new(),
+        };
         drop(self.child.kill());
         drop(self.child.wait());
+        let mut printed = Vec::new();
+        if let Some((listening, hearing)) = self.readers.take() {
+            drop(listening.join());
+            printed = hearing.join().unwrap_or_default();
+        }
         if std::thread::panicking() {
             let log = self.log.lock().unwrap();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             eprintln!("--- last lines of the gateway's log");
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
+            return;
         }
+        let secrets = &self.site.secrets;
+        secrets.check("the log", self.log().as_bytes(), Tokens::Never);
+        secrets.check("the metrics", &metrics, Tokens::Never);
+        secrets.check("standard output", &printed, Tokens::Never);
+        secrets.check_files(&self.site.data());
     }
 }
