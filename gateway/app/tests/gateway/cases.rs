@@ -13,6 +13,7 @@ mod hang_ups;
 mod headers;
 mod http2;
 mod identity;
+mod injection;
 mod leaks;
 mod indistinct;
 mod lies;
