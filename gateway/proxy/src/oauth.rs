@@ -32,7 +32,7 @@ use tollgate_core::registry::Revocation;
 use tollgate_core::time::Timestamp;
 
 use crate::admit::Rejected;
-use crate::authenticate::{enabled_tenant, recheck};
+use crate::authenticate::{check_binding, enabled_tenant, recheck};
 use crate::body::AnswerBody;
 use crate::collect::collect;
 use crate::gateway::Gateway;
@@ -161,10 +161,8 @@ async fn renew(
     enabled_tenant(live, caller).map_err(|refusal| Ungranted::Subject(refusal.reason()))?;
     draft.belongs_to(Arc::clone(caller));
     still_good(gw, caller)?;
-    let shown = peer.certificate.as_ref().map(|shown| shown.digest);
-    if caller.certificate.is_some() && caller.certificate != shown {
-        return Err(Ungranted::Subject(TokenFault::Binding.reason()));
-    }
+    check_binding(live, caller, peer.certificate.as_deref(), (gw.clock)())
+        .map_err(|fault| Ungranted::Subject(fault.reason()))?;
     if task.is_some_and(|task| *task != caller.task) {
         return Err(Ungranted::Task("another_task"));
     }
