@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use serde_json::json;
+use tollgate_core::credential::prepare_value;
 use tollgate_core::handle::check_sendable;
 use tollgate_core::ids::{HandleName, TenantId};
 use tollgate_core::policy::{Credential, CredentialKind, Place, Policy};
@@ -94,14 +95,12 @@ impl SecretCommand {
         let now = clock::now();
         match self {
             Self::Set(name) => {
-                let value = value()?;
-                name.check(&value, settings)?;
+                let value = name.check(value()?, settings)?;
                 let stored = vault.set(&name.secret(), &value, now)?;
                 name.tell(&stored)
             }
             Self::Rotate(name) => {
-                let value = value()?;
-                name.check(&value, settings)?;
+                let value = name.check(value()?, settings)?;
                 let stored = vault.rotate(&name.secret(), &value, now)?;
                 name.tell(&stored)
             }
@@ -149,11 +148,11 @@ impl Name {
         Ok(())
     }
 
-    /// Refuses what the policy has no way to send. A secret may be stored before the policy that
+    /// Refuses what the policy has no way to use, and puts JSON on one line. A secret may be stored before the policy that
     /// names it, but more often that is a slip, and gets a warning.
-    fn check(&self, value: &Secret, settings: &Settings) -> anyhow::Result<()> {
+    fn check(&self, mut value: Secret, settings: &Settings) -> anyhow::Result<Secret> {
         let Ok(policy) = tenant::policy(settings) else {
-            return Ok(());
+            return Ok(value);
         };
         let secret = self.secret();
         let users = users(&secret, &policy);
@@ -161,9 +160,13 @@ impl Name {
             output::say(&format!("warning: {}", self.unused(&policy)));
         }
         let sent_as_it_is = users.iter().any(|user| is_sent_as_it_is(user));
-        match check_sendable(value) {
+        for user in &users {
+            value = prepare_value(&user.kind, &value)
+                .with_context(|| format!("the secret {secret} can never be used"))?;
+        }
+        match check_sendable(&value) {
             Err(wrong) if sent_as_it_is => bail!("the secret {secret} can never be sent: {wrong}"),
-            _ => Ok(()),
+            _ => Ok(value),
         }
     }
 

@@ -229,6 +229,7 @@ impl Ask {
             | Operation::BatchOutput
             | Operation::MessageBatchResults
             | Operation::Free
+            | Operation::OauthToken
             | Operation::Tool => return Err(read::invalid("this is not one call of one model")),
         }
         Ok(())

@@ -135,6 +135,8 @@ pub struct Endpoint {
     /// Whether it shows or changes what the whole account behind the key keeps, so that it is
     /// refused on a key that tenants share. Some operations are so of themselves.
     pub account_wide: bool,
+    /// To which providers access tokens out of its answers may go.
+    pub seals_for: Vec<ProviderName>,
 }
 
 /// What is done at an endpoint, which decides whether and how it is metered.
@@ -194,12 +196,14 @@ pub enum Operation {
     OllamaEmbed,
     /// Known to cost nothing: model lists, token counting.
     Free,
+    /// A tool call whose answer gives out OAuth tokens, which are kept from the agent.
+    OauthToken,
     /// A tool call, with a fixed price or none. Its body is not inspected but streamed.
     Tool,
 }
 
 /// A tenant: the unit of isolation.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
@@ -378,7 +382,7 @@ impl Operation {
     /// Whether calls are paid by what they use: their answers are metered.
     #[must_use]
     pub const fn is_metered(self) -> bool {
-        !matches!(self, Self::Free | Self::Tool)
+        !matches!(self, Self::Free | Self::OauthToken | Self::Tool)
     }
 
     /// Whether the request's body says what the call may cost, so that it is read whole and
@@ -388,6 +392,7 @@ impl Operation {
         !matches!(
             self,
             Self::Free
+                | Self::OauthToken
                 | Self::Tool
                 | Self::ResponseStatus
                 | Self::BatchStatus

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use crate::ids::{HandleName, TenantId};
 use crate::scrub::Needles;
 use crate::secret::Secret;
+use crate::time::Timestamp;
 
 /// Whose secrets: a scope of its own in every vault, with keys or credentials of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,9 +106,36 @@ pub enum VaultError {
     },
 }
 
+/// Why a value was not put in another's place.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplaceError {
+    /// This vault is only read.
+    #[error("this vault cannot be written")]
+    ReadOnly,
+    /// The version to be replaced is no longer the current one, or is revoked.
+    #[error("the secret has been changed in the meantime")]
+    Superseded,
+    /// The vault could not be written.
+    #[error("the vault could not be written")]
+    Unwritable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
 /// Fetches secrets. One scope is all a lookup can ever reach.
 #[async_trait]
 pub trait Vault: Send + Sync {
     /// The current version of a secret. A revoked version is unusable within one second.
     async fn fetch(&self, secret: &SecretName) -> Result<SecretVersion, VaultError>;
+
+    /// Stores `value` in place of `version`, if that still is the current one, and returns the
+    /// version it has become. For values that their use changes, such as refresh tokens that are
+    /// good once. Either the whole value is durable, or nothing has changed.
+    async fn replace(
+        &self,
+        _secret: &SecretName,
+        _version: u32,
+        _value: &Secret,
+        _now: Timestamp,
+    ) -> Result<u32, ReplaceError> {
+        Err(ReplaceError::ReadOnly)
+    }
 }

@@ -55,7 +55,7 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Rejected> {
     let identified = authenticate(gw, live, head, shown, draft, now).await?; // who asks?
     let routed = route(live, head, draft)?; //                      for what, where?
-    let permit = authorize(identified, routed)?; //                 may they?
+    let permit = authorize(identified, routed)?.with_sealed(&gw.sealed); //                 may they?
     let bound = bind(permit, head)?; //                             whose key goes where?
     let call = read_ask(gw, bound, head, body, draft).await?; //    with which model, how much?
     let held = reserve(gw, live, call, draft, now).await?; //       can they afford it?

@@ -11,12 +11,29 @@ use tollgate_core::route::Route;
 
 use crate::authenticate::Identified;
 use crate::route::Routed;
+use crate::sealed::SealedTokens;
 
 /// Proof that the caller may call the route.
 pub(crate) struct Permit<'r> {
     pub(crate) caller: Arc<Caller>,
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) route: Route<'r>,
+}
+
+impl Permit<'_> {
+    /// The same, with the tokens that were sealed for the caller's task among the credentials.
+    pub(crate) fn with_sealed(mut self, sealed: &SealedTokens) -> Self {
+        let credentials = sealed.credentials(&self.caller, &self.route.provider.name);
+        if !credentials.is_empty() {
+            let mut tenant = Tenant::clone(&self.tenant);
+            for credential in credentials {
+                let name = credential.name.clone();
+                tenant.credentials.entry(name).or_insert(credential);
+            }
+            self.tenant = Arc::new(tenant);
+        }
+        self
+    }
 }
 
 pub(crate) fn authorize(identified: Identified, routed: Routed<'_>) -> Result<Permit<'_>, Refusal> {

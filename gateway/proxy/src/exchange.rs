@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tollgate_core::identity::{Caller, TokenFault};
 use tollgate_core::ids::RecordId;
-use tollgate_core::policy::Dialect;
+use tollgate_core::policy::{Dialect, Operation};
 use tollgate_core::record::Outcome;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::route::find;
@@ -34,6 +34,7 @@ use crate::record::{Draft, keep_rejected, keep_unread, log_failure};
 use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
 use crate::scrub::Scrub;
+use crate::seal::{Sealing, seal};
 use crate::service::{ConnInfo, Handler};
 use crate::settle::Settlement;
 use crate::unseal::Admitted;
@@ -61,7 +62,7 @@ impl Handler for Gateway {
         let mut draft = Draft::open(id, now, &head, peer.client);
         let shown = peer.certificate.as_deref();
         let rejected = match admit(&self, &live, &head, shown, &mut body, &mut draft, now).await {
-            Ok(admitted) => match forward(&self, admitted, body.take()).await {
+            Ok(admitted) => match forward(&self, &live, admitted, body.take()).await {
                 Ok(response) => return response,
                 Err(rejected) => {
                     let dialect = dialect(&live, &head);
@@ -110,12 +111,14 @@ pub(crate) fn dialect(live: &Snapshot, head: &Parts) -> Dialect {
 /// on the settlement makes the record.
 async fn forward(
     gw: &Arc<Gateway>,
+    live: &Snapshot,
     admitted: Admitted,
     unread: Option<Incoming>,
 ) -> Result<Response<AnswerBody>, Rejected> {
     let Admitted {
         caller,
         provider,
+        endpoint,
         dialect,
         outgoing,
         payload,
@@ -164,6 +167,19 @@ async fn forward(
     if scrub.is_some() && !is_plain(answer.response.headers()) {
         let withheld = Failure::AnswerWithheld.into();
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
+    }
+    if endpoint.operation == Operation::OauthToken {
+        let sealing = Sealing {
+            caller: &caller,
+            provider: &provider,
+            endpoint: &endpoint,
+            policy: &live.policy,
+        };
+        let sealed = seal(gw, &sealing, answer, settlement, scrub).await;
+        return sealed.map_err(|unsealed| {
+            let (settlement, outcome, rejected) = *unsealed;
+            fail(settlement, outcome, rejected, true)
+        });
     }
     let watch = Watch::new(gw, (&caller.tenant, &provider.name), later, &answer);
     Ok(relay(

@@ -36,8 +36,10 @@ use crate::live::{Live, Snapshot};
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
 use crate::oauth::IssuerKeys;
+use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::record::Draft;
+use crate::sealed::SealedTokens;
 use crate::tracker::Tracker;
 
 const OPENAI: &str = r#"
@@ -355,6 +357,8 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         },
         standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
+        obtainer: Obtainer::default(),
+        sealed: SealedTokens::default(),
         limits: CallLimits {
             inspected_body_bytes: 1 << 20,
             streamed_body_bytes: 1 << 20,

@@ -4,8 +4,8 @@
 //! Bytes of path, query and body are never decoded or printed anew.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderName, RANGE,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderName, LINK,
+    RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -106,9 +106,75 @@ pub(crate) fn strip_connection_headers(headers: &mut HeaderMap) {
     }
 }
 
+/// Headers by which an answer does something to whoever trusts its origin, which for the client is
+/// the gateway: sessions, other addresses for it, reports sent elsewhere, data thrown away. A
+/// provider's cookie is also a credential; the next tenant's agent would send it along.
+const FOR_THE_ORIGIN: [HeaderName; 13] = [
+    HeaderName::from_static("set-cookie"),
+    HeaderName::from_static("set-cookie2"),
+    HeaderName::from_static("alt-svc"),
+    HeaderName::from_static("nel"),
+    HeaderName::from_static("report-to"),
+    HeaderName::from_static("reporting-endpoints"),
+    HeaderName::from_static("refresh"),
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("strict-transport-security"),
+    HeaderName::from_static("public-key-pins"),
+    HeaderName::from_static("expect-ct"),
+    HeaderName::from_static("proxy-authenticate"),
+    HeaderName::from_static("proxy-authentication-info"),
+];
+
+/// Words in `Link` that make a client fetch something unasked.
+const FETCHING_LINKS: [&str; 6] = [
+    "preload",
+    "prefetch",
+    "preconnect",
+    "dns-prefetch",
+    "modulepreload",
+    "prerender",
+];
+
+fn strip_origin_headers(headers: &mut HeaderMap) {
+    for name in FOR_THE_ORIGIN {
+        headers.remove(name);
+    }
+    if !headers.contains_key(LINK) {
+        return;
+    }
+    // A list whose commas may stand in addresses: a line is kept whole, as pages of results need
+    // it, or not at all.
+    let kept: Vec<HeaderValue> = headers
+        .get_all(LINK)
+        .iter()
+        .filter(|value| !fetches(value.as_bytes()))
+        .cloned()
+        .collect();
+    headers.remove(LINK);
+    for value in kept {
+        headers.append(LINK, value);
+    }
+}
+
+/// Whether a relation in a `Link` header is one that makes a client fetch. Words are looked for
+/// outside the addresses, whose text is nobody's instruction.
+fn fetches(link: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(link).to_ascii_lowercase();
+    let parameters = text.split('<').map(|link| {
+        let (_, parameters) = link.split_once('>').unwrap_or(("", link));
+        parameters
+    });
+    parameters.into_iter().any(|parameters| {
+        parameters
+            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+            .any(|word| FETCHING_LINKS.contains(&word))
+    })
+}
+
 /// The upstream's answer head as the client gets it.
 pub(crate) fn incoming_head(headers: &mut HeaderMap, id: HeaderValue, length_changes: bool) {
     strip_connection_headers(headers);
+    strip_origin_headers(headers);
     if length_changes {
         headers.remove(CONTENT_LENGTH);
     }

@@ -18,7 +18,9 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
 use crate::oauth::IssuerKeys;
+use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
+use crate::sealed::SealedTokens;
 use crate::tracker::Tracker;
 
 /// Where durable state lives.
@@ -63,6 +65,10 @@ pub struct Gateway {
     pub upstreams: Upstreams,
     /// Callers by certificate, as the registry knows them.
     pub standings: Standings,
+    /// Access tokens.
+    pub obtainer: Obtainer,
+    /// Tokens that are kept from agents.
+    pub sealed: SealedTokens,
     /// Bounds on what one call may take.
     pub limits: CallLimits,
     /// Bounds of the connections on both legs.

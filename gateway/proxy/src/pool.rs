@@ -255,12 +255,7 @@ fn address(
     request: &mut Request<RequestBody>,
     http2: bool,
 ) -> Result<(), http::Error> {
-    let default_port = if upstream.tls { 443 } else { 80 };
-    let authority = if upstream.port == default_port {
-        upstream.host.clone()
-    } else {
-        format!("{}:{}", upstream.host, upstream.port)
-    };
+    let authority = upstream.authority();
     let target = request
         .uri()
         .path_and_query()

@@ -336,7 +336,7 @@ const fn operation_name(operation: Operation) -> &'static str {
         | Operation::BatchOutput
         | Operation::MessageBatchResults => "batch_result",
         Operation::Free => "metadata",
-        Operation::Tool => "execute_tool",
+        Operation::Tool | Operation::OauthToken => "execute_tool",
     }
 }
 

@@ -26,6 +26,7 @@ use tollgate_core::vault::VaultError;
 use crate::admit::Rejected;
 use crate::body::{AnswerBody, UploadFault};
 use crate::collect::CollectError;
+use crate::obtain::Unobtained;
 use crate::pool::{Stage, UpstreamError};
 
 use crate::record::REQUEST_ID;
@@ -65,6 +66,9 @@ pub(crate) enum Failure {
     /// The secret did not come.
     #[error("the credential is not available")]
     Credential(#[source] VaultError),
+    /// No access token could be had for the secret.
+    #[error("the credential is not available")]
+    Unobtained(#[source] Unobtained),
     /// The secret can never stand where it should go.
     #[error("the stored credential is malformed")]
     CredentialInvalid,
@@ -91,10 +95,10 @@ impl Failure {
         match self {
             Self::Ledger(_) => "ledger_unavailable",
             Self::Registry(_) => "registry_unavailable",
-            Self::Credential(VaultError::Malformed(_)) | Self::CredentialInvalid => {
-                "credential_invalid"
-            }
-            Self::Credential(_) => "credential_unavailable",
+            Self::Credential(VaultError::Malformed(_))
+            | Self::Unobtained(Unobtained::Invalid(_))
+            | Self::CredentialInvalid => "credential_invalid",
+            Self::Credential(_) | Self::Unobtained(_) => "credential_unavailable",
             Self::Overloaded => "overloaded",
             Self::BodyTimeout => "request_timeout",
             Self::ClientGone => "client_gone",
@@ -125,10 +129,10 @@ impl Failure {
             Self::Ledger(_) | Self::Registry(_) | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Credential(VaultError::Malformed(_)) | Self::CredentialInvalid => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
-            Self::Credential(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Credential(VaultError::Malformed(_))
+            | Self::Unobtained(Unobtained::Invalid(_))
+            | Self::CredentialInvalid => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Credential(_) | Self::Unobtained(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::BodyTimeout | Self::Upstream(UpstreamError::Upload(UploadFault::Stalled)) => {
                 StatusCode::REQUEST_TIMEOUT
             }
@@ -384,12 +388,15 @@ const fn kind(rejected: &Rejected) -> Kind {
                 stage: Stage::FirstByte,
             }) => of("server_error", "api_error", "ModelTimeoutException"),
             Failure::AnswerWithheld => of("server_error", "api_error", "ModelErrorException"),
-            Failure::Credential(VaultError::Malformed(_)) | Failure::CredentialInvalid => {
+            Failure::Credential(VaultError::Malformed(_))
+            | Failure::Unobtained(Unobtained::Invalid(_))
+            | Failure::CredentialInvalid => {
                 of("server_error", "api_error", "InternalServerException")
             }
             Failure::Ledger(_)
             | Failure::Registry(_)
             | Failure::Credential(_)
+            | Failure::Unobtained(_)
             | Failure::Overloaded
             | Failure::Upstream(_) => {
                 of("server_error", "api_error", "ServiceUnavailableException")

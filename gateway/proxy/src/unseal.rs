@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use tollgate_core::call::ask_for_usage;
+use tollgate_core::handle::Bound;
 use tollgate_core::identity::Caller;
-use tollgate_core::policy::{CredentialKind, Dialect, Provider, shared};
+use tollgate_core::policy::{Dialect, Endpoint, Provider, Upstream, shared};
+use tollgate_core::vault::SecretVersion;
 
 use crate::admit::Rejected;
 use crate::ask::{Call, Payload};
@@ -13,16 +15,19 @@ use crate::authenticate::recheck;
 use crate::deferred::Later;
 use crate::forward::{Outgoing, outgoing};
 use crate::gateway::Gateway;
+use crate::obtain::{Key, obtain};
 use crate::record::Draft;
 use crate::reserve::Held;
 use crate::respond::Failure;
 use crate::scrub::Scrub;
 use crate::settle::Settlement;
+use crate::sign::sign;
 
 /// A call that may leave: allowed, affordable, written down, and carrying its one credential.
 pub(crate) struct Admitted {
     pub(crate) caller: Arc<Caller>,
     pub(crate) provider: Arc<Provider>,
+    pub(crate) endpoint: Arc<Endpoint>,
     /// The language of the client.
     pub(crate) dialect: Dialect,
     pub(crate) outgoing: Outgoing,
@@ -37,7 +42,7 @@ pub(crate) struct Admitted {
 }
 
 pub(crate) async fn unseal(
-    gw: &Gateway,
+    gw: &Arc<Gateway>,
     held: Held<'_>,
     head: &Parts,
     draft: &mut Draft,
@@ -56,32 +61,23 @@ pub(crate) async fn unseal(
     let credential = bound.bound.credential().cloned();
     let scrub = if let Some(credential) = &credential {
         shared::separate(credential, &permit.caller.tenant, &mut outgoing.headers);
-        if credential.kind != CredentialKind::Static {
-            return Err(Failure::CredentialInvalid.into());
-        }
-        let fetched = gw.stores.vault.fetch(&credential.secret).await;
-        let fetched = fetched.map_err(Failure::Credential)?;
-        let body = match &payload {
-            Payload::Whole(collected) => Some(&*collected.bytes),
-            Payload::Streamed => None,
-        };
-        let written = bound
-            .bound
-            .inject(
-                &mut outgoing.headers,
-                &mut outgoing.query,
-                body,
-                &fetched.secret,
-            )
-            .map_err(|_invalid| Failure::CredentialInvalid)?;
-        if let Some(written) = written {
-            replace(gw, &mut payload, written)?;
-        }
-        draft.uses(&credential.name, fetched.version);
-        if fetched.needles.is_none() {
-            draft.cannot_be_scrubbed();
-        }
-        Some(Scrub::new(fetched.needles))
+        let key = obtain(gw, &permit.caller, credential).await?;
+        let upstream = &permit.route.provider.upstream;
+        let sent = put_in(
+            gw,
+            &bound.bound,
+            &key,
+            &mut outgoing,
+            &mut payload,
+            upstream,
+        )?;
+        draft.uses(&credential.name, key.version());
+        sent.map(|sent| {
+            if sent.needles.is_none() {
+                draft.cannot_be_scrubbed();
+            }
+            Scrub::new(sent.needles.clone())
+        })
     } else {
         bound
             .bound
@@ -94,6 +90,7 @@ pub(crate) async fn unseal(
     Ok(Admitted {
         caller: permit.caller,
         dialect: permit.route.dialect(),
+        endpoint: permit.route.endpoint,
         provider: permit.route.provider,
         outgoing,
         payload,
@@ -125,6 +122,36 @@ fn complete(
     };
     replace(gw, payload, spliced)?;
     Ok(true)
+}
+
+/// Makes the key the only credential of the request, or signs it. Returns what is sent of the key.
+fn put_in<'k>(
+    gw: &Gateway,
+    bound: &Bound,
+    key: &'k Key,
+    outgoing: &mut Outgoing,
+    payload: &mut Payload,
+    upstream: &Upstream,
+) -> Result<Option<&'k SecretVersion>, Rejected> {
+    let sent = match key {
+        Key::Sent(sent) => sent,
+        Key::Signs(signer) => {
+            sign(bound, signer, outgoing, payload, upstream, (gw.clock)())?;
+            return Ok(signer.sent.as_ref());
+        }
+    };
+    let body = match &*payload {
+        Payload::Whole(collected) => Some(&*collected.bytes),
+        Payload::Streamed => None,
+    };
+    let (headers, query) = (&mut outgoing.headers, &mut outgoing.query);
+    let written = bound
+        .inject(headers, query, body, &sent.secret)
+        .map_err(|_invalid| Failure::CredentialInvalid)?;
+    if let Some(written) = written {
+        replace(gw, payload, written)?;
+    }
+    Ok(Some(sent))
 }
 
 /// Sends another body than the client's, within the memory that bodies may take.

@@ -19,7 +19,9 @@ use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
 use tollgate_proxy::oauth::IssuerKeys;
+use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
+use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
 use tracing::{info, warn};
@@ -117,6 +119,8 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         },
         standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
+        obtainer: Obtainer::default(),
+        sealed: SealedTokens::default(),
         limits: CallLimits {
             inspected_body_bytes: settings.limits.inspected_body_bytes,
             streamed_body_bytes: settings.limits.streamed_body_bytes,

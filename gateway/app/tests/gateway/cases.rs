@@ -22,6 +22,7 @@ mod metering;
 mod mislabels;
 mod money_dialects;
 mod names;
+mod origin_headers;
 mod retries;
 mod tokens;
 mod unsearchable;

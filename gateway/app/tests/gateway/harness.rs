@@ -12,6 +12,7 @@ mod process;
 mod records;
 mod refusal;
 mod scan;
+mod scripted;
 mod world;
 
 pub(crate) use client::{Ask, Dialect, chat, message};
@@ -20,4 +21,5 @@ pub(crate) use plan::{Plan, ProviderPlan, TenantPlan};
 pub(crate) use process::{Gateway, Site};
 pub(crate) use records::{cost, outcome, text};
 pub(crate) use refusal::Refused;
+pub(crate) use scripted::{Heard, Scripted, answer, json_answer};
 pub(crate) use world::{World, body_text, key, start_mock};

@@ -13,7 +13,7 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use super::search::{Found, FoundPlace, Search, take_from_field};
 use super::{field, mentions_handle};
 use crate::ids::AgentId;
-use crate::policy::{Credential, Dialect, Place, Provider, Tenant, covers};
+use crate::policy::{Credential, CredentialKind, Dialect, Place, Provider, Tenant, covers};
 use crate::refusal::Refusal;
 
 /// The head of a request, in which a handle is looked for.
@@ -37,6 +37,8 @@ pub struct HeadBound {
     /// Fields of the body in which a handle may stand as well.
     fields: Vec<Place>,
     user: Vec<u8>,
+    /// Whether the body may have to be signed.
+    signs: bool,
 }
 
 /// Proof that one credential, or deliberately none, belongs to a call. Only
@@ -94,6 +96,7 @@ pub fn bind(
     search.head(asked)?;
     let head = HeadBound {
         fields: search.fields(asked)?,
+        signs: search.signs(),
         found: search.found,
         user: search.user,
     };
@@ -107,7 +110,7 @@ impl HeadBound {
     /// Whether the call cannot be bound without its whole body.
     #[must_use]
     pub const fn needs_body(&self) -> bool {
-        !self.fields.is_empty()
+        self.signs || !self.fields.is_empty()
     }
 
     /// Decides which credential of `tenant` this call bears. The other arguments are those that
@@ -155,8 +158,10 @@ impl HeadBound {
     ) -> Result<Option<&'a Arc<Credential>>, Refusal> {
         let credential = match (&self.found, &provider.place) {
             (None, None) => return Ok(None),
-            (Some(_), None) => return Err(denied("credential_place")),
-            (Some(found), Some(_)) => named(found, tenant)?,
+            (Some(found), None) if !is_own(found, tenant, provider) => {
+                return Err(denied("credential_place"));
+            }
+            (Some(found), _) => named(found, tenant)?,
             (None, Some(_)) => default(tenant, provider)?,
         };
         permits(credential, asked, agent, provider)?;
@@ -166,6 +171,12 @@ impl HeadBound {
         }
         Ok(Some(credential))
     }
+}
+
+/// Whether a handle names a token that this provider gave out itself, although it takes no key.
+fn is_own(found: &Found, tenant: &Tenant, provider: &Provider) -> bool {
+    let named = tenant.credentials.get(&found.name);
+    named.is_some_and(|it| it.kind == CredentialKind::Sealed && it.provider == provider.name)
 }
 
 const fn denied(reason: &'static str) -> Refusal {

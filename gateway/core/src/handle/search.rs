@@ -212,6 +212,12 @@ impl<'a> Search<'a> {
         self.provider.place.iter().chain(own)
     }
 
+    /// Whether the body of the call may have to be signed, and so be read whole.
+    pub(super) fn signs(&self) -> bool {
+        self.places()
+            .any(|place| matches!(place, Place::AwsSigv4 { .. }))
+    }
+
     /// The prefixes declared for a header; none at all if it is not declared.
     fn prefixes(&self, header: &HeaderName) -> impl Iterator<Item = &str> {
         self.places().filter_map(move |place| match place {

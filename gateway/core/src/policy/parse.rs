@@ -66,6 +66,7 @@ pub fn parse(files: &[PolicyFile]) -> Result<Policy, Vec<Mistake>> {
         }
     }
     let providers = read_providers(&files, &mut mistakes);
+    check_seals(&files, &providers, &mut mistakes);
     let (tenants, certificates) = read_tenants(&files, &providers, &mut mistakes);
     let issuers = read_issuers(&files, &tenants, &mut mistakes);
     if mistakes.is_empty() {
@@ -120,6 +121,33 @@ fn read_providers(files: &[&PolicyFile], mistakes: &mut Vec<Mistake>) -> Provide
         mistakes.extend(source.into_mistakes());
     }
     providers
+}
+
+/// Tokens are sealed for providers that there are, and that take a key.
+fn check_seals(files: &[&PolicyFile], providers: &Providers, mistakes: &mut Vec<Mistake>) {
+    if providers.unnamed || !providers.broken.is_empty() {
+        return;
+    }
+    for provider in providers.by_name.values() {
+        for name in provider.endpoints.iter().flat_map(|it| &it.seals_for) {
+            let wrong = match providers.by_name.get(name) {
+                Some(target) if target.place.is_some() => continue,
+                Some(_) => format!("`seals_for`: provider `{name}` is keyless"),
+                None => format!("`seals_for`: there is no provider `{name}`"),
+            };
+            let file = files.iter().find(|file| {
+                kind(&file.path) == Kind::Provider
+                    && file.text.contains(&format!("\"{}\"", provider.name))
+                    && file.text.contains("seals_for")
+            });
+            mistakes.push(Mistake {
+                file: file.map_or_else(String::new, |file| file.path.clone()),
+                line: 1,
+                column: 1,
+                message: wrong,
+            });
+        }
+    }
 }
 
 fn read_tenants(

@@ -165,6 +165,7 @@ impl Rates {
             | Operation::MessageBatch
             | Operation::MessageBatchResults
             | Operation::Free
+            | Operation::OauthToken
             | Operation::Tool => true,
         }
     }

@@ -32,7 +32,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tollgate_core::vault::{SecretName, SecretVersion, Vault, VaultError, VaultScope};
+use tollgate_core::secret::Secret;
+use tollgate_core::time::Timestamp;
+use tollgate_core::vault::{
+    ReplaceError, SecretName, SecretVersion, Vault, VaultError, VaultScope,
+};
 
 pub use index::{VersionInfo, VersionState};
 pub use write::{Listed, Stored, VaultWriteError, Warning};
@@ -86,6 +90,23 @@ impl AgeVault {
 impl Vault for AgeVault {
     async fn fetch(&self, secret: &SecretName) -> Result<SecretVersion, VaultError> {
         self.checked.fetch(secret).await
+    }
+
+    async fn replace(
+        &self,
+        secret: &SecretName,
+        version: u32,
+        value: &Secret,
+        now: Timestamp,
+    ) -> Result<u32, ReplaceError> {
+        let (vault, secret, value) = (self.clone(), secret.clone(), value.clone());
+        let write = move || vault.replace_version(&secret, version, &value, now);
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(stored)) => Ok(stored.version),
+            Ok(Err(VaultWriteError::Missing(_))) => Err(ReplaceError::Superseded),
+            Ok(Err(error)) => Err(ReplaceError::Unwritable(error.into())),
+            Err(stopped) => Err(ReplaceError::Unwritable(stopped.into())),
+        }
     }
 }
 

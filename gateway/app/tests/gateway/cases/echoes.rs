@@ -203,7 +203,6 @@ async fn case_63_no_part_of_a_head_or_an_error_page_tells_the_secret() {
     assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
     for line in [
         "location: https://evil.example/?k=[redacted]&b=",
-        "set-cookie: k=[redacted]; Path=/",
         "www-authenticate: Basic realm=\"[redacted]\"",
         "x-hex: [redacted]",
         "x-clean: sk-canary-head",

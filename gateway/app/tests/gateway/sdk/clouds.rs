@@ -1,7 +1,7 @@
 //! The clients of Google and Amazon.
 
 use super::tls::Tls;
-use super::{metered, python, runs_well_in};
+use super::{metered, python, run_at, runs_well_in};
 use crate::harness::{Plan, ProviderPlan, TenantPlan, World};
 
 /// Puts `provider` in the place of all others, and gives `acme` a key for it.
@@ -59,4 +59,35 @@ async fn boto3_converse_and_invoke_model() {
 #[tokio::test]
 async fn boto3_streams() {
     boto3_runs_well("stream").await;
+}
+
+#[tokio::test]
+async fn boto3_through_a_gateway_that_signs() {
+    let tls = Tls::new();
+    let world = World::planned(|plan| {
+        only(plan, "bedrock", ProviderPlan::bedrock);
+        let place = "place = { aws_sigv4 = \"bedrock\", region = \"us-east-1\" }\n";
+        plan.provider("bedrock").more.push_str(place);
+        let key = "{\"access_key_id\":\"AKIDEXAMPLE\",\"secret_access_key\":\"sk-canary-aws-key\"}";
+        plan.tenant("acme").secret("bedrock_key", key);
+        tls.arrange(plan);
+    })
+    .await;
+    let token = world.token("acme").await;
+    for mode in ["plain", "stream"] {
+        let mut script = python("bedrock.py", mode);
+        let url = tls.url(&world, &mut script);
+        run_at(&url, script, &token).await;
+    }
+    for seen in world.calls() {
+        let signature = seen
+            .headers
+            .iter()
+            .find(|(name, _)| name == "authorization");
+        let signature = signature.expect("a signature").1.to_str().unwrap();
+        assert!(
+            signature.starts_with("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/"),
+            "{signature}"
+        );
+    }
 }

@@ -49,6 +49,7 @@ const OPERATIONS: &[(&str, Operation)] = &[
     ("ollama_chat", Operation::OllamaChat),
     ("ollama_embed", Operation::OllamaEmbed),
     ("free", Operation::Free),
+    ("oauth_token", Operation::OauthToken),
     ("tool", Operation::Tool),
 ];
 
@@ -231,6 +232,7 @@ fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endp
     let price_per_call = section.optional("price_per_call_usd", reader::money);
     let elevated = section.optional("elevated", reader::boolean);
     let account_wide = section.optional("account_wide", reader::boolean);
+    let seals_for: Vec<(ProviderName, usize)> = section.list("seals_for", reader::parsed);
     let operation = operation?;
     if let Some(wrong) = dialect.and_then(|dialect| foreign(dialect, operation)) {
         section.mistake(section.at("operation"), wrong);
@@ -242,7 +244,14 @@ fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endp
             "here the path names the model, not the body: put `{model}` in its place",
         );
     }
-    if price_per_call.is_some() && operation != Operation::Tool {
+    if !seals_for.is_empty() && operation != Operation::OauthToken {
+        section.mistake(
+            section.at("seals_for"),
+            "`seals_for` goes with operation = \"oauth_token\" only",
+        );
+    }
+    let is_tool = matches!(operation, Operation::Tool | Operation::OauthToken);
+    if price_per_call.is_some() && !is_tool {
         section.mistake(
             section.at("price_per_call_usd"),
             "`price_per_call_usd` goes with operation = \"tool\" only; other operations are free or priced by tokens",
@@ -255,6 +264,7 @@ fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endp
         price_per_call,
         elevated: elevated.unwrap_or(false),
         account_wide: account_wide.unwrap_or(false),
+        seals_for: seals_for.into_iter().map(|(name, _)| name).collect(),
     })
 }
 
@@ -285,7 +295,7 @@ fn read_methods(section: &Section<'_>) -> Vec<Method> {
 /// beside their own interface is taken from all that are paid by tokens.
 fn foreign(dialect: Dialect, operation: Operation) -> Option<String> {
     let (dialects, names): (&[Dialect], _) = match operation {
-        Operation::Free | Operation::Tool => return None,
+        Operation::Free | Operation::Tool | Operation::OauthToken => return None,
         Operation::ChatCompletions
         | Operation::Completions
         | Operation::Responses

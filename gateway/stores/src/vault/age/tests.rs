@@ -8,8 +8,6 @@ use tempfile::TempDir;
 
 use super::super::MAX_STORED_BYTES;
 use super::*;
-use tollgate_core::secret::Secret;
-use tollgate_core::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
@@ -201,6 +199,26 @@ async fn a_revoked_value_is_gone_and_its_number_is_not_used_again() {
 }
 
 /// What another process writes is seen through the files alone.
+#[tokio::test]
+async fn a_value_is_replaced_only_in_the_version_it_was_made_from() {
+    let (_dir, vault) = vault();
+    let refresh = name("a", "refresh");
+    let replace =
+        async |version, value: &str| vault.replace(&refresh, version, &secret(value), NOW).await;
+    let superseded = |outcome| matches!(outcome, Err(ReplaceError::Superseded));
+    assert!(superseded(replace(1, "none there").await));
+    vault.set(&refresh, &secret("r1"), NOW).expect("stored");
+    assert_eq!(replace(1, "r2").await.expect("replaced"), 2);
+    assert!(superseded(replace(1, "too late").await));
+    assert_eq!(
+        fetched(&vault, "a", "refresh").await,
+        Some(("r2".to_owned(), 2))
+    );
+    vault.revoke(&refresh, None, NOW).expect("revoked");
+    assert!(superseded(replace(2, "after the end").await));
+    assert_eq!(fetched(&vault, "a", "refresh").await, None);
+}
+
 #[tokio::test]
 async fn a_second_process_sees_rotation_and_revocation() {
     let (dir, gateway) = vault();

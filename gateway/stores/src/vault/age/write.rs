@@ -109,7 +109,7 @@ impl AgeVault {
         secret: &Secret,
         now: Timestamp,
     ) -> Result<Stored, VaultWriteError> {
-        self.store(name, secret, now, false)
+        self.store(name, secret, now, Replaces::Anything)
     }
 
     /// Stores a value in place of one that is in use.
@@ -122,7 +122,21 @@ impl AgeVault {
         secret: &Secret,
         now: Timestamp,
     ) -> Result<Stored, VaultWriteError> {
-        self.store(name, secret, now, true)
+        self.store(name, secret, now, Replaces::InUse)
+    }
+
+    /// Stores a value in place of this version, if that is the one in use.
+    ///
+    /// # Errors
+    /// As [`AgeVault::set`], and if another version is in use, or none.
+    pub fn replace_version(
+        &self,
+        name: &SecretName,
+        version: u32,
+        secret: &Secret,
+        now: Timestamp,
+    ) -> Result<Stored, VaultWriteError> {
+        self.store(name, secret, now, Replaces::Version(version))
     }
 
     /// Makes one version, or all of them, unusable for ever and removes their ciphertext.
@@ -202,14 +216,14 @@ impl AgeVault {
         name: &SecretName,
         secret: &Secret,
         now: Timestamp,
-        must_exist: bool,
+        replaces: Replaces,
     ) -> Result<Stored, VaultWriteError> {
         if let Some(wrong) = unusable(secret) {
             return Err(VaultWriteError::Unstorable(wrong));
         }
         let dir = self.files().secret_dir(name);
         let path = self.files().index_path(name);
-        if must_exist && !path.is_file() {
+        if replaces != Replaces::Anything && !path.is_file() {
             return Err(missing(name));
         }
         if !dir.is_dir() {
@@ -217,7 +231,7 @@ impl AgeVault {
         }
         let _turn = files::Lock::on(&dir).map_err(VaultWriteError::io("lock", &dir))?;
         let mut index = read_or_empty(&path)?;
-        if must_exist && index.usable().is_none() {
+        if !replaces.fits(index.usable()) {
             return Err(missing(name));
         }
         let version = index
@@ -244,6 +258,24 @@ impl AgeVault {
             files::sync_dir(above).map_err(VaultWriteError::io("sync", above))?;
         }
         Ok(())
+    }
+}
+
+/// What has to be there for a value to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replaces {
+    Anything,
+    InUse,
+    Version(u32),
+}
+
+impl Replaces {
+    fn fits(self, in_use: Option<u32>) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::InUse => in_use.is_some(),
+            Self::Version(version) => in_use == Some(version),
+        }
     }
 }
 

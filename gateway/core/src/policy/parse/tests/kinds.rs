@@ -152,3 +152,46 @@ fn what_does_not_go_together_is_told() {
     );
     assert!(sealed.contains("are given by the gateway"), "{sealed}");
 }
+
+#[test]
+fn tokens_are_sealed_for_providers_that_take_a_key() {
+    let provider = |name: &str, lines: &str, endpoint: &str| {
+        let text = format!(
+            "[provider]\nname = \"{name}\"\nupstream = \"https://{name}.example\"\ndialect = \"http\"\n{lines}\n\
+             [[endpoint]]\nmethod = \"POST\"\npath = \"/token\"\n{endpoint}\n"
+        );
+        file(&format!("policies/providers/{name}.toml"), &text)
+    };
+    let api = provider("api", "", "operation = \"tool\"");
+    let open = provider("open", "keyless = true", "operation = \"free\"");
+    let sealing = |lines: &str| provider("idp", "keyless = true", lines);
+    let sound = [
+        api.clone(),
+        sealing("operation = \"oauth_token\"\nseals_for = [\"api\"]"),
+    ];
+    let policy = parse(&sound).expect("a policy");
+    let endpoint = &policy.providers["idp"].endpoints[0];
+    assert_eq!(endpoint.operation, Operation::OauthToken);
+    assert_eq!(endpoint.seals_for[0].as_str(), "api");
+    for (lines, told) in [
+        (
+            "operation = \"tool\"\nseals_for = [\"api\"]",
+            "goes with operation = \"oauth_token\" only",
+        ),
+        (
+            "operation = \"oauth_token\"\nseals_for = [\"apy\"]",
+            "there is no provider `apy`",
+        ),
+        (
+            "operation = \"oauth_token\"\nseals_for = [\"open\"]",
+            "provider `open` is keyless",
+        ),
+    ] {
+        let told_is = mistakes(&[api.clone(), open.clone(), sealing(lines)]);
+        assert!(told_is.contains(told), "{told_is}");
+        assert!(
+            told_is.starts_with("policies/providers/idp.toml:"),
+            "{told_is}"
+        );
+    }
+}
