@@ -150,7 +150,7 @@ async fn a_token_that_runs_out_opens_nothing_more_but_lets_its_stream_finish() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_is_used_and_a_revoked_one_is_not_within_a_second() {
+async fn case_19_a_rotated_secret_is_used_and_a_revoked_one_is_not_within_a_second() {
     let world = World::new().await;
     let token = world.token("acme").await;
     let site = &world.gateway.site;

@@ -129,3 +129,57 @@ policies/providers/openai.toml:22:1: `` cannot be used here: a model name must b
 policies/providers/openai.toml:23:5: `aliases.b` is "", but a model name must be 1 to 256 characters without control characters"#
     );
 }
+
+#[test]
+fn fields_of_a_body_are_places_and_paths_are_not() {
+    let placed =
+        |place: &str| OPENAI.replace("[provider]\n", &format!("[provider]\nplace = {place}\n"));
+    for (text, expected) in [
+        (
+            "{ json_field = \"/auth/api_key\" }",
+            Place::JsonField {
+                pointer: "/auth/api_key".parse().expect("a pointer"),
+            },
+        ),
+        (
+            "{ form_field = \"auth[key]\" }",
+            Place::FormField {
+                name: "auth[key]".to_owned(),
+            },
+        ),
+    ] {
+        let policy = parse(&[file("policies/providers/openai.toml", &placed(text))]);
+        let policy = policy.expect("a policy");
+        assert_eq!(policy.providers["openai"].place, Some(expected));
+    }
+    for (text, wrong) in [
+        (
+            "{ json_field = \"api_key\" }",
+            "`json_field` is \"api_key\", but must be a JSON pointer",
+        ),
+        ("{ json_field = \"/\" }", "must be a JSON pointer"),
+        ("{ json_field = 1 }", "must be a text in quotes"),
+        (
+            "{ form_field = \"\" }",
+            "`form_field` is \"\", but a field's name is 1 to 128",
+        ),
+        ("{ form_field = \"a b\" }", "1 to 128 visible characters"),
+        (
+            "{ json_field = \"/a\", form_field = \"a\" }",
+            "a place is one of",
+        ),
+        (
+            "{ form_field = \"a\", prefix = \"x\" }",
+            "`prefix` goes with `header` only",
+        ),
+        ("{ path = \"/bot/*\" }", "`path` is no place for a secret"),
+    ] {
+        let mistakes = provider_mistakes(&placed(text));
+        assert!(mistakes.contains(wrong), "{text}: {mistakes}");
+        assert_eq!(
+            mistakes.lines().count(),
+            1,
+            "one mistake, told once: {mistakes}"
+        );
+    }
+}
