@@ -16,6 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tollgate-proxy", &["tollgate-core"]),
     ("tollgate-admin", &["tollgate-core"]),
     ("tollgate-testkit", &["tollgate-core"]),
+    ("tollgate-fuzz", &["tollgate-core"]),
     ("tollgate-loadtest", &[]),
     (
         "tollgate",
