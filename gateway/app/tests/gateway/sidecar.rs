@@ -1,6 +1,7 @@
 //! `tollgate sidecar` in front of a real gateway: unmodified SDKs, a token that renews itself, and
 //! what neither a web page nor a reader of its memory gets.
 
+mod exchange;
 mod front;
 mod process;
 

@@ -51,13 +51,13 @@ agent = "a"
 task = "t"
 "#;
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
 }
 
 /// The claims of a projected service-account token, as Kubernetes 1.34 writes them.
-fn claims(namespace: &str, account: &str) -> Value {
+pub(crate) fn claims(namespace: &str, account: &str) -> Value {
     let issued = now() - 60;
     json!({
         "aud": ["tollgate"],
@@ -93,14 +93,14 @@ fn add_issuer(plan: &mut Plan, source: &str) {
 }
 
 /// A gateway that believes an issuer.
-struct Cluster {
-    world: World,
-    key: IssuerKey,
+pub(crate) struct Cluster {
+    pub(crate) world: World,
+    pub(crate) key: IssuerKey,
     server: KeyServer,
 }
 
 impl Cluster {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_key(IssuerKey::es256("k1")).await
     }
 
@@ -112,7 +112,7 @@ impl Cluster {
     }
 
     /// A token of a service account.
-    fn token(&self, namespace: &str, account: &str) -> String {
+    pub(crate) fn token(&self, namespace: &str, account: &str) -> String {
         self.key.sign(&claims(namespace, account))
     }
 
