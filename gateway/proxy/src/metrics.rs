@@ -22,7 +22,7 @@ impl Where {
 
 /// What came of a request for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exchanged {
+pub(crate) enum TokenExchange {
     /// A foreign token was exchanged.
     Exchanged,
     /// A task token was renewed.
@@ -33,7 +33,7 @@ pub(crate) enum Exchanged {
     Failed,
 }
 
-impl Exchanged {
+impl TokenExchange {
     const ALL: [Self; 4] = [Self::Exchanged, Self::Renewed, Self::Refused, Self::Failed];
 
     pub(crate) const fn as_str(self) -> &'static str {
@@ -106,22 +106,7 @@ impl Metrics {
         for result in ["taken", "failed"] {
             webhooks.with_label_values(&[result]).reset();
         }
-        let exchanges = by(
-            "result",
-            "tollgate_token_exchanges_total",
-            "Requests for task tokens by result: exchanged, renewed, refused or failed.",
-        )?;
-        for result in Exchanged::ALL {
-            exchanges.with_label_values(&[result.as_str()]).reset();
-        }
-        let key_fetches = by(
-            "result",
-            "tollgate_issuer_key_fetches_total",
-            "Reads of the key sets of foreign issuers by result: read or failed.",
-        )?;
-        for result in ["read", "failed"] {
-            key_fetches.with_label_values(&[result]).reset();
-        }
+        let (exchanges, key_fetches) = exchanges(registry)?;
         Ok(Self {
             exchanges,
             key_fetches,
@@ -180,7 +165,7 @@ impl Metrics {
         self.webhooks.with_label_values(&[result]).inc();
     }
 
-    pub(crate) fn exchanged(&self, result: Exchanged) {
+    pub(crate) fn exchanged(&self, result: TokenExchange) {
         let counter = self.exchanges.with_label_values(&[result.as_str()]);
         counter.inc();
     }
@@ -222,4 +207,27 @@ fn scrub_hits(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
     }
     registry.register(Box::new(hits.clone()))?;
     Ok(hits)
+}
+
+/// The counters of token exchanges and of what they need, with all of their labels.
+fn exchanges(registry: &Registry) -> Result<(IntCounterVec, IntCounterVec), prometheus::Error> {
+    let counted = |name: &str, help: &str, results: &[&str]| {
+        let counters = IntCounterVec::new(Opts::new(name, help), &["result"])?;
+        for result in results {
+            counters.with_label_values(&[result]).reset();
+        }
+        registry.register(Box::new(counters.clone()))?;
+        Ok::<_, prometheus::Error>(counters)
+    };
+    let exchanges = counted(
+        "tollgate_token_exchanges_total",
+        "Requests for task tokens by result: exchanged, renewed, refused or failed.",
+        &TokenExchange::ALL.map(TokenExchange::as_str),
+    )?;
+    let key_fetches = counted(
+        "tollgate_issuer_key_fetches_total",
+        "Reads of the key sets of foreign issuers by result: read or failed.",
+        &["read", "failed"],
+    )?;
+    Ok((exchanges, key_fetches))
 }

@@ -37,7 +37,7 @@ use crate::body::AnswerBody;
 use crate::collect::collect;
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
-use crate::metrics::Exchanged;
+use crate::metrics::TokenExchange;
 use crate::record::{Draft, REQUEST_ID, keep_ungranted};
 use crate::respond::{Failure, id_value};
 use crate::service::ConnInfo;
@@ -70,7 +70,7 @@ pub(crate) fn is_here(head: &Parts) -> bool {
 struct Granted {
     token: String,
     caller: Caller,
-    how: Exchanged,
+    how: TokenExchange,
 }
 
 /// Answers a request for a token, and keeps the record of a refusal.
@@ -173,7 +173,7 @@ async fn renew(
         lifetime: LIFETIME,
         certificate: caller.certificate,
     };
-    let granted = issue(gw, live, wanted, caller.issued_at, Exchanged::Renewed).await?;
+    let granted = issue(gw, live, wanted, caller.issued_at, TokenExchange::Renewed).await?;
     // The one token may have been revoked while the new one was written down.
     if let Err(no) = still_good(gw, caller) {
         let new = Revocation::Token {
@@ -236,7 +236,14 @@ async fn exchange(
         lifetime: LIFETIME.min(left),
         certificate: peer.certificate.as_ref().map(|shown| shown.digest),
     };
-    issue(gw, live, wanted, verified.issued_at(), Exchanged::Exchanged).await
+    issue(
+        gw,
+        live,
+        wanted,
+        verified.issued_at(),
+        TokenExchange::Exchanged,
+    )
+    .await
 }
 
 async fn issue(
@@ -244,7 +251,7 @@ async fn issue(
     live: &Snapshot,
     wanted: TokenRequest,
     rests_on: Timestamp,
-    how: Exchanged,
+    how: TokenExchange,
 ) -> Result<Granted, Ungranted> {
     let id = fresh_id().ok_or(Ungranted::NotMinted)?;
     let now = (gw.clock)();

@@ -15,7 +15,7 @@ use super::fetch::KeysError;
 use super::json_answer;
 use crate::admit::Rejected;
 use crate::body::AnswerBody;
-use crate::metrics::Exchanged;
+use crate::metrics::TokenExchange;
 use crate::respond::Verdict;
 
 const ERROR_CODE: HeaderName = HeaderName::from_static("x-tollgate-error");
@@ -91,11 +91,11 @@ impl Ungranted {
         self.status().is_server_error()
     }
 
-    pub(super) fn counts_as(&self) -> Exchanged {
+    pub(super) fn counts_as(&self) -> TokenExchange {
         if self.is_failure() {
-            Exchanged::Failed
+            TokenExchange::Failed
         } else {
-            Exchanged::Refused
+            TokenExchange::Refused
         }
     }
 

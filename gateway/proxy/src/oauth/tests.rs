@@ -77,7 +77,7 @@ fn a_form_that_asks_for_something_else_is_refused() {
             "unsupported_grant_type",
         ),
         (whole.replace("type:jwt", "type:saml2"), "malformed_request"),
-        (vec!["a"; 3].join("&"), "malformed_request"),
+        (["a"; 3].join("&"), "malformed_request"),
     ] {
         assert_eq!(code(&form), expected, "{form}");
     }

@@ -176,16 +176,33 @@ task = "t"
     }
 }
 
-#[test]
-fn mistakes_in_issuer_files_are_all_named() {
+/// A small file without mistakes: its head, where its keys are, and whose its tokens are.
+fn parts() -> [&'static str; 3] {
     let head = "[issuer]\nname = \"k\"\niss = \"i\"\naudience = \"a\"\n";
     let map =
         "[[map]]\nwhen = { \"/sub\" = \"x\" }\ntenant = \"acme\"\nagent = \"a\"\ntask = \"t\"\n";
     let keys = "algorithms = [\"RS256\"]\njwks_file = \"f\"\n";
-    let sound = format!("{head}{keys}{map}");
-    assert!(parse(&files(&sound)).is_ok());
-    let replaced = |from: &str, to: &str| sound.replace(from, to);
-    for (text, expected) in [
+    [head, keys, map]
+}
+
+/// The small file with something else in one place.
+fn replaced(from: &str, to: &str) -> String {
+    parts().concat().replace(from, to)
+}
+
+fn each_is_named(mistaken: &[(String, &str)]) {
+    for (text, expected) in mistaken {
+        let told = mistakes(&files(text));
+        assert!(told.contains(expected), "{text}\n→ {told}");
+        assert!(told.starts_with("policies/issuers/i.toml:"), "{told}");
+    }
+}
+
+#[test]
+fn mistakes_about_an_issuer_are_named() {
+    let [head, keys, _] = parts();
+    assert!(parse(&files(&parts().concat())).is_ok());
+    each_is_named(&[
         (String::new(), "an issuer file begins with [issuer]"),
         (format!("{head}{keys}"), "in [[map]] tables"),
         (replaced("RS256", "HS256"), "must be one of EdDSA, ES256"),
@@ -213,6 +230,12 @@ fn mistakes_in_issuer_files_are_all_named() {
             replaced("jwks_file = \"f\"", "jwks_file = \"f\"\nca_file = \"c\""),
             "`ca_file` goes with `jwks_url` only",
         ),
+    ]);
+}
+
+#[test]
+fn mistakes_in_a_mapping_are_named() {
+    each_is_named(&[
         (replaced("{ \"/sub\" = \"x\" }", "{}"), "no condition"),
         (
             replaced("when = { \"/sub\" = \"x\" }\n", ""),
@@ -236,11 +259,11 @@ fn mistakes_in_issuer_files_are_all_named() {
             "did you mean `acme`?",
         ),
         (replaced("agent = ", "agents = "), "lacks `agent`"),
-    ] {
-        let told = mistakes(&files(&text));
-        assert!(told.contains(expected), "{text}\n→ {told}");
-        assert!(told.starts_with("policies/issuers/i.toml:"), "{told}");
-    }
+    ]);
+}
+
+#[test]
+fn keys_come_over_plain_http_only_from_this_machine_or_if_told_so() {
     for plain in [
         "http://127.0.0.1:8/k",
         "http://[::1]:8/k",
