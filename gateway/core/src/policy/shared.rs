@@ -26,35 +26,53 @@ use crate::vault::VaultScope;
 
 /// Fields whose text, or list of texts, is the id of something that the account keeps. Case and
 /// separators are left out, because some servers do not mind them.
-const IDS: [&str; 24] = [
+const IDS: [&str; 34] = [
     "agentid",
     "assistantid",
     "batchid",
     "cachedcontent",
     "cachedcontentname",
+    "collectionid",
+    "collectionids",
     "container",
     "containerid",
     "conversation",
     "conversationid",
+    "datastore",
     "documentid",
     "documentids",
     "fileid",
     "fileids",
+    "filesearchstorename",
+    "filesearchstorenames",
     "fileuri",
+    "gcsuri",
     "inputfileid",
     "libraryid",
     "libraryids",
     "previousinteractionid",
     "previousresponseid",
     "promptid",
+    "ragcorpus",
+    "ragfileids",
+    "skillid",
     "threadid",
     "uploadid",
+    "uri",
     "vectorstoreid",
     "vectorstoreids",
 ];
 
 /// Fields whose object is such a thing if it has an `id`.
-const OBJECTS: [&str; 4] = ["audio", "conversation", "container", "prompt"];
+const OBJECTS: [&str; 5] = ["audio", "container", "conversation", "prompt", "voice"];
+
+/// Values of a `type` that say that the account's own things are used: an item that it keeps, or
+/// what its machine identity may read.
+const OWN_THINGS: [&str; 3] = [
+    "item_reference",
+    "system_assigned_managed_identity",
+    "user_assigned_managed_identity",
+];
 
 /// Fields of objects that are a tool's own arguments or results, which providers only pass on.
 const ARGUMENTS: [&str; 3] = ["args", "input", "response"];
@@ -194,7 +212,7 @@ impl<'de> Visitor<'de> for Look<'_> {
 
     fn visit_str<E>(self, text: &str) -> Result<bool, E> {
         let is_id = IDS.binary_search(&self.under).is_ok() && !text.is_empty();
-        Ok(is_id || (self.under == "type" && text == "item_reference"))
+        Ok(is_id || (self.under == "type" && OWN_THINGS.contains(&text)))
     }
 
     fn visit_bool<E>(self, _value: bool) -> Result<bool, E> {

@@ -100,6 +100,17 @@ fn bodies_that_refer_to_what_the_account_keeps_are_refused() {
         r#"{"cachedContent":"cachedContents/1"}"#,
         r#"{"contents":[{"parts":[{"fileData":{"fileUri":"https://x/v1beta/files/1"}}]}]}"#,
         r#"{"contents":[{"parts":[{"file_data":{"file_uri":"https://x/v1beta/files/1"}}]}]}"#,
+        r#"{"container":{"skills":[{"type":"custom","skill_id":"skill_1"}]}}"#,
+        r#"{"tools":[{"type":"shell","environment":{"skills":[{"skill_id":"skill_1"}]}}]}"#,
+        r#"{"tools":[{"fileSearch":{"fileSearchStoreNames":["fileSearchStores/1"]}}]}"#,
+        r#"{"tools":[{"file_search":{"file_search_store_names":["fileSearchStores/1"]}}]}"#,
+        r#"{"tools":[{"type":"collections_search","collection_ids":["collection_1"]}]}"#,
+        r#"{"tools":[{"retrieval":{"vertexAiSearch":{"datastore":"projects/1"}}}]}"#,
+        r#"{"tools":[{"retrieval":{"vertexRagStore":{"ragResources":[{"ragCorpus":"c"}]}}}]}"#,
+        r#"{"messages":[{"content":[{"image":{"source":{"s3Location":{"uri":"s3://b/k"}}}}]}]}"#,
+        r#"{"input":[{"type":"video","uri":"https://x/v1beta/files/1"}]}"#,
+        r#"{"audio":{"format":"wav","voice":{"id":"voice_1"}}}"#,
+        r#"{"data_sources":[{"parameters":{"authentication":{"type":"system_assigned_managed_identity"}}}]}"#,
         r#"{"previous_response_id":"resp_1""#,
     ] {
         let refused = refuse_body(&shared, &chat, body.as_bytes());
