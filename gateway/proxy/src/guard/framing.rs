@@ -162,18 +162,27 @@ impl Guard {
                 };
             }
             if start == 0 {
+                self.bound_request_line(at)?;
                 request_line(&bytes[..at - 1])?;
             }
         }
         self.scanned = bytes.len();
-        // The method and the version take a few bytes more than the target.
-        if self.line_start == 0 && bytes.len() > self.max_target_bytes + 64 {
-            return Err(HeadFault::TargetTooLong);
+        if self.line_start == 0 {
+            self.bound_request_line(bytes.len())?;
         }
         if bytes.len() > self.max_head_bytes {
             return Err(HeadFault::TooLarge);
         }
         Ok(None)
+    }
+
+    /// Refuses a request line that is too long, whether or not its end is there yet.
+    const fn bound_request_line(&self, length: usize) -> Result<(), HeadFault> {
+        // The method and the version take a few bytes more than the target.
+        if length > self.max_target_bytes + 64 {
+            return Err(HeadFault::TargetTooLong);
+        }
+        Ok(())
     }
 }
 

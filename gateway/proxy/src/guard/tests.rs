@@ -274,6 +274,12 @@ fn case_59_heads_over_the_limits_are_refused() {
         follow(endless.as_bytes()),
         Err(Fault::Head(HeadFault::TargetTooLong))
     );
+    // At once, also where one read brings the end of the line but not that of the head.
+    let unfinished = format!("GET /{} HTTP/1.1\r\nHost: a", "x".repeat(MAX_TARGET + 64));
+    assert_eq!(
+        Guard::new(64 * 1024, MAX_TARGET).release(unfinished.as_bytes(), usize::MAX),
+        Err(Fault::Head(HeadFault::TargetTooLong))
+    );
     let value = format!(
         "GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n",
         "x".repeat(64 * 1024)
