@@ -17,7 +17,7 @@ use crate::engine::EngineConfig;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
-use crate::oauth::IssuerKeys;
+use crate::oauth::{ExchangePace, IssuerKeys};
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::sealed::SealedTokens;
@@ -85,6 +85,8 @@ pub struct Gateway {
     pub desk: Arc<TokenDesk>,
     /// Keys of the issuers whose tokens are exchanged.
     pub issuer_keys: IssuerKeys,
+    /// How fast each agent gets tokens for tokens.
+    pub exchange_pace: ExchangePace,
     /// The time.
     pub clock: Clock,
 }

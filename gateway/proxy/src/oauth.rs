@@ -12,6 +12,7 @@
 mod fetch;
 mod form;
 mod keys;
+mod pace;
 mod refusal;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tollgate_core::identity::{Caller, External, ExternalFault, TokenFault, TokenRequest};
 use tollgate_core::ids::{RecordId, TaskId, TokenId};
 use tollgate_core::issue::NotIssued;
@@ -44,6 +46,7 @@ use crate::service::ConnInfo;
 use form::Wanted;
 
 pub use keys::IssuerKeys;
+pub use pace::ExchangePace;
 pub(crate) use refusal::Ungranted;
 
 /// Where the endpoint is. No provider can be called `oauth2`.
@@ -253,6 +256,9 @@ async fn issue(
     rests_on: Timestamp,
     how: TokenExchange,
 ) -> Result<Granted, Ungranted> {
+    gw.exchange_pace
+        .take(&wanted.tenant, &wanted.agent, Instant::now())
+        .map_err(Ungranted::Pace)?;
     let id = fresh_id().ok_or(Ungranted::NotMinted)?;
     let now = (gw.clock)();
     let issued = gw.desk.issue(&live.policy, wanted, Some(rests_on), now, id);

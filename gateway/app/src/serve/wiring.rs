@@ -18,7 +18,7 @@ use tollgate_proxy::listener::{
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
-use tollgate_proxy::oauth::IssuerKeys;
+use tollgate_proxy::oauth::{ExchangePace, IssuerKeys};
 use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::sealed::SealedTokens;
@@ -131,6 +131,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         metrics: Metrics::new(&registry)?,
         caps: CapMarks::default(),
         issuer_keys: IssuerKeys::default(),
+        exchange_pace: ExchangePace::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,
         desk,

@@ -4,6 +4,8 @@
 //! broke stands in the record. Only who has proven to be somebody learns what about the task is
 //! wrong. Worst case: a client that reads none of it asks again and is refused again.
 
+use std::time::Duration;
+
 use http::header::{ALLOW, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
@@ -41,6 +43,9 @@ pub(crate) enum Ungranted {
     /// With the rule that decided.
     #[error("the task is missing, or may not be named by this request")]
     Task(&'static str),
+    /// With the time to wait.
+    #[error("this agent asks for tokens too often")]
+    Pace(Duration),
     #[error("the issuer's keys are not available")]
     Keys(#[source] KeysError),
     #[error("the token registry is not available")]
@@ -61,6 +66,7 @@ impl Ungranted {
             Self::Scope => "invalid_scope",
             Self::Subject(_) => "invalid_subject_token",
             Self::Task(_) => "task_not_allowed",
+            Self::Pace(_) => "rate_limit_exceeded",
             Self::Keys(_) => "issuer_keys_unavailable",
             Self::Registry(_) => "registry_unavailable",
             Self::NotMinted => "token_not_minted",
@@ -71,6 +77,7 @@ impl Ungranted {
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Method => "method",
+            Self::Pace(_) => "exchange_pace",
             Self::Subject(reason) | Self::Task(reason) => reason,
             _ => self.code(),
         }
@@ -80,6 +87,7 @@ impl Ungranted {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Body(rejected) => Verdict::of(rejected, Dialect::Http).status,
+            Self::Pace(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Keys(_) | Self::Registry(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotMinted => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
@@ -116,7 +124,7 @@ impl Ungranted {
             Self::Grant => "unsupported_grant_type",
             Self::Target => "invalid_target",
             Self::Scope => "invalid_scope",
-            Self::Keys(_) | Self::Registry(_) => "temporarily_unavailable",
+            Self::Pace(_) | Self::Keys(_) | Self::Registry(_) => "temporarily_unavailable",
             Self::NotMinted => "server_error",
             _ => "invalid_request",
         }
@@ -134,6 +142,10 @@ impl Ungranted {
         match self {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            Self::Pace(wait) => {
+                let seconds = wait.as_secs().saturating_add(1);
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             Self::Keys(_) | Self::Registry(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("2"));

@@ -1,5 +1,6 @@
 //! A live task token renewed for its own task, and for nothing else.
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tollgate_testkit::forge::open;
 
@@ -95,4 +96,35 @@ async fn tokens_of_a_complete_task_are_not_renewed() {
         assert_eq!(call(&cluster.world, token).await.status, 401);
     }
     cluster.world.assert_no_contact();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_renews_in_a_loop_is_slowed_down_and_nobody_else() {
+    let cluster = Cluster::new().await;
+    let token = cluster.world.token("acme").await;
+    let ask = form(&token, "");
+    let mut slowed = None;
+    // A thousand at once are its burst, and twenty a second come in meanwhile.
+    for _round in 0..60 {
+        let answers = join_all((0..40).map(|_| cluster.world.send(&ask))).await;
+        slowed = answers.into_iter().find(|answer| answer.status != 200);
+        if slowed.is_some() {
+            break;
+        }
+    }
+    let slowed = slowed.expect("an answer that slows it down");
+    check_error(
+        &slowed,
+        429,
+        "temporarily_unavailable",
+        "rate_limit_exceeded",
+        "too often",
+    );
+    assert_eq!(slowed.header("retry-after"), Some("1"));
+    let record = cluster.world.record_of("acme", &slowed).await;
+    assert_eq!(record["tollgate.refusal.reason"], "exchange_pace");
+    let other = cluster.world.token("globex").await;
+    cluster.exchanged(&other).await;
+    cluster.world.assert_no_contact();
+    assert_eq!(call(&cluster.world, &token).await.status, 200);
 }
