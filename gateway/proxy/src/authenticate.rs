@@ -142,7 +142,7 @@ pub(crate) fn recheck(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
 }
 
 /// Whether a call already under way has to end. A registry that cannot be read is no proof of
-/// that, nor is a token so long expired that it is forgotten.
+/// that, nor is one that has lost the token; it keeps those it is asked for, also expired ones.
 pub(crate) fn is_cut_off(gw: &Gateway, caller: &Caller) -> bool {
     matches!(
         recheck(gw, caller),

@@ -5,6 +5,7 @@
 //! and a database that takes nothing mints nothing but still revokes until the restart. Worst
 //! case: changes wait for one commit of the database, some ten milliseconds.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
@@ -34,6 +35,9 @@ struct Token {
     task: TaskId,
     expires_at: Timestamp,
     revoked: bool,
+    /// Whether it was asked for since the last look for expired ones. Of those that have ended,
+    /// this only happens to the tokens of streams that are still open.
+    asked: AtomicBool,
 }
 
 type Tokens = HashMap<TokenId, Token>;
@@ -179,7 +183,14 @@ impl Table {
         let Some(tokens) = tenants.get(&caller.tenant) else {
             return Liveness::Unknown;
         };
-        match read(tokens).get(&caller.token) {
+        let tokens = read(tokens);
+        let token = tokens.get(&caller.token);
+        if let Some(token) = token
+            && !token.asked.load(Ordering::Relaxed)
+        {
+            token.asked.store(true, Ordering::Relaxed);
+        }
+        match token {
             // An id under which another token is registered says nothing about this one.
             Some(token) if token.agent != caller.agent || token.task != caller.task => {
                 Liveness::Unknown
@@ -200,6 +211,7 @@ impl Table {
             task: caller.task.clone(),
             expires_at: caller.expires_at,
             revoked,
+            asked: AtomicBool::new(false),
         };
         let mut tokens = tokens.write().unwrap_or_else(PoisonError::into_inner);
         tokens.insert(caller.token.clone(), token);
@@ -224,10 +236,15 @@ impl Table {
         }
     }
 
+    /// Forgets the tokens that ended before `end`, but none that an open stream still lives by: a
+    /// revocation must find it, however long ago it ended.
     fn forget(&self, end: Timestamp) {
         for tokens in read(&self.tenants).values() {
             let mut tokens = tokens.write().unwrap_or_else(PoisonError::into_inner);
-            tokens.retain(|_, token| token.expires_at >= end);
+            tokens.retain(|_, token| {
+                let asked = token.asked.swap(false, Ordering::Relaxed);
+                asked || token.expires_at >= end
+            });
         }
     }
 }
