@@ -159,9 +159,9 @@ fn authorization(
     let first = Zeroizing::new([b"AWS4", key.secret.expose()].concat());
     let mut signing = mac(&first, day.as_bytes());
     for part in [region, service, "aws4_request"] {
-        signing = mac(&*signing, part.as_bytes());
+        signing = mac(&signing, part.as_bytes());
     }
-    let signature = hexadecimal(&*mac(&*signing, to_sign.as_bytes()));
+    let signature = hexadecimal(&mac(&signing, to_sign.as_bytes()));
     let id = &key.id;
     format!("{ALGORITHM} Credential={id}/{scope}, SignedHeaders={signed}, Signature={signature}")
 }
