@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tollgate_core::identity::{Caller, TokenFault};
 use tollgate_core::ids::RecordId;
-use tollgate_core::policy::{Dialect, Operation};
+use tollgate_core::policy::Dialect;
 use tollgate_core::record::Outcome;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::route::find;
@@ -168,18 +168,8 @@ async fn forward(
         let withheld = Failure::AnswerWithheld.into();
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
-    if endpoint.operation == Operation::OauthToken {
-        let sealing = Sealing {
-            caller: &caller,
-            provider: &provider,
-            endpoint: &endpoint,
-            policy: &live.policy,
-        };
-        let sealed = seal(gw, &sealing, answer, settlement, scrub).await;
-        return sealed.map_err(|unsealed| {
-            let (settlement, outcome, rejected) = *unsealed;
-            fail(settlement, outcome, rejected, true)
-        });
+    if let Some(sealing) = Sealing::of(&live.policy, &caller, &provider, &endpoint) {
+        return sealed(gw, &sealing, dialect, answer, settlement, scrub).await;
     }
     let watch = Watch::new(gw, (&caller.tenant, &provider.name), later, &answer);
     Ok(relay(
@@ -191,6 +181,22 @@ async fn forward(
         scrub,
         usage_was_asked_for,
     ))
+}
+
+/// Ends a call whose answer holds tokens that the agent must not see.
+async fn sealed(
+    gw: &Gateway,
+    sealing: &Sealing<'_>,
+    dialect: Dialect,
+    answer: UpstreamAnswer,
+    settlement: Settlement,
+    scrub: Option<Scrub>,
+) -> Result<Response<AnswerBody>, Rejected> {
+    let sealed = seal(gw, sealing, answer, settlement, scrub).await;
+    sealed.map_err(|unsealed| {
+        let (settlement, outcome, rejected) = *unsealed;
+        fail(settlement, outcome, rejected, dialect, true)
+    })
 }
 
 fn upload(gw: &Gateway, unread: Option<Incoming>) -> RequestBody {

@@ -20,7 +20,7 @@ use tollgate_core::credential::MAX_LIFE;
 use tollgate_core::handle::check_sendable;
 use tollgate_core::identity::{Caller, TokenFault};
 use tollgate_core::ids::HandleName;
-use tollgate_core::policy::{Endpoint, Place, Policy, Provider};
+use tollgate_core::policy::{Endpoint, Operation, Place, Policy, Provider};
 use tollgate_core::record::Outcome;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::sealed::{Reply, Token, TokenKind, read};
@@ -54,14 +54,31 @@ const PASSED: [HeaderName; 6] = [
 
 /// Whose answer it is, and where its tokens may go.
 pub(crate) struct Sealing<'a> {
-    pub(crate) caller: &'a Arc<Caller>,
-    pub(crate) provider: &'a Provider,
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) policy: &'a Policy,
+    caller: &'a Arc<Caller>,
+    provider: &'a Provider,
+    endpoint: &'a Endpoint,
+    policy: &'a Policy,
+}
+
+impl<'a> Sealing<'a> {
+    /// Nothing where the endpoint gives out no tokens.
+    pub(crate) fn of(
+        policy: &'a Policy,
+        caller: &'a Arc<Caller>,
+        provider: &'a Provider,
+        endpoint: &'a Endpoint,
+    ) -> Option<Self> {
+        (endpoint.operation == Operation::OauthToken).then_some(Self {
+            caller,
+            provider,
+            endpoint,
+            policy,
+        })
+    }
 }
 
 /// Why there is nothing to hand on.
-pub(crate) fn withheld() -> (Outcome, Rejected) {
+fn withheld() -> (Outcome, Rejected) {
     (Outcome::UpstreamFailed, Failure::AnswerWithheld.into())
 }
 

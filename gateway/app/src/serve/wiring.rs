@@ -121,12 +121,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         upstreams: Upstreams::new(Arc::clone(&engine)),
         obtainer: Obtainer::default(),
         sealed: SealedTokens::default(),
-        limits: CallLimits {
-            inspected_body_bytes: settings.limits.inspected_body_bytes,
-            streamed_body_bytes: settings.limits.streamed_body_bytes,
-            body_deadline: settings.deadlines.body,
-            upload_idle: settings.deadlines.body,
-        },
+        limits: call_limits(settings),
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics: Metrics::new(&registry)?,
         caps: CapMarks::default(),
@@ -145,6 +140,15 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         data,
         registry,
     })
+}
+
+fn call_limits(settings: &Settings) -> CallLimits {
+    CallLimits {
+        inspected_body_bytes: settings.limits.inspected_body_bytes,
+        streamed_body_bytes: settings.limits.streamed_body_bytes,
+        body_deadline: settings.deadlines.body,
+        upload_idle: settings.deadlines.body,
+    }
 }
 
 /// Where notices of cap shares go, if anywhere.

@@ -241,7 +241,7 @@ async fn case_71_a_form_is_sealed_too_and_errors_pass() {
 #[tokio::test]
 async fn case_71_an_answer_that_is_not_understood_is_withheld() {
     let long = format!("{{\"a\":\"{}\"}}", "a".repeat(70_000));
-    let scripts = vec![
+    let scripts = [
         answer("200 OK", "text/plain", &format!("access_token={ACCESS}")),
         answer("200 OK", "text/html", &format!("<html>{ACCESS}</html>")),
         answer("200 OK", "application/json", &format!("\"{ACCESS}\"")),
