@@ -63,8 +63,11 @@ impl AdminFile {
     /// If it cannot be written, or the token not be made.
     pub(crate) fn prepare(&self, data: &DataDir, now: Timestamp) -> anyhow::Result<()> {
         let _turn = self.lock()?;
-        if self.path.exists() {
-            return Ok(());
+        // A link that leads nowhere now is there, too.
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| self.path.display().to_string()),
+            Ok(_) => return Ok(()),
         }
         let mut all = Credentials::default();
         all.add(Credential {
@@ -221,6 +224,18 @@ mod tests {
         at_start(&data, now()).expect("works on without it");
         assert!(!admin_token.exists(), "it is not made again");
         assert_eq!(fs::read_to_string(file.path()).expect("text"), text);
+    }
+
+    #[test]
+    fn a_file_that_is_away_for_a_while_is_not_replaced_by_a_new_one() {
+        let (parent, data, file) = prepared();
+        let elsewhere = parent.path().join("mounted.json");
+        fs::rename(file.path(), &elsewhere).expect("moved");
+        std::os::unix::fs::symlink(&elsewhere, file.path()).expect("a link");
+        at_start(&data, now()).expect("the link is followed");
+        fs::remove_file(&elsewhere).expect("unmounted");
+        assert!(at_start(&data, now()).is_err());
+        assert!(!elsewhere.exists() && file.path().is_symlink());
     }
 
     #[test]
