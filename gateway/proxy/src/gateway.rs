@@ -17,7 +17,7 @@ use crate::engine::EngineConfig;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
-use crate::oauth::{ExchangePace, IssuerKeys};
+use crate::oauth::TokenEndpoint;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::sealed::SealedTokens;
@@ -83,10 +83,8 @@ pub struct Gateway {
     pub tracker: Tracker,
     /// Gives out task tokens.
     pub desk: Arc<TokenDesk>,
-    /// Keys of the issuers whose tokens are exchanged.
-    pub issuer_keys: IssuerKeys,
-    /// How fast each agent gets tokens for tokens.
-    pub exchange_pace: ExchangePace,
+    /// Where tokens are exchanged and renewed.
+    pub token_endpoint: TokenEndpoint,
     /// The time.
     pub clock: Clock,
 }

@@ -36,7 +36,7 @@ use tollgate_core::time::Timestamp;
 use crate::admit::Rejected;
 use crate::authenticate::{check_binding, enabled_tenant, recheck};
 use crate::body::AnswerBody;
-use crate::collect::collect;
+use crate::collect::{MemoryBudget, collect};
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
 use crate::metrics::TokenExchange;
@@ -44,9 +44,9 @@ use crate::record::{Draft, REQUEST_ID, keep_ungranted};
 use crate::respond::{Failure, id_value};
 use crate::service::ConnInfo;
 use form::Wanted;
+use keys::IssuerKeys;
+use pace::ExchangePace;
 
-pub use keys::IssuerKeys;
-pub use pace::ExchangePace;
 pub(crate) use refusal::Ungranted;
 
 /// Where the endpoint is. No provider can be called `oauth2`.
@@ -63,6 +63,27 @@ const LIFETIME: Duration = Duration::from_secs(300);
 
 /// RFC 8693 section 3.
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// How much memory all forms together may take. Anybody can send one, so they have no part in the
+/// memory for the bodies of calls.
+const ALL_FORMS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What the endpoint knows from one request to the next.
+pub struct TokenEndpoint {
+    keys: IssuerKeys,
+    pace: ExchangePace,
+    forms: MemoryBudget,
+}
+
+impl Default for TokenEndpoint {
+    fn default() -> Self {
+        Self {
+            keys: IssuerKeys::default(),
+            pace: ExchangePace::default(),
+            forms: MemoryBudget::new(ALL_FORMS_BYTES),
+        }
+    }
+}
 
 /// Whether a request is for the token endpoint.
 pub(crate) fn is_here(head: &Parts) -> bool {
@@ -127,7 +148,7 @@ async fn read(gw: &Gateway, head: &Parts, body: &mut Incoming) -> Result<Wanted,
     }
     form::check_head(&head.headers)?;
     let deadline = FORM_DEADLINE.min(gw.limits.body_deadline);
-    let form = collect(body, FORM_BYTES, &gw.memory, deadline)
+    let form = collect(body, FORM_BYTES, &gw.token_endpoint.forms, deadline)
         .await
         .map_err(|error| Ungranted::Body(Rejected::from_collect(error, FORM_BYTES)))?;
     let keys = &gw.live.snapshot().keys;
@@ -256,8 +277,8 @@ async fn issue(
     rests_on: Timestamp,
     how: TokenExchange,
 ) -> Result<Granted, Ungranted> {
-    gw.exchange_pace
-        .take(&wanted.tenant, &wanted.agent, Instant::now())
+    let pace = &gw.token_endpoint.pace;
+    pace.take(&wanted.tenant, &wanted.agent, Instant::now())
         .map_err(Ungranted::Pace)?;
     let id = fresh_id().ok_or(Ungranted::NotMinted)?;
     let now = (gw.clock)();

@@ -38,7 +38,7 @@ pub(super) const TRY_FIRST: Duration = Duration::from_secs(2);
 
 /// Every issuer's keys.
 #[derive(Debug, Default)]
-pub struct IssuerKeys(Mutex<HashMap<KeySource, Arc<Slot>>>);
+pub(super) struct IssuerKeys(Mutex<HashMap<KeySource, Arc<Slot>>>);
 
 /// One source's keys.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ pub(super) async fn current(
     issuer: &Arc<Issuer>,
     has_key: impl Fn(&Jwks) -> bool,
 ) -> Result<Arc<Jwks>, Ungranted> {
-    let slot = gw.issuer_keys.slot(policy, &issuer.keys);
+    let slot = gw.token_endpoint.keys.slot(policy, &issuer.keys);
     if let KeySource::File(file) = &issuer.keys {
         slot.follow(gw, issuer, file).await;
         return slot.usable().ok_or(Ungranted::Keys(KeysError::Pausing));

@@ -24,7 +24,7 @@ const REMEMBERED: usize = 4_096;
 
 /// When each agent will be at rest: whole bursts are then open to it again.
 #[derive(Debug, Default)]
-pub struct ExchangePace(Mutex<HashMap<(TenantId, AgentId), Instant>>);
+pub(super) struct ExchangePace(Mutex<HashMap<(TenantId, AgentId), Instant>>);
 
 impl ExchangePace {
     /// Takes one token's worth.

@@ -107,9 +107,11 @@ impl Ungranted {
         }
     }
 
-    /// What the operator should know of a failure.
+    /// What the operator should know of a failure. Why there are no keys is logged once, when they
+    /// are asked for, and not for each of those who wait for them: anybody can be one.
     pub(super) fn cause(&self) -> Option<String> {
         match self {
+            Self::Keys(KeysError::Pausing) => None,
             Self::Keys(error) => Some(error.to_string()),
             Self::Registry(error) => Some(format!("{error}: {}", error.cause)),
             Self::NotMinted => Some("the signing key does not sign".to_owned()),

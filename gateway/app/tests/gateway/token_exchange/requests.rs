@@ -2,8 +2,8 @@
 
 use tollgate_testkit::raw::Raw;
 
-use super::{Cluster, check_error, form};
-use crate::harness::{Ask, Refused, text};
+use super::{Cluster, call, check_error, form};
+use crate::harness::{Ask, Refused, World, text};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn case_24_what_asks_for_nothing_is_refused() {
@@ -107,4 +107,33 @@ async fn other_paths_beside_the_endpoint_are_no_endpoint() {
         Refused::UNAUTHENTICATED.check(&answer, crate::harness::Dialect::Problem);
     }
     cluster.world.assert_no_contact();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_of_strangers_take_no_memory_from_calls() {
+    let small = "[limits]\ninspected_body_mib = 1\nbody_memory_mib = 1\n";
+    let world = World::planned(|plan| plan.gateway.push_str(small)).await;
+    let token = world.token("acme").await;
+    let form = format!("grant_type={}", "x".repeat(60_000));
+    let (most, last) = form.split_at(form.len() - 1);
+    let head = format!(
+        "POST /oauth2/token HTTP/1.1\r\nhost: t\r\ncontent-length: {}\r\n\
+         content-type: application/x-www-form-urlencoded\r\n\r\n",
+        form.len()
+    );
+    let mut strangers = Vec::new();
+    // Half as much again as all bodies of calls may take.
+    for _ in 0..26 {
+        let mut raw = Raw::connect(world.gateway.address).await;
+        raw.send(format!("{head}{most}")).await;
+        strangers.push(raw);
+    }
+    let answer = call(&world, &token).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for mut raw in strangers {
+        raw.send(last).await;
+        let answer = raw.answer().await.expect("an answer");
+        let code = "unsupported_grant_type";
+        check_error(&answer, 400, code, code, "");
+    }
 }
