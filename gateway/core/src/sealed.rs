@@ -1,11 +1,13 @@
 //! Finds the tokens in an OAuth token endpoint's answer, and writes handles in their place.
 //!
 //! An answer is understood if it is one JSON object, or a form that says that it is one; every
-//! member called `access_token`, `refresh_token` or `id_token`, at any depth and however it is
-//! spelled, is a token. What is not understood is for the caller to withhold. All bytes but the
-//! tokens' stay as they are. This module keeps nothing and does not know where a token may go.
+//! text in a member whose name ends in `token`, at any depth and however that is spelled, is one:
+//! `access_token`, `refresh_token`, `id_token`, and servers' own `token` or `bot_access_token`.
+//! What is not understood is for the caller to withhold, and so is an answer with such members in
+//! one of its texts, which may be JSON or a form again. All bytes but the tokens' stay as they
+//! are. This module keeps nothing and does not know where a token may go.
 //!
-//! Worst case: a server that hands out a token under a name of its own is not understood as one
+//! Worst case: a server that hands out a token under quite another name is not understood as one
 //! that does; the definition of such an endpoint should be another.
 
 use std::ops::Range;
@@ -132,18 +134,22 @@ impl Reply<'_> {
     }
 }
 
-/// Which token a member of this name is, whether it is written with underscores or in humps.
+/// Which token a text is in a member of this name, whether that is written with underscores or in
+/// humps.
 fn kind(name: &[u8]) -> Option<TokenKind> {
     let plain: Vec<u8> = name
         .iter()
         .filter(|byte| !matches!(byte, b'_' | b'-'))
         .map(u8::to_ascii_lowercase)
         .collect();
-    match &*plain {
-        b"accesstoken" => Some(TokenKind::Access),
-        b"refreshtoken" => Some(TokenKind::Refresh),
-        b"idtoken" => Some(TokenKind::Id),
-        _ => None,
+    if !plain.ends_with(b"token") {
+        None
+    } else if plain.ends_with(b"refreshtoken") {
+        Some(TokenKind::Refresh)
+    } else if plain.ends_with(b"idtoken") {
+        Some(TokenKind::Id)
+    } else {
+        Some(TokenKind::Access)
     }
 }
 
@@ -155,16 +161,22 @@ fn in_object(
 ) -> Result<(), NotUnderstood> {
     for name in fields.names() {
         let raw = fields.raw(name).ok_or(NotUnderstood)?;
-        match kind(name.as_bytes()) {
-            Some(kind) if raw != "null" && raw != "\"\"" => {
-                let text = serde_json::from_str::<String>(raw).map_err(|_no_text| NotUnderstood)?;
-                let text = Zeroizing::new(text);
-                let secret = Secret::new(text.as_bytes().to_vec());
+        match (kind(name.as_bytes()), raw) {
+            // Nothing, or the answer to whether there is one.
+            (Some(_), "null" | "\"\"" | "true" | "false") => {}
+            (Some(kind), raw) if raw.starts_with('"') => {
+                let secret = Secret::new(text(raw)?.as_bytes().to_vec());
                 let span = span(body, raw).ok_or(NotUnderstood)?;
                 tokens.push(Token { kind, secret, span });
             }
-            Some(_) => {}
-            None => in_value(body, raw, depth, tokens)?,
+            (Some(_), raw) => {
+                let known = tokens.len();
+                in_value(body, raw, depth, tokens)?;
+                if tokens.len() == known {
+                    return Err(NotUnderstood);
+                }
+            }
+            (None, raw) => in_value(body, raw, depth, tokens)?,
         }
     }
     Ok(())
@@ -190,8 +202,23 @@ fn in_value(
                 .into_iter()
                 .try_for_each(|item| in_value(body, item.get(), within, tokens))
         }
+        Some(b'"') if holds_members(&text(raw)?) => Err(NotUnderstood),
         _ => Ok(()),
     }
+}
+
+fn text(raw: &str) -> Result<Zeroizing<String>, NotUnderstood> {
+    let text = serde_json::from_str::<String>(raw);
+    text.map(Zeroizing::new).map_err(|_no_text| NotUnderstood)
+}
+
+/// Whether a text is JSON again, or has a token in it as a form or an address would.
+fn holds_members(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+        || text.split(['&', '?', '#', ';', ' ']).any(|pair| {
+            let pair = pair.split_once('=');
+            pair.is_some_and(|(name, value)| !value.is_empty() && kind(&decoded(name)).is_some())
+        })
 }
 
 /// Where in `body` its slice `part` stands.
@@ -228,6 +255,8 @@ fn in_form(body: &[u8], reply: &mut Reply<'_>) -> Result<(), NotUnderstood> {
                 secret: Secret::new(plain.to_vec()),
                 span: span(body, value).ok_or(NotUnderstood)?,
             });
+        } else if holds_members(&String::from_utf8_lossy(&plain)) {
+            return Err(NotUnderstood);
         }
     }
     Ok(())

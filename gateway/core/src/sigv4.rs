@@ -26,8 +26,11 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const BODY_HASH: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-/// Every header of this prefix has to be signed.
+/// Every header of this prefix has to be signed, but for [`TRACE`].
 const AMAZON: &str = "x-amz";
+/// AWS' own load balancers change it on the way, so that a signature over it would not hold; it
+/// says nothing of what is asked.
+const TRACE: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// Headers of a client's own signature, besides `authorization`.
 const CLIENTS: [HeaderName; 3] = [DATE, BODY_HASH, SESSION_TOKEN];
@@ -132,7 +135,10 @@ fn visible(text: &str) -> Result<HeaderValue, InvalidSecret> {
 fn to_sign(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| **name == CONTENT_TYPE || name.as_str().starts_with(AMAZON))
+        .filter(|name| {
+            let is_amazons = name.as_str().starts_with(AMAZON) && **name != TRACE;
+            **name == CONTENT_TYPE || is_amazons
+        })
         .cloned()
         .collect();
     names.push(HOST);

@@ -115,6 +115,8 @@ struct Slot {
 
 #[derive(Default)]
 struct State {
+    /// The stored value as it was last fetched.
+    stored: Option<(u32, Secret)>,
     signer: Option<Arc<Signer>>,
     token: Option<Token>,
     /// The newest stored value, where its use has changed it.
@@ -145,6 +147,28 @@ struct Successor {
 }
 
 impl State {
+    /// Drops everything that was made of another value under the same version: whoever fills a
+    /// mount or a server may number versions anew, or forget to.
+    fn sees(&mut self, fetched: &SecretVersion) {
+        if self.has_other(fetched) {
+            (self.signer, self.token) = (None, None);
+            (self.successor, self.failed) = (None, None);
+            self.stored = None;
+        }
+        let is_known = |(version, _): &(u32, Secret)| *version == fetched.version;
+        if !self.stored.as_ref().is_some_and(is_known) {
+            self.stored = Some((fetched.version, fetched.secret.clone()));
+        }
+    }
+
+    /// Whether the value was last fetched under the same version, and was another.
+    fn has_other(&self, fetched: &SecretVersion) -> bool {
+        let stored = self.stored.as_ref();
+        stored.is_some_and(|(version, secret)| {
+            *version == fetched.version && *secret != fetched.secret
+        })
+    }
+
     /// Whether `version` of the stored value is the one that what is kept was made of.
     fn is_of(&self, version: u32) -> bool {
         let made_of = self.token.as_ref().map(|token| token.value.version);
@@ -255,6 +279,7 @@ fn signer(
 ) -> Result<Arc<Signer>, Failure> {
     let slot = gw.obtainer.slot(credential);
     let mut state = slot.state();
+    state.sees(fetched);
     if let Some(signer) = &state.signer
         && signer.version == fetched.version
     {
@@ -285,7 +310,12 @@ async fn token(
     let slot = gw.obtainer.slot(credential);
     let version = fetched.version;
     let now = Instant::now();
+    slot.state().sees(&fetched);
     let kept = slot.token(version, now);
+    if let Some((token, false)) = kept {
+        return Ok(token);
+    }
+    let stored = fetched.secret.clone();
     let renewal = Renewal {
         gw: Arc::clone(gw),
         slot,
@@ -295,13 +325,11 @@ async fn token(
         fetched,
         wanted_since: now,
     };
-    if let Some((token, renew)) = kept {
-        if renew {
-            gw.tracker.spawn(async move {
-                // Its failure is kept, told, and met again by whoever needs a new token.
-                let _kept = renewal.run(true).await;
-            });
-        }
+    if let Some((token, _)) = kept {
+        gw.tracker.spawn(async move {
+            // Its failure is kept, told, and met again by whoever needs a new token.
+            let _kept = renewal.run(true).await;
+        });
         return Ok(token);
     }
     let (done, outcome) = oneshot::channel();
@@ -314,7 +342,8 @@ async fn token(
     // It took a while, in which the value may have been revoked.
     let current = fetch(gw, credential).await?;
     let slot = gw.obtainer.slot(credential);
-    if current.version != version && !slot.state().succeeds(current.version) {
+    let is_same = current.version == version && current.secret == stored;
+    if !is_same && !slot.state().succeeds(current.version) {
         return Err(Failure::Unobtained(Unobtained::Changed));
     }
     token.version = current.version;
@@ -388,7 +417,11 @@ impl Renewal {
         }
         let token = SecretVersion::new(obtained.access_token, version);
         let margin = MARGIN.min(obtained.life / 10);
-        self.slot.state().token = Some(Token {
+        let mut state = self.slot.state();
+        if state.has_other(&self.fetched) {
+            return Err(Unobtained::Changed);
+        }
+        state.token = Some(Token {
             value: token.clone(),
             renew_at: asked + obtained.life / 4 * 3,
             until: asked + obtained.life.saturating_sub(margin),
@@ -451,3 +484,6 @@ fn tell(secret: &SecretName, failure: &Unobtained) {
     let cause = std::error::Error::source(failure).map(ToString::to_string);
     tracing::warn!(%secret, %failure, cause, "no access token could be obtained");
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,18 @@ fn every_token_becomes_a_handle_and_nothing_else_changes() {
             "{\"access_token\":\"$CRED{sealed-0}\",\"debug\":\"Bearer [redacted]\"}",
         ),
         (
+            "{\"token\":\"ghs-12345678\",\"bot\":{\"bot_access_token\":\"xoxb\"},\"token_type\":\"bot\"}",
+            "{\"token\":\"$CRED{sealed-0}\",\"bot\":{\"bot_access_token\":\"$CRED{sealed-1}\"},\"token_type\":\"bot\"}",
+        ),
+        (
+            "{\"token\":{\"user_refresh_token\":\"r\"},\"has_token\":true}",
+            "{\"token\":{\"user_refresh_token\":\"$CRED{sealed-0}\"},\"has_token\":true}",
+        ),
+        (
+            "{\"error_uri\":\"https://x/oauth-app-access-token-errors/#a?b=c\",\"n\":\"a=b\"}",
+            "{\"error_uri\":\"https://x/oauth-app-access-token-errors/#a?b=c\",\"n\":\"a=b\"}",
+        ),
+        (
             "{\"device_code\":\"d\",\"interval\":5}",
             "{\"device_code\":\"d\",\"interval\":5}",
         ),
@@ -81,6 +93,12 @@ fn what_is_not_understood_is_not_passed() {
             "{\"a\":{\"b\":1,\"b\":{\"access_token\":\"a\"}}}",
         ),
         (true, None, "{\"access_token\":\"a\"} x"),
+        (true, None, "{\"data\":\"{\\\"access_token\\\":\\\"a\\\"}\"}"),
+        (true, None, "{\"data\":[\" [{\\\"access_token\\\":\\\"a\\\"}]\"]}"),
+        (true, None, "{\"data\":\"ok=1&access%5Ftoken=a\"}"),
+        (true, None, "{\"next\":\"https://x/#accessToken=a\"}"),
+        (true, FORM, "a=b&data=%7B%22access_token%22%3A%22a%22%7D"),
+        (true, None, "{\"token\":[\"a\"]}"),
         (true, None, &deep),
         (false, None, "{\"error\":\"e\",\"access_token\":\"a\"}"),
         (false, FORM, "error=e"),

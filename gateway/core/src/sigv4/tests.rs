@@ -246,3 +246,14 @@ fn the_sdk_for_python_makes_the_same_signatures() {
         );
     }
 }
+
+#[test]
+fn a_header_that_load_balancers_change_is_not_signed() {
+    let mut headers = HeaderMap::new();
+    for name in ["x-amzn-trace-id", "x-amzn-bedrock-trace"] {
+        headers.insert(name, HeaderValue::from_static("Root=1-2-3"));
+    }
+    let names = to_sign(&headers);
+    let signed: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+    assert_eq!(signed, ["host", "x-amzn-bedrock-trace"]);
+}

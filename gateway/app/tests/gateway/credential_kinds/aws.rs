@@ -6,6 +6,7 @@ use tollgate_core::secret::Secret;
 use tollgate_core::sigv4::{AccessKey, Scope, Signed, sign};
 use tollgate_loadtest::mock::SeenRequest;
 use tollgate_testkit::canary::sightings;
+use tollgate_testkit::wait::eventually;
 
 use crate::harness::{Ask, Plan, ProviderPlan, Site, TenantPlan, World, text};
 
@@ -150,6 +151,44 @@ async fn requests_to_aws_are_signed_with_the_tenants_key_which_never_leaves() {
     }
     let log = world.gateway.log();
     assert!(sightings(&log, SECRET_KEY).is_empty(), "{log}");
+}
+
+#[tokio::test]
+async fn a_key_that_changes_while_its_version_does_not_signs_no_more() {
+    let world = World::planned(|plan| {
+        bedrock(plan, None);
+        plan.gateway
+            .push_str("[vault]\nbackend = \"mounted\"\ndirectory = \"../secrets\"\n");
+        for tenant in plan.tenants.values_mut() {
+            tenant.secrets.clear();
+        }
+    })
+    .await;
+    let mount = world.gateway.site.root().join("secrets/acme");
+    std::fs::create_dir_all(&mount).unwrap();
+    std::fs::write(mount.join("aws.version"), "7").unwrap();
+    let token = world.token("acme").await;
+    let date = "x-amz-date";
+    for (id, secret) in [
+        ("AKIAOLD", format!("{SECRET_KEY}-old")),
+        ("AKIAACME", format!("{SECRET_KEY}-acme")),
+    ] {
+        let key = json!({ "access_key_id": id, "secret_access_key": secret });
+        std::fs::write(mount.join("next"), key.to_string()).unwrap();
+        std::fs::rename(mount.join("next"), mount.join("aws")).unwrap();
+        eventually("the key is in use", async || {
+            let answer = world
+                .send(&Ask::new("GET", "/bedrock/things").bearer(&token))
+                .await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let calls = world.calls();
+            let seen = calls.last().unwrap();
+            assert!(header(seen, date).is_some());
+            header(seen, "authorization").unwrap().contains(id)
+        })
+        .await;
+    }
+    assert_signed(world.calls().last().unwrap(), "acme", None);
 }
 
 #[tokio::test]
