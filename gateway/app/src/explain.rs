@@ -43,6 +43,7 @@ impl Explainer for Running {
             live: &live,
             limits: &gateway.limits,
             stores: Some(&gateway.stores),
+            sealed: Some(&gateway.sealed),
             now: (gateway.clock)(),
             hints,
         };

@@ -41,6 +41,7 @@ use crate::record::Draft;
 use crate::reserve::{fit, quote};
 use crate::respond::{Verdict, message};
 use crate::route::route;
+use crate::sealed::SealedTokens;
 
 use look::{Look, NothingKnown};
 
@@ -73,6 +74,8 @@ pub struct View<'a> {
     /// What the running gateway has counted. `None`: the files alone decide, as if nothing had
     /// been spent.
     pub stores: Option<&'a Stores>,
+    /// The tokens that the running gateway has sealed.
+    pub sealed: Option<&'a SealedTokens>,
     /// When the call would be made.
     pub now: Timestamp,
     /// Whether whoever asks may be told of routes that a wrong path comes close to.
@@ -198,7 +201,10 @@ impl Walk<'_> {
         let routed = route(live, head, &mut self.draft)?;
         self.tell_route(&routed.route);
         self.at = "grant";
-        let permit = authorize(identified, routed)?;
+        let mut permit = authorize(identified, routed)?;
+        if let Some(sealed) = self.view.sealed {
+            permit = permit.with_sealed(sealed);
+        }
         self.tell_grant(&permit);
         self.at = "credential";
         let bound = bind(permit, head)?;

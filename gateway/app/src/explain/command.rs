@@ -184,6 +184,7 @@ fn offline(settings: &Settings, question: Value) -> anyhow::Result<Result<Value,
             upload_idle: settings.deadlines.body,
         },
         stores: None,
+        sealed: None,
         now: clock::now(),
         hints: true,
     };

@@ -93,8 +93,16 @@ fn what_is_not_understood_is_not_passed() {
             "{\"a\":{\"b\":1,\"b\":{\"access_token\":\"a\"}}}",
         ),
         (true, None, "{\"access_token\":\"a\"} x"),
-        (true, None, "{\"data\":\"{\\\"access_token\\\":\\\"a\\\"}\"}"),
-        (true, None, "{\"data\":[\" [{\\\"access_token\\\":\\\"a\\\"}]\"]}"),
+        (
+            true,
+            None,
+            "{\"data\":\"{\\\"access_token\\\":\\\"a\\\"}\"}",
+        ),
+        (
+            true,
+            None,
+            "{\"data\":[\" [{\\\"access_token\\\":\\\"a\\\"}]\"]}",
+        ),
         (true, None, "{\"data\":\"ok=1&access%5Ftoken=a\"}"),
         (true, None, "{\"next\":\"https://x/#accessToken=a\"}"),
         (true, FORM, "a=b&data=%7B%22access_token%22%3A%22a%22%7D"),

@@ -59,6 +59,7 @@ async fn explained(
         live: &live,
         limits: &gw.limits,
         stores: is_live.then_some(&gw.stores),
+        sealed: is_live.then_some(&gw.sealed),
         now: noon(),
         hints: true,
     };
@@ -215,6 +216,7 @@ async fn hints_name_routes_to_those_who_may_know_them() {
             live: &live,
             limits: &gw.limits,
             stores: None,
+            sealed: None,
             now: noon(),
             hints,
         };
@@ -287,6 +289,7 @@ async fn a_revoked_token_is_told_as_such_to_who_asks() {
         live: &live,
         limits: &gw.limits,
         stores: Some(&gw.stores),
+        sealed: Some(&gw.sealed),
         now: noon(),
         hints: true,
     };
@@ -307,4 +310,32 @@ async fn a_revoked_token_is_told_as_such_to_who_asks() {
     fakes.answers().liveness = Some(Liveness::Revoked);
     let told = explain(&view, &who, &chat, body()).await;
     assert_eq!(told.refusal.expect("a refusal").reason, "token_revoked");
+}
+
+#[tokio::test]
+async fn a_sealed_token_is_a_credential_of_its_task_here_too() {
+    let (gw, _) = world(TENANT);
+    let live = gw.live.snapshot();
+    let provider = &*live.policy.providers["openai"];
+    let caller = Caller {
+        agent: "bot".parse().unwrap(),
+        task: "t-1".parse().unwrap(),
+        ..Caller::clone(&crate::fakes::caller())
+    };
+    let name = crate::sealed::new_name().unwrap();
+    let secret = tollgate_core::secret::Secret::new(b"sk-canary-sealed".to_vec());
+    let targets = [(provider, provider.place.as_ref().unwrap())];
+    let life = Duration::from_secs(60);
+    gw.sealed.keep(&caller, &name, secret, life, &targets);
+    let handle = format!("authorization: Bearer $CRED{{{name}}}");
+    let chat = head(Method::POST, CHAT, &[&handle]);
+    let told = explained(&gw, true, &bot(), &chat, SMALL).await;
+    assert!(told.allowed, "{told:?}");
+    let other = Identity::Claimed {
+        tenant: caller.tenant.clone(),
+        agent: caller.agent.clone(),
+        task: "t-2".parse().unwrap(),
+    };
+    let told = explained(&gw, true, &other, &chat, SMALL).await;
+    assert_eq!(told.refusal.unwrap().code, "credential_denied");
 }

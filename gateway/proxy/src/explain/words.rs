@@ -292,6 +292,9 @@ fn rule(tenant: &Tenant, grant: &Grant) -> String {
 }
 
 fn binding(tenant: &Tenant, credential: &Credential) -> String {
+    if credential.kind == CredentialKind::Sealed {
+        return format!("{} was sealed for this task", credential.name);
+    }
     let mut text = format!("tenant {}, [credentials] {}", tenant.id, credential.name);
     if credential.is_default {
         text.push_str(&format!(", the default for {}", credential.provider));
