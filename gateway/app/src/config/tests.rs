@@ -228,11 +228,15 @@ fn what_is_wrong_with_a_vault_is_told() {
         ),
         (
             "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\npath = \"x/{name}\"",
-            "`path` must be a path such as tollgate/{scope}/{name}",
+            "`path` must be a path such as tollgate/{scope}/{name}, with a /",
         ),
         (
             "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\npath = \"../{scope}/{name}\"",
-            "`path` must be a path such as tollgate/{scope}/{name}",
+            "`path` must be a path such as tollgate/{scope}/{name}, with a /",
+        ),
+        (
+            "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\npath = \"tollgate/{scope}-{name}\"",
+            "`path` must be a path such as tollgate/{scope}/{name}, with a /",
         ),
         (
             "backend = \"kv2\"\naddress = \"https://v\"\nauth = \"kubernetes\"\ncache_ms = 5000",

@@ -268,14 +268,20 @@ fn template(value: &DeValue<'_>) -> Read<String> {
     }
 }
 
-/// The path of a secret, of its scope and name.
+/// The path of a secret, of its scope and name. In one segment they could not be told apart, and
+/// one tenant's secret could lie where another's does: `a` and `b-c`, `a-b` and `c`.
 fn url_template(value: &DeValue<'_>) -> Read<String> {
     let text = reader::text(value)?;
     let plain = text.replace(SCOPE, "scope").replace(NAME, "name");
-    if text.contains(SCOPE) && text.contains(NAME) && is_url_path(&plain) {
+    let is_apart = text.contains(SCOPE)
+        && text.contains(NAME)
+        && text
+            .split('/')
+            .all(|segment| !(segment.contains(SCOPE) && segment.contains(NAME)));
+    if is_apart && is_url_path(&plain) {
         Ok(text)
     } else {
-        Err("must be a path such as tollgate/{scope}/{name}, with both in it".to_owned())
+        Err("must be a path such as tollgate/{scope}/{name}, with a / between the two".to_owned())
     }
 }
 

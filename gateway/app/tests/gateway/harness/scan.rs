@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use tollgate_testkit::canary::{Lookout, token};
 use tollgate_testkit::raw::Answer;
 
@@ -21,6 +22,15 @@ use super::world::key;
 
 /// Shorter secrets are not looked for: they stand in any text by chance.
 const SHORTEST: usize = 8;
+
+/// What is secret in values that are JSON.
+const SECRET_MEMBERS: [&str; 5] = [
+    "client_secret",
+    "private_key",
+    "refresh_token",
+    "secret_access_key",
+    "session_token",
+];
 
 /// Longer bodies of answers are looked through at their beginning: those are made of one letter.
 const MOST_OF_A_BODY: usize = 1 << 20;
@@ -49,10 +59,17 @@ impl Secrets {
         }
     }
 
-    /// Notes what a command line puts into a vault.
+    /// Notes what a command line puts into a vault: the whole of it, and of JSON each secret in it.
     pub(super) fn learn(&self, arguments: &[&str], input: &str) {
-        if matches!(arguments, ["secret", "set" | "rotate", ..]) {
-            self.watch(input);
+        if !matches!(arguments, ["secret", "set" | "rotate", ..]) {
+            return;
+        }
+        self.watch(input);
+        let members: Map<String, Value> = serde_json::from_str(input).unwrap_or_default();
+        for name in SECRET_MEMBERS {
+            if let Some(secret) = members.get(name).and_then(Value::as_str) {
+                self.watch(secret);
+            }
         }
     }
 
