@@ -25,6 +25,9 @@ use super::db::{Db, DbError, TokenChange, TokenChanged};
 
 /// Expired tokens are kept this long, so that introspection can still tell what they were.
 const KEPT_AFTER_END: Duration = Duration::from_secs(3600);
+/// The most tokens of one tenant on the table, dead ones included: about 250 MB, or 250 tokens a
+/// second without end. Whoever makes more, for one tenant, leaves the others their room.
+const MOST_OF_A_TENANT: usize = 1_000_000;
 /// How often expired tokens are looked for, in the time that changes carry.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Changes in one commit.
@@ -63,6 +66,10 @@ pub struct Registry {
 #[derive(Debug, thiserror::Error)]
 #[error("the registry has been closed")]
 struct Closed;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the tenant has {MOST_OF_A_TENANT} tokens on the table")]
+struct Full;
 
 impl Registry {
     pub(crate) fn open(db: Arc<Mutex<Db>>) -> Result<Self, RegistryError> {
@@ -155,6 +162,13 @@ impl TokenRegistry for Registry {
         caller: &Caller,
         rests_on: Option<Timestamp>,
     ) -> Result<Registered, StoreError> {
+        if self.table.len_of(&caller.tenant) >= MOST_OF_A_TENANT {
+            return Err(StoreError {
+                operation: "register",
+                store: "registry",
+                cause: Box::new(Full),
+            });
+        }
         let change = TokenChange::Register(caller.clone(), rests_on);
         match self.change("register", change).await? {
             TokenChanged::Registered(registered) => Ok(registered),
@@ -176,6 +190,10 @@ impl TokenRegistry for Registry {
 impl Table {
     fn of(&self, tenant: &TenantId) -> Option<Arc<RwLock<Tokens>>> {
         read(&self.tenants).get(tenant).cloned()
+    }
+
+    fn len_of(&self, tenant: &TenantId) -> usize {
+        self.of(tenant).map_or(0, |tokens| read(&tokens).len())
     }
 
     fn liveness(&self, caller: &Caller) -> Liveness {
@@ -305,4 +323,40 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_testkit::contract::now;
+
+    use super::*;
+    use crate::embedded::{Embedded, EmbeddedConfig};
+
+    fn caller(tenant: &str, token: &str) -> Caller {
+        Caller {
+            tenant: tenant.parse().expect("a tenant"),
+            agent: "bot".parse().expect("an agent"),
+            task: "t".parse().expect("a task"),
+            token: token.parse().expect("an id"),
+            issued_at: now(),
+            expires_at: now().plus(Duration::from_secs(300)),
+            certificate: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tenant_with_too_many_tokens_gets_no_more_and_others_do() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let stores = Embedded::open(&EmbeddedConfig::new(dir.path()), now()).expect("open");
+        let registry = &stores.registry;
+        let mut one = caller("acme", "first");
+        for n in 0..MOST_OF_A_TENANT {
+            one.token = format!("t{n}").parse().expect("an id");
+            registry.table.insert(&one, true);
+        }
+        let more = registry.register(&caller("acme", "more"), None).await;
+        assert!(more.is_err(), "{more:?}");
+        let others = registry.register(&caller("globex", "more"), None).await;
+        assert_eq!(others.expect("up"), Registered::Live);
+    }
 }
