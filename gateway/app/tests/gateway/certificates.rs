@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, HandshakeKind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -78,22 +78,28 @@ impl Bench {
         path
     }
 
-    async fn connect(&self, pair: Option<&Pair>) -> Raw {
+    fn client(&self, pair: Option<&Pair>) -> Arc<ClientConfig> {
         let protocols = &["http/1.1"];
-        let client: ClientConfig = match pair {
+        Arc::new(match pair {
             Some(pair) => self.authority.client_with(protocols, pair),
             None => self.authority.client(protocols),
-        };
+        })
+    }
+
+    async fn connect(&self, pair: Option<&Pair>) -> Raw {
+        self.connect_as(self.client(pair)).await.0
+    }
+
+    /// A connection, and how its handshake went.
+    async fn connect_as(&self, client: Arc<ClientConfig>) -> (Raw, HandshakeKind) {
         let tcp = TcpStream::connect(self.world.gateway.address)
             .await
             .unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::new(client));
-        Raw::over(
-            within("handshake", connector.connect(name, tcp))
-                .await
-                .unwrap(),
-        )
+        let connecting = TlsConnector::from(client).connect(name, tcp);
+        let stream = within("handshake", connecting).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind().unwrap();
+        (Raw::over(stream), kind)
     }
 
     async fn send(&self, pair: Option<&Pair>, ask: &Ask) -> Answer {
@@ -382,4 +388,25 @@ async fn open_stream(bench: &Bench, pair: &Pair) -> (Raw, String) {
     let mut headers = headers.into_iter();
     let id = headers.find(|(name, _)| name == "x-tollgate-request-id");
     (raw, id.unwrap().1)
+}
+
+#[tokio::test]
+async fn a_resumed_session_is_still_its_certificates_and_ends_with_its_agent() {
+    let bench = Bench::new().await;
+    let pair = bench.pair(&[ACME_BOT]);
+    let bound = bench.bound_token("acme", "support-bot", &pair);
+    let client = bench.client(Some(&pair));
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let (mut raw, met) = bench.connect_as(Arc::clone(&client)).await;
+        assert_eq!(met, kind);
+        assert_eq!(models().send_on(&mut raw).await.status, 200, "{kind:?}");
+        let ask = models().bearer(&bound);
+        assert_eq!(ask.send_on(&mut raw).await.status, 200, "{kind:?}");
+    }
+    let what = json!({"kind": "agent", "tenant": "acme", "agent": "support-bot"});
+    bench.world.gateway.revoke(&what).await;
+    let (mut raw, met) = bench.connect_as(client).await;
+    assert_eq!(met, HandshakeKind::Resumed);
+    let refused = models().send_on(&mut raw).await;
+    assert_eq!(bench.reason(&refused, "acme").await, "token_revoked");
 }
