@@ -205,7 +205,8 @@ where
     named.flatten()
 }
 
-/// What a claim must be: a text, one that ends in `*`, a truth value or a whole number.
+/// What a claim must be: a text, one that ends in `*`, a truth value or a whole number. A `*` in
+/// the midst of a name is a mistake: whoever can name things at the issuer makes one that fits.
 fn pattern(value: &DeValue<'_>) -> Read<ClaimPattern> {
     if let Some(value) = value.as_bool() {
         return Ok(ClaimPattern::Boolean(value));
@@ -219,6 +220,11 @@ fn pattern(value: &DeValue<'_>) -> Read<ClaimPattern> {
     }
     match text.strip_suffix('*') {
         Some(prefix) if prefix.contains('*') => Err("may have a `*` at its end only".to_owned()),
+        Some(prefix) if prefix.ends_with(char::is_alphanumeric) => Err(
+            "ends within a name, and `acme*` would fit `acme-evil`, too: end it where names are \
+             separated, as in `acme/*`"
+                .to_owned(),
+        ),
         Some(prefix) => Ok(ClaimPattern::Prefix(prefix.to_owned())),
         None if text.contains('*') => Err("may have a `*` at its end only".to_owned()),
         None => Ok(ClaimPattern::Text(text)),

@@ -244,6 +244,7 @@ fn mistakes_in_a_mapping_are_named() {
         (replaced("/sub", "sub"), "is no place in the claims"),
         (replaced("/sub", "/s~2"), "is no place in the claims"),
         (replaced("\"x\"", "\"x*y\""), "at its end only"),
+        (replaced("\"x\"", "\"acme*\""), "would fit `acme-evil`"),
         (replaced("\"x\"", "[1]"), "a text in quotes"),
         (replaced("task = \"t\"\n", ""), "lacks `task`"),
         (
