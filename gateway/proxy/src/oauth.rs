@@ -243,6 +243,10 @@ async fn exchange(
     let verified = subject
         .verify(&issuer.expected, &keys, skew, now)
         .map_err(foreign)?;
+    let shown = peer.certificate.as_ref().map(|shown| shown.digest);
+    if verified.certificate().is_some_and(|own| shown != Some(own)) {
+        return Err(Ungranted::Subject(TokenFault::Binding.reason()));
+    }
     let mapped = issuer
         .map(verified.claims(), wanted.task.as_ref())
         .map_err(|fault| match fault {
@@ -258,7 +262,7 @@ async fn exchange(
         agent: mapped.agent,
         task: mapped.task,
         lifetime: LIFETIME.min(left),
-        certificate: peer.certificate.as_ref().map(|shown| shown.digest),
+        certificate: shown,
     };
     issue(
         gw,

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::CertificateDigest;
 use super::keys::SigningAlgorithm;
 use super::strict::{Members, NotStrict, WrongMember, decode, read_object};
 use crate::time::Timestamp;
@@ -63,7 +64,8 @@ pub enum ExternalFault {
     /// Not for this gateway.
     #[error("audience not accepted")]
     Audience,
-    /// `exp` or `iat` is missing, or a time is not a whole number of seconds.
+    /// `exp` or `iat` is missing, a time is not a whole number of seconds, or `cnf` asks for a
+    /// proof that is not checked here.
     #[error("claims not accepted")]
     Claims,
     /// It has ended.
@@ -112,6 +114,7 @@ pub struct Verified {
     claims: Value,
     issued_at: Timestamp,
     expires_at: Timestamp,
+    certificate: Option<CertificateDigest>,
 }
 
 impl Verified {
@@ -131,6 +134,12 @@ impl Verified {
     #[must_use]
     pub const fn expires_at(&self) -> Timestamp {
         self.expires_at
+    }
+
+    /// The client certificate it must come with, if it is bound to one.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<CertificateDigest> {
+        self.certificate
     }
 }
 
@@ -217,7 +226,9 @@ impl<'t> External<'t> {
             return Err(ExternalFault::Audience);
         }
         let (issued_at, expires_at) = self.times(expected, clock_skew, now)?;
+        let certificate = self.claims.confirmation()?;
         Ok(Verified {
+            certificate,
             claims: self.claims.into_value(),
             issued_at,
             expires_at,

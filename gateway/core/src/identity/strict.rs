@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::CertificateDigest;
+
 /// The latest time that is believed: the end of the year 9999, in seconds since the epoch.
 const LAST_SECOND: i64 = 253_402_300_799;
 
@@ -67,6 +69,23 @@ impl Members {
             .filter(|seconds| (0..=LAST_SECOND).contains(seconds))
             .map(Some)
             .ok_or(WrongMember)
+    }
+
+    /// The certificate that the token must come with (`cnf`, RFC 8705 section 3.1). Any other
+    /// confirmation (a key, a proof of possession) asks for what is not checked here, so that a
+    /// token that has one is refused.
+    pub(super) fn confirmation(&self) -> Result<Option<CertificateDigest>, WrongMember> {
+        let Some(confirmation) = self.get("cnf") else {
+            return Ok(None);
+        };
+        let members = confirmation.as_object().ok_or(WrongMember)?;
+        match (
+            members.get("x5t#S256").and_then(Value::as_str),
+            members.len(),
+        ) {
+            (Some(digest), 1) => digest.parse().map(Some).map_err(|_invalid| WrongMember),
+            _ => Err(WrongMember),
+        }
     }
 
     pub(super) fn into_value(self) -> Value {

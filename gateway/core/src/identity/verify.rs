@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::keys::{KeySet, TrustedKey};
 use super::strict::{Members, NotStrict, WrongMember, decode, read_object};
-use super::{Caller, CertificateDigest, MAX_LIFETIME_SECONDS, TokenFault};
+use super::{Caller, MAX_LIFETIME_SECONDS, TokenFault};
 use crate::time::Timestamp;
 
 /// The longest token that is looked at, in bytes. Ours have about 500.
@@ -83,25 +83,8 @@ impl Claims {
             token: self.0.name("jti")?,
             issued_at: Timestamp::from_seconds(issued_at),
             expires_at: Timestamp::from_seconds(expires_at),
-            certificate: self.certificate()?,
+            certificate: self.0.confirmation()?,
         })
-    }
-
-    /// The certificate in `cnf`. Any other confirmation (a key, a proof of possession) asks for
-    /// something that is not checked here, so a token that has one is refused.
-    fn certificate(&self) -> Result<Option<CertificateDigest>, TokenFault> {
-        let Some(confirmation) = self.0.get("cnf") else {
-            return Ok(None);
-        };
-        let members = confirmation.as_object().ok_or(TokenFault::Claims)?;
-        let digest = members.get("x5t#S256").and_then(Value::as_str);
-        match (digest, members.len()) {
-            (Some(digest), 1) => digest
-                .parse()
-                .map(Some)
-                .map_err(|_invalid| TokenFault::Claims),
-            _ => Err(TokenFault::Claims),
-        }
     }
 
     fn check_times(

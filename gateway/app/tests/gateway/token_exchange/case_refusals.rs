@@ -130,6 +130,8 @@ async fn case_28_and_29_claims_of_a_foreign_token_are_exact() {
         ("iat", Value::Null, "subject_claims"),
         ("iat", json!(later), "subject_not_yet_valid"),
         ("nbf", json!(later), "subject_not_yet_valid"),
+        ("cnf", json!({"jkt": "x"}), "subject_claims"),
+        ("cnf", json!({"x5t#S256": "A".repeat(43)}), "token_binding"),
     ]
     .into_iter()
     .map(|(name, value, reason)| {

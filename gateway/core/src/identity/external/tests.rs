@@ -95,6 +95,29 @@ fn verified(token: &str, keys: &Jwks) -> Result<Verified, ExternalFault> {
 }
 
 #[test]
+fn a_token_that_asks_for_a_proof_is_believed_only_with_one_that_is_checked() {
+    let signer = Signer::p256();
+    let keys = set(&[signer.jwk("k1")]);
+    let digest = CertificateDigest::new([7; 32]);
+    let told = |cnf: Value| {
+        let claims = with(claims(), "cnf", cnf);
+        verified(&signer.sign(&header("ES256"), &claims), &keys)
+    };
+    let bound = told(json!({ "x5t#S256": digest.to_string() })).expect("believed");
+    assert_eq!(bound.certificate(), Some(digest));
+    for cnf in [
+        json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }),
+        json!({ "x5t#S256": digest.to_string(), "jkt": "x" }),
+        json!({ "x5t#S256": "short" }),
+        json!({}),
+        json!("x"),
+        Value::Null,
+    ] {
+        assert_eq!(told(cnf.clone()), Err(ExternalFault::Claims), "{cnf}");
+    }
+}
+
+#[test]
 fn tokens_of_each_pinned_algorithm_are_believed() {
     for (signer, name) in [(Signer::rsa(), "RS256"), (Signer::p256(), "ES256")] {
         for jwk in [signer.jwk("k1"), without(signer.jwk("k1"), "alg")] {
