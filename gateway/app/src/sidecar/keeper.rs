@@ -224,9 +224,13 @@ async fn obtain(
 ) -> Result<Live, Trouble> {
     let way = desk.link(link.as_ref())?;
     *link = Some(Arc::clone(&way));
+    let held = held.filter(|held| held.is_live());
     // A token that is bound to a certificate cannot be renewed on connections with another.
-    let renewable = held.filter(|held| held.is_live() && Arc::ptr_eq(&held.link, &way));
-    if let Some(held) = renewable {
+    let (held, elsewhere) = match held {
+        Some(held) if !Arc::ptr_eq(&held.link, &way) => (None, Some(held)),
+        held => (held, None),
+    };
+    if let Some(held) = held {
         let asked_at = Instant::now();
         match desk.exchange(&way, Subject::Token(&held.token)).await {
             Err(refused @ Trouble::Refused { .. }) => {
@@ -236,8 +240,15 @@ async fn obtain(
         }
     }
     let asked_at = Instant::now();
-    let granted = desk.exchange(&way, Subject::Credential).await?;
-    Ok(Live::new(granted, way, asked_at))
+    let granted = match (desk.exchange(&way, Subject::Credential).await, elsewhere) {
+        // One that is not bound can, and the credential may have been a token that has long ended.
+        (Err(trouble @ (Trouble::Refused { .. } | Trouble::File(_))), Some(held)) => {
+            let renewed = desk.exchange(&way, Subject::Token(&held.token)).await;
+            renewed.map_err(|_less_telling| trouble)
+        }
+        (granted, _) => granted,
+    };
+    Ok(Live::new(granted?, way, asked_at))
 }
 
 impl Live {

@@ -258,6 +258,23 @@ async fn a_new_certificate_brings_a_new_token_on_new_connections() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_whose_credential_has_ended_is_taken_along_to_new_connections() {
+    let (script, tokens) = start(vec![granted("a", 300), refused(), granted("b", 300)]);
+    let first = tokens.live().await.expect("a token");
+    let other = nowhere();
+    *script.others.lock().expect("whole") = Some(Arc::clone(&other));
+    sleep(seconds(201)).await;
+    let second = tokens.live().await.expect("a token");
+    assert_eq!((token(&first), token(&second)), ("a", "b"));
+    assert!(Arc::ptr_eq(&second.link, &other));
+    let tried = Asked::Token("a".to_owned());
+    assert_eq!(
+        script.asked(),
+        [Asked::Credential, Asked::Credential, tried]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_is_believed_who_says_that_a_token_lives_for_hours() {
     let (script, _tokens) = start(vec![granted("first", 86_400)]);
     sleep(seconds(205)).await;
