@@ -257,7 +257,9 @@ impl Table {
     /// Forgets the tokens that ended before `end`, but none that an open stream still lives by: a
     /// revocation must find it, however long ago it ended.
     fn forget(&self, end: Timestamp) {
-        for tokens in read(&self.tenants).values() {
+        // Not all at once: a new tenant would have to wait, and with it everybody's calls.
+        let tenants: Vec<_> = read(&self.tenants).values().cloned().collect();
+        for tokens in tenants {
             let mut tokens = tokens.write().unwrap_or_else(PoisonError::into_inner);
             tokens.retain(|_, token| {
                 let asked = token.asked.swap(false, Ordering::Relaxed);
