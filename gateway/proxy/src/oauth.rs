@@ -95,6 +95,8 @@ struct Granted {
     token: String,
     caller: Caller,
     how: TokenExchange,
+    /// The issuer in the policy whose token it was exchanged for.
+    issuer: Option<String>,
 }
 
 /// Answers a request for a token, and keeps the record of a refusal.
@@ -122,6 +124,7 @@ pub(crate) async fn answer(
                 task = caller.task.as_str(),
                 jti = caller.token.as_str(),
                 result = granted.how.as_str(),
+                issuer = granted.issuer.as_deref(),
                 "task token given out"
             );
             granted_answer(&granted, id, (gw.clock)())
@@ -264,14 +267,12 @@ async fn exchange(
         lifetime: LIFETIME.min(left),
         certificate: shown,
     };
-    issue(
-        gw,
-        live,
-        wanted,
-        verified.issued_at(),
-        TokenExchange::Exchanged,
-    )
-    .await
+    let how = TokenExchange::Exchanged;
+    let granted = issue(gw, live, wanted, verified.issued_at(), how).await?;
+    Ok(Granted {
+        issuer: Some(issuer.name.clone()),
+        ..granted
+    })
 }
 
 async fn issue(
@@ -288,7 +289,12 @@ async fn issue(
     let now = (gw.clock)();
     let issued = gw.desk.issue(&live.policy, wanted, Some(rests_on), now, id);
     match issued.await {
-        Ok((token, caller)) => Ok(Granted { token, caller, how }),
+        Ok((token, caller)) => Ok(Granted {
+            token,
+            caller,
+            how,
+            issuer: None,
+        }),
         Err(NotIssued::Registry(error)) => Err(Ungranted::Registry(error)),
         Err(NotIssued::Mint(_)) => Err(Ungranted::NotMinted),
         Err(NotIssued::UnknownTenant | NotIssued::DisabledTenant) => {

@@ -220,6 +220,7 @@ async fn a_service_accounts_token_becomes_a_task_token_that_calls() {
         assert_eq!(foreign.status, 401, "{}", foreign.text());
         let log = cluster.world.gateway.log();
         assert!(log.contains("task token given out"), "{log}");
+        assert!(log.contains("\"issuer\":\"kubernetes\""), "{log}");
         assert!(!log.contains(&token), "a token is in the log");
     }
 }
