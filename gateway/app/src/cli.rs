@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admins::AdminCommand;
@@ -179,6 +179,23 @@ impl Check {
             ExitCode::FAILURE
         })
     }
+}
+
+/// The same mistake without the word that nobody expected: it may be a secret, given where only
+/// standard input takes one.
+pub(crate) fn unseeing(mut wrong: clap::Error) -> clap::Error {
+    if wrong.kind() == ErrorKind::UnknownArgument {
+        let hides = match wrong.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(word)) => !word.starts_with('-') || word.contains('='),
+            _ => true,
+        };
+        if hides {
+            let unsaid = ContextValue::String("(not shown)".to_owned());
+            wrong.insert(ContextKind::InvalidArg, unsaid);
+            wrong.remove(ContextKind::Suggested);
+        }
+    }
+    wrong
 }
 
 fn settings(given: &Directories) -> anyhow::Result<Settings> {

@@ -34,7 +34,10 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(wrong) => cli::unseeing(wrong).exit(),
+    };
     match cli.run() {
         Ok(code) => code,
         Err(error) => {

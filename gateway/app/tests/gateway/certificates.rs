@@ -346,7 +346,8 @@ async fn an_agent_disabled_by_a_reload_is_locked_out_with_its_certificate_and_it
         (Some(&own), models().bearer(&token)),
     ] {
         let refused = bench.send(pair, &ask).await;
-        assert_eq!(bench.reason(&refused, "_gateway").await, "agent_disabled");
+        let reason = bench.reason(&refused, "acme").await;
+        assert_eq!(reason, "agent_disabled", "its auditor sees who was kept out");
     }
     assert_eq!(bench.world.calls().len(), calls, "nothing went out");
     let asked = json!({"tenant": "acme", "agent": "support-bot", "task": "t2"});

@@ -132,6 +132,9 @@ fn a_secret_that_can_never_be_sent_is_refused() {
         Some(2),
         "values are never arguments"
     );
+    let told = String::from_utf8_lossy(&on_the_command_line.stderr).into_owned();
+    assert!(!told.contains(KEY), "nor repeated: {told}");
+    assert!(told.contains("unexpected argument"), "{told}");
 }
 
 #[test]

@@ -80,7 +80,13 @@ pub(super) async fn identify(
     let [holder] = holders.as_slice() else {
         return Err(Refusal::from(TokenFault::Certificate).into());
     };
-    let tenant = open_tenant(live, &holder.tenant, &holder.agent)?;
+    let tenant = match open_tenant(live, &holder.tenant, &holder.agent) {
+        Ok(tenant) => tenant,
+        Err(locked_out) => {
+            draft.belongs_to(Arc::new(caller(certificate, holder, now)?));
+            return Err(locked_out.into());
+        }
+    };
     let slot = slot(&gw.standings, certificate, holder);
     let standing = match slot.current(gw, now) {
         Some(standing) => standing,

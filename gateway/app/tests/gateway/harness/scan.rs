@@ -73,11 +73,6 @@ impl Secrets {
         }
     }
 
-    /// Whether `is` holds for one of them.
-    pub(super) fn any(&self, is: impl Fn(&str) -> bool) -> bool {
-        self.known.lock().unwrap().iter().any(|secret| is(secret))
-    }
-
     /// Fails if `output` holds a secret.
     #[track_caller]
     pub(crate) fn check(&self, what: &str, output: &[u8], tokens: Tokens) {
