@@ -35,7 +35,7 @@ use crate::gateway::{CallLimits, Gateway, Stores};
 use crate::live::{Live, Snapshot};
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
-use crate::oauth::TokenEndpoint;
+use crate::oauth::TokenExchanges;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::record::Draft;
@@ -368,7 +368,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         engine,
         memory: MemoryBudget::new(1 << 24),
         caps: CapMarks::default(),
-        token_endpoint: TokenEndpoint::default(),
+        token_exchanges: TokenExchanges::default(),
         metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         tracker: Tracker::new(8),
         desk: desk(Arc::clone(&fakes) as Arc<dyn TokenRegistry>),

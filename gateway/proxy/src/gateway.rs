@@ -17,7 +17,7 @@ use crate::engine::EngineConfig;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
-use crate::oauth::TokenEndpoint;
+use crate::oauth::TokenExchanges;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::sealed::SealedTokens;
@@ -84,7 +84,7 @@ pub struct Gateway {
     /// Gives out task tokens.
     pub desk: Arc<TokenDesk>,
     /// Where tokens are exchanged and renewed.
-    pub token_endpoint: TokenEndpoint,
+    pub token_exchanges: TokenExchanges,
     /// The time.
     pub clock: Clock,
 }

@@ -69,13 +69,13 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ALL_FORMS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What the endpoint knows from one request to the next.
-pub struct TokenEndpoint {
+pub struct TokenExchanges {
     keys: IssuerKeys,
     pace: ExchangePace,
     forms: MemoryBudget,
 }
 
-impl Default for TokenEndpoint {
+impl Default for TokenExchanges {
     fn default() -> Self {
         Self {
             keys: IssuerKeys::default(),
@@ -151,7 +151,7 @@ async fn read(gw: &Gateway, head: &Parts, body: &mut Incoming) -> Result<Wanted,
     }
     form::check_head(&head.headers)?;
     let deadline = FORM_DEADLINE.min(gw.limits.body_deadline);
-    let form = collect(body, FORM_BYTES, &gw.token_endpoint.forms, deadline)
+    let form = collect(body, FORM_BYTES, &gw.token_exchanges.forms, deadline)
         .await
         .map_err(|error| Ungranted::Body(Rejected::from_collect(error, FORM_BYTES)))?;
     let keys = &gw.live.snapshot().keys;
@@ -282,7 +282,7 @@ async fn issue(
     rests_on: Timestamp,
     how: TokenExchange,
 ) -> Result<Granted, Ungranted> {
-    let pace = &gw.token_endpoint.pace;
+    let pace = &gw.token_exchanges.pace;
     pace.take(&wanted.tenant, &wanted.agent, Instant::now())
         .map_err(Ungranted::Pace)?;
     let id = fresh_id().ok_or(Ungranted::NotMinted)?;

@@ -18,7 +18,7 @@ use tollgate_proxy::listener::{
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
-use tollgate_proxy::oauth::TokenEndpoint;
+use tollgate_proxy::oauth::TokenExchanges;
 use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::sealed::SealedTokens;
@@ -125,7 +125,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics: Metrics::new(&registry)?,
         caps: CapMarks::default(),
-        token_endpoint: TokenEndpoint::default(),
+        token_exchanges: TokenExchanges::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,
         desk,

@@ -114,7 +114,7 @@ pub(super) async fn current(
     issuer: &Arc<Issuer>,
     has_key: impl Fn(&Jwks) -> bool,
 ) -> Result<Arc<Jwks>, Ungranted> {
-    let slot = gw.token_endpoint.keys.slot(policy, &issuer.keys);
+    let slot = gw.token_exchanges.keys.slot(policy, &issuer.keys);
     if let KeySource::File(file) = &issuer.keys {
         slot.follow(gw, issuer, file).await;
         return slot.usable().ok_or(Ungranted::Keys(KeysError::Pausing));
