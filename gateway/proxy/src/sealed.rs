@@ -7,7 +7,7 @@
 //! keeps its newest [`MAX_OF_TASK`]; beyond [`MAX_OF_TENANT`], the tenant's oldest goes.
 //!
 //! Worst case: a tenant whose tasks make tokens all the time loses those of its own slow tasks,
-//! never another tenant's.
+//! never another tenant's. What has expired serves nobody, and is wiped at its tenant's next call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -2,7 +2,8 @@
 //!
 //! A field is looked for only where it is declared. A body that two readers could take in two
 //! ways there is refused: JSON in which an object on the way has a name twice, a form that has
-//! the field twice. What else a body holds is not looked at, and every other byte stays.
+//! the field twice; also the one that is meant in another case, which some readers do not mind:
+//! a key of the client's own would go along. What else a body holds is not looked at, and every other byte stays.
 //!
 //! Worst case: one pass over the body for each object on the way to a JSON field. Bodies are
 //! buffers shared with the codec and are not wiped; what is written here on the way to one is.
@@ -124,12 +125,12 @@ fn in_json<'a>(body: &'a [u8], pointer: &JsonPointer) -> Result<Option<Value<'a>
     let text = std::str::from_utf8(body).map_err(|_not_utf8| JsonFault::NotAnObject)?;
     let mut object = Fields::scan_text(text)?;
     for name in pointer.way() {
-        match object.raw(name) {
+        match only(&object, name)? {
             Some(value) if value.starts_with('{') => object = Fields::scan_text(value)?,
             _ => return Ok(None),
         }
     }
-    let Some(value) = object.raw(pointer.last()) else {
+    let Some(value) = only(&object, pointer.last())? else {
         return Ok(None);
     };
     let Some(start) = offset(value, text) else {
@@ -146,8 +147,25 @@ fn in_json<'a>(body: &'a [u8], pointer: &JsonPointer) -> Result<Option<Value<'a>
     }))
 }
 
+/// The value of a member, which no other member is called like but for the case.
+fn only<'a>(object: &Fields<'a>, name: &str) -> Result<Option<&'a str>, Refusal> {
+    let value = object.raw(name);
+    let folded = folded(name);
+    let mut like_it = object.names().filter(|it| *it != name);
+    if value.is_some() && like_it.any(|it| self::folded(it) == folded) {
+        return Err(JsonFault::DuplicateField.into());
+    }
+    Ok(value)
+}
+
+/// A name for comparison without regard to case, as Unicode and its lenient readers have it.
+fn folded(name: &str) -> String {
+    name.to_uppercase().to_lowercase()
+}
+
 fn in_form<'a>(body: &'a [u8], name: &str) -> Result<Option<Value<'a>>, Refusal> {
     let mut found = None;
+    let mut like_it: usize = 0;
     let mut start: usize = 0;
     for field in body.split(|byte| *byte == b'&') {
         let equals = memchr::memchr(b'=', field);
@@ -156,18 +174,22 @@ fn in_form<'a>(body: &'a [u8], name: &str) -> Result<Option<Value<'a>>, Refusal>
             None => (Some(field), None),
         };
         let end = start.saturating_add(field.len());
-        if decoded_field(its_name.unwrap_or_default()) == name.as_bytes() {
-            let value = value.map(|value| Value {
+        let its_name = decoded_field(its_name.unwrap_or_default());
+        if its_name.eq_ignore_ascii_case(name.as_bytes()) {
+            like_it = like_it.saturating_add(1);
+        }
+        if *its_name == *name.as_bytes() {
+            found = Some(value.map(|value| Value {
                 span: end.saturating_sub(value.len())..end,
                 text: Some(decoded_field(value)),
-            });
-            if found.replace(value).is_some() {
-                return Err(JsonFault::DuplicateField.into());
-            }
+            }));
         }
         start = end.saturating_add(1);
     }
-    Ok(found.flatten())
+    match found {
+        Some(_) if like_it > 1 => Err(JsonFault::DuplicateField.into()),
+        found => Ok(found.flatten()),
+    }
 }
 
 /// A name or value of a form: `+` is a space, and percent-encoding is undone once.

@@ -68,6 +68,8 @@ fn every_token_becomes_a_handle_and_nothing_else_changes() {
     let reply = read(true, FORM, form).expect("a form");
     assert_eq!(reply.tokens()[0].secret.expose(), b"gho_1 2");
     assert_eq!(reply.life, Duration::from_secs(60));
+    let shown = format!("{reply:?}");
+    assert_eq!(shown, "Reply { tokens: 1, .. }");
 }
 
 #[test]

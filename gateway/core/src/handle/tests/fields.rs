@@ -105,7 +105,17 @@ fn case_18_what_could_be_read_in_two_ways_is_refused() {
             r#"{"a":1,"\u0061":{"k":"$CRED{openai}"}}"#,
             "duplicate_field",
         ),
+        (r#"{"a":{"k":"$CRED{openai}","K":"x"}}"#, "duplicate_field"),
+        (
+            r#"{"A":{"k":"x"},"a":{"k":"$CRED{openai}"}}"#,
+            "duplicate_field",
+        ),
+        (
+            r#"{"a":{"\u212a":"x","k":"$CRED{openai}"}}"#,
+            "duplicate_field",
+        ),
         (r#"{"k":"$CRED{openai}"}"#, "bad_handle"),
+        (r#"{"a":{"K":"$CRED{openai}"}}"#, "bad_handle"),
         (r#"{"a":{"k":1}}"#, "bad_handle"),
         (r#"{"a":{"k":"CRED~openai~"}}"#, "bad_handle"),
         (r#"{"a":{"k":"{openai}"}}"#, "bad_handle"),
@@ -120,6 +130,8 @@ fn case_18_what_could_be_read_in_two_ways_is_refused() {
     }
     let twice = form_case("k", "k=CRED~openai~&%6b=x").with_default();
     assert_outcome(&twice, Err("duplicate_field"), "a field twice");
+    let cases = form_case("k", "k=CRED~openai~&K=x").with_default();
+    assert_outcome(&cases, Err("duplicate_field"), "in another case");
     for kind in [
         "multipart/form-data; boundary=x",
         "text/json",
