@@ -143,13 +143,6 @@ fn judge(
 
 /// Whether the policy in force lets the caller in.
 fn let_in(admin: &Admin, caller: Caller) -> Result<Caller, TokenFault> {
-    let policy = (admin.policy)();
-    let tenant = policy.tenants.get(&caller.tenant);
-    match tenant.filter(|tenant| tenant.enabled) {
-        None => Err(TokenFault::UnknownTenant),
-        Some(tenant) if tenant.disabled_agents.contains(&caller.agent) => {
-            Err(TokenFault::DisabledAgent)
-        }
-        Some(_) => Ok(caller),
-    }
+    (admin.policy)().lets_in(&caller.tenant, &caller.agent)?;
+    Ok(caller)
 }

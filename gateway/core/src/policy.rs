@@ -17,7 +17,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::budget::Scope;
-use crate::identity::{ClientCertificate, SubjectName};
+use crate::identity::{ClientCertificate, SubjectName, TokenFault};
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TaskId, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::Limits;
@@ -348,6 +348,20 @@ pub enum ClientAuth {
 }
 
 impl Policy {
+    /// The tenant, if neither it nor the agent is locked out.
+    ///
+    /// # Errors
+    /// [`TokenFault::UnknownTenant`], also of one that is disabled, or
+    /// [`TokenFault::DisabledAgent`].
+    pub fn lets_in(&self, tenant: &TenantId, agent: &AgentId) -> Result<&Arc<Tenant>, TokenFault> {
+        let tenant = self.tenants.get(tenant).filter(|tenant| tenant.enabled);
+        let tenant = tenant.ok_or(TokenFault::UnknownTenant)?;
+        if tenant.disabled_agents.contains(agent) {
+            return Err(TokenFault::DisabledAgent);
+        }
+        Ok(tenant)
+    }
+
     /// Every agent that a certificate names: none if it is mapped nowhere, and more than one if
     /// it bears several names that are.
     pub fn holders(&self, certificate: &ClientCertificate) -> Vec<&Arc<Holder>> {

@@ -167,14 +167,7 @@ fn open_tenant(
     tenant: &TenantId,
     agent: &AgentId,
 ) -> Result<Arc<Tenant>, Refusal> {
-    let tenant = live.policy.tenants.get(tenant);
-    let tenant = tenant
-        .filter(|tenant| tenant.enabled)
-        .ok_or(Refusal::Unauthenticated(TokenFault::UnknownTenant))?;
-    if tenant.disabled_agents.contains(agent) {
-        return Err(Refusal::Unauthenticated(TokenFault::DisabledAgent));
-    }
-    Ok(Arc::clone(tenant))
+    Ok(Arc::clone(live.policy.lets_in(tenant, agent)?))
 }
 
 pub(crate) fn registered(registry: &dyn TokenRegistry, caller: &Caller) -> Result<(), Rejected> {

@@ -347,7 +347,10 @@ async fn an_agent_disabled_by_a_reload_is_locked_out_with_its_certificate_and_it
     ] {
         let refused = bench.send(pair, &ask).await;
         let reason = bench.reason(&refused, "acme").await;
-        assert_eq!(reason, "agent_disabled", "its auditor sees who was kept out");
+        assert_eq!(
+            reason, "agent_disabled",
+            "its auditor sees who was kept out"
+        );
     }
     assert_eq!(bench.world.calls().len(), calls, "nothing went out");
     let asked = json!({"tenant": "acme", "agent": "support-bot", "task": "t2"});
