@@ -4,8 +4,8 @@
 //! Bytes of path, query and body are never decoded or printed anew.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, EXPECT, HOST, HeaderName, LINK,
-    RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_CHARSET, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
+    EXPECT, HOST, HeaderName, LINK, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -42,13 +42,14 @@ pub(crate) struct Outgoing {
 pub(crate) fn outgoing(head: &Parts, route: &Route<'_>) -> Outgoing {
     let mut headers = head.headers.clone();
     strip_connection_headers(&mut headers);
-    for name in [HOST, CONTENT_LENGTH, EXPECT, RANGE] {
+    for name in [HOST, CONTENT_LENGTH, EXPECT, RANGE, ACCEPT_CHARSET] {
         headers.remove(name);
     }
     for name in OVERRIDE_HEADERS {
         headers.remove(name);
     }
-    // An answer that is compressed can neither be metered nor searched for an echoed secret.
+    // An answer that is compressed, or in a character set of the client's choice, can neither be
+    // metered nor searched for an echoed secret.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Outgoing {
         method: head.method.clone(),
@@ -189,7 +190,21 @@ pub(crate) fn incoming_head(headers: &mut HeaderMap, id: HeaderValue, length_cha
     headers.insert(REQUEST_ID, id);
 }
 
-/// Whether an answer can be read: not compressed, although identity was asked for.
+/// Character sets, by the beginnings of their names, that do not write ASCII as ASCII does.
+const STRANGE_CHARSETS: [&str; 9] = [
+    "utf-16",
+    "utf16",
+    "utf-32",
+    "utf32",
+    "utf-7",
+    "ucs",
+    "unicode",
+    "iso-10646",
+    "ebcdic",
+];
+
+/// Whether an answer can be read: not compressed, although identity was asked for, and not in a
+/// character set in which nothing is found.
 pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
     let only = |name: HeaderName, plain: &str| {
         headers.get_all(name).iter().all(|value| {
@@ -199,7 +214,28 @@ pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
             })
         })
     };
-    only(CONTENT_ENCODING, "identity") && only(TRANSFER_ENCODING, "chunked")
+    only(CONTENT_ENCODING, "identity")
+        && only(TRANSFER_ENCODING, "chunked")
+        && !headers
+            .get_all(CONTENT_TYPE)
+            .iter()
+            .any(has_strange_charset)
+}
+
+fn has_strange_charset(content_type: &HeaderValue) -> bool {
+    let text = String::from_utf8_lossy(content_type.as_bytes());
+    text.split(';').skip(1).any(|parameter| {
+        let charset = parameter.split_once('=');
+        let charset = charset.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+        charset.is_some_and(|(_, value)| {
+            let value = value.trim().trim_matches(['"', '\'']);
+            let begins = |with: &str| {
+                let begin = value.get(..with.len());
+                begin.is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+            };
+            STRANGE_CHARSETS.into_iter().any(begins)
+        })
+    })
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ impl Tap for MeterTap {
         {
             tracing::warn!(
                 request = %self.settlement.id(),
-                "an answer was cut: it was compressed although it said that it was text"
+                "an answer was cut: it was compressed, or in UTF-16, although it said that it was plain text"
             );
             return Tapped::Cut;
         }

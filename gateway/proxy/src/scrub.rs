@@ -8,8 +8,8 @@
 //! What the meter reads are the upstream's own bytes; of what it read, only names reach a record,
 //! and they are scrubbed as well.
 //!
-//! A body that is compressed although its head says that it is text ends at once: nobody could
-//! search it but whoever unpacks it.
+//! A body that is compressed or in UTF-16 although its head says that it is plain text ends at
+//! once: nobody could search it but whoever unpacks it.
 //!
 //! Worst case: a secret too short to have needles is not looked for, which its record says.
 
@@ -82,17 +82,17 @@ impl Scrub {
         self.body = Some(Scrubber::new(Arc::clone(needles), filling));
     }
 
-    /// Whether these next bytes of the body show that it is compressed although its head says
-    /// that it is text: what is in it cannot be searched.
+    /// Whether these next bytes of the body show that it is compressed, or in UTF-16, although its
+    /// head says that it is text: what is in it cannot be searched.
     pub(crate) fn is_hidden_by(&mut self, bytes: &[u8]) -> bool {
         let Some(lead) = &mut self.lead else {
             return false;
         };
         match lead.take(bytes) {
             None => false,
-            Some(is_compressed) => {
+            Some(is_hidden) => {
                 self.lead = None;
-                is_compressed
+                is_hidden
             }
         }
     }
@@ -147,30 +147,33 @@ struct Lead {
 }
 
 impl Lead {
-    /// Whether the body begins as a compressed one does; `None` while that cannot be said.
+    /// Whether the body begins as one does that cannot be searched; `None` while that cannot be said.
     fn take(&mut self, bytes: &[u8]) -> Option<bool> {
         for (free, byte) in self.bytes.iter_mut().skip(self.length).zip(bytes) {
             *free = *byte;
             self.length += 1;
         }
         let begin = &self.bytes[..self.length];
-        if COMPRESSED.iter().any(|magic| begin.starts_with(magic)) {
+        if UNSEARCHABLE.iter().any(|magic| begin.starts_with(magic)) {
             return Some(true);
         }
-        let may_become = COMPRESSED.iter().any(|magic| magic.starts_with(begin));
+        let may_become = UNSEARCHABLE.iter().any(|magic| magic.starts_with(begin));
         (!may_become).then_some(false)
     }
 }
 
-/// How gzip (RFC 1952), Zstandard (RFC 8878), zlib (RFC 1950, its three usual levels) and xz
-/// begin. Brotli begins like anything.
-const COMPRESSED: [&[u8]; 6] = [
+/// How gzip (RFC 1952), Zstandard (RFC 8878), zlib (RFC 1950, its three usual levels), xz, and
+/// texts in UTF-16 or UTF-32 with a byte order mark begin. Brotli begins like anything.
+const UNSEARCHABLE: [&[u8]; 9] = [
     b"\x1f\x8b\x08",
     b"\x28\xb5\x2f\xfd",
     b"\x78\x01",
     b"\x78\x9c",
     b"\x78\xda",
     b"\xfd7zX",
+    b"\xff\xfe",
+    b"\xfe\xff",
+    b"\x00\x00\xfe\xff",
 ];
 
 /// Whether the head announces text; an archive that says so is one. A body of no announced type

@@ -156,6 +156,13 @@ fn an_answer_in_any_coding_cannot_be_read() {
         ),
         (&["content-encoding: "], false),
         (&["transfer-encoding: gzip, chunked"], false),
+        (&["content-type: text/html; charset=UTF-8"], true),
+        (&["content-type: text/plain; charset=windows-1252"], true),
+        (
+            &["content-type: text/plain; x=1; Charset=\"UTF-16LE\""],
+            false,
+        ),
+        (&["content-type: text/plain;charset=utf-7"], false),
     ] {
         assert_eq!(is_plain(&headers(lines)), plain, "{lines:?}");
     }

@@ -86,6 +86,21 @@ async fn case_65_an_answer_in_any_encoding_but_identity_is_withheld() {
 }
 
 #[tokio::test]
+async fn case_65_an_answer_in_a_character_set_that_nobody_can_search_is_withheld() {
+    let body: Vec<u8> = SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let head = "content-type: text/plain; charset=utf-16le\r\n";
+    let (gateway, upstream) = answered_with(head, &body).await;
+    let token = gateway.mint("acme", "a1", "t1").await;
+    let ask = Ask::new("GET", "/github/user")
+        .bearer(&token)
+        .header("accept-charset", "utf-16le");
+    let answer = ask.send(gateway.address).await;
+    Refused::bad_gateway("answer_withheld").check(&answer, Dialect::Problem);
+    let sent = String::from_utf8_lossy(&upstream.bytes()).to_lowercase();
+    assert!(!sent.contains("accept-charset"), "{sent}");
+}
+
+#[tokio::test]
 async fn case_65_an_answer_that_hides_its_encoding_is_cut_before_it_says_anything() {
     for (kind, body) in [
         ("content-type: application/json\r\n", packed(gzip)),
