@@ -140,6 +140,11 @@ fn the_shipped_gateway_file_shows_every_default() {
         .filter(|line| {
             let optional = [
                 "prices_file",
+                "[tls]",
+                "certificate = ",
+                "key = ",
+                "client_ca = ",
+                "client_certificates = ",
                 "[notifications]",
                 "webhook = ",
                 "secret_file",
@@ -147,11 +152,7 @@ fn the_shipped_gateway_file_shows_every_default() {
             ];
             !optional.iter().any(|key| line.starts_with(key))
         })
-        .fold(String::new(), |text, line| text + line + "\n")
-        .replace(
-            "[tls]\ncertificate = \"tls/tls.crt\"\nkey = \"tls/tls.key\"\n",
-            "",
-        );
+        .fold(String::new(), |text, line| text + line + "\n");
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("gateway.toml"), &uncommented).unwrap();
     let given = |policies: &Path| Directories {
