@@ -191,16 +191,7 @@ impl Slot {
             return Ok(());
         };
         let fetched = fetch::from_url(gw, at, bearer_token_file.as_deref()).await;
-        // Not before: who comes meanwhile waits for this fetch and is judged by what it brings.
-        {
-            let now = Some(Instant::now());
-            let mut state = self.state();
-            state.tried_at = now;
-            if unknown_key {
-                state.asked_at = now;
-            }
-        }
-        self.take(gw, issuer, fetched, None)
+        self.take(gw, issuer, fetched, None, unknown_key)
     }
 
     /// Reads a file that has changed.
@@ -223,23 +214,29 @@ impl Slot {
             if unchanged && pausing {
                 return;
             }
-            state.tried_at = Some(now);
         }
         let read = fetch::from_file(file).await;
         // What is wrong with it is logged.
-        let _taken = self.take(gw, issuer, read, print);
+        let _taken = self.take(gw, issuer, read, print, false);
     }
 
+    /// Keeps what a fetch brought, in one step: whoever comes before it waits for the fetch, and
+    /// whoever comes after it is judged by what it brought.
     fn take(
         &self,
         gw: &Gateway,
         issuer: &Issuer,
         fetched: Result<Jwks, KeysError>,
         print: Option<Print>,
+        unknown_key: bool,
     ) -> Result<(), Ungranted> {
         gw.metrics.fetched_keys(fetched.is_ok());
         let now = Instant::now();
         let mut state = self.state();
+        state.tried_at = Some(now);
+        if unknown_key {
+            state.asked_at = Some(now);
+        }
         state.print = print;
         state.read_well = fetched.is_ok();
         match fetched {
