@@ -97,12 +97,6 @@ impl TryFrom<RevokeRequest> for Revocation {
     }
 }
 
-/// A token id: a UUID of version 7, so that they sort by the time they were made.
-fn fresh_id() -> Result<TokenId, Problem> {
-    let id = uuid::Uuid::now_v7().as_simple().to_string();
-    id.parse().map_err(|_not_a_name| Problem::internal())
-}
-
 pub(crate) async fn mint(
     State(admin): State<Arc<Admin>>,
     asker: Asker,
@@ -122,7 +116,7 @@ pub(crate) async fn mint(
             .map(|text| name(&text))
             .transpose()?,
     };
-    let id = fresh_id()?;
+    let id = TokenId::new(uuid::Uuid::now_v7());
     let about = About {
         tenant: Some(wanted.tenant.clone()),
         agent: Some(wanted.agent.clone()),

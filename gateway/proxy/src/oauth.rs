@@ -285,7 +285,7 @@ async fn issue(
     let pace = &gw.token_exchanges.pace;
     pace.take(&wanted.tenant, &wanted.agent, Instant::now())
         .map_err(Ungranted::Pace)?;
-    let id = fresh_id().ok_or(Ungranted::NotMinted)?;
+    let id = TokenId::new(uuid::Uuid::now_v7());
     let now = (gw.clock)();
     let issued = gw.desk.issue(&live.policy, wanted, Some(rests_on), now, id);
     match issued.await {
@@ -306,12 +306,6 @@ async fn issue(
         Err(NotIssued::Revoked) => Err(Ungranted::Subject(TokenFault::Revoked.reason())),
         Err(NotIssued::TaskComplete) => Err(Ungranted::Subject("task_complete")),
     }
-}
-
-/// A token id: a UUID of version 7, as the admin API gives them.
-fn fresh_id() -> Option<TokenId> {
-    let id = uuid::Uuid::now_v7().as_simple().to_string();
-    id.parse().ok()
 }
 
 /// RFC 8693 section 2.2.1.

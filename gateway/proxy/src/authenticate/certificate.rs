@@ -83,7 +83,7 @@ pub(super) async fn identify(
     let tenant = match open_tenant(live, &holder.tenant, &holder.agent) {
         Ok(tenant) => tenant,
         Err(locked_out) => {
-            draft.belongs_to(Arc::new(caller(certificate, holder, now)?));
+            draft.belongs_to(Arc::new(caller(certificate, holder, now)));
             return Err(locked_out.into());
         }
     };
@@ -95,7 +95,7 @@ pub(super) async fn identify(
             match slot.current(gw, now) {
                 Some(standing) => standing,
                 None => {
-                    let caller = Arc::new(caller(certificate, holder, now)?);
+                    let caller = Arc::new(caller(certificate, holder, now));
                     // Proven already; the registry only decides whether it still counts.
                     draft.belongs_to(Arc::clone(&caller));
                     let standing = Arc::new(register(gw, certificate, caller).await?);
@@ -139,26 +139,16 @@ impl Slot {
     }
 }
 
-fn caller(
-    certificate: &ClientCertificate,
-    holder: &Holder,
-    now: Timestamp,
-) -> Result<Caller, Failure> {
-    Ok(Caller {
+fn caller(certificate: &ClientCertificate, holder: &Holder, now: Timestamp) -> Caller {
+    Caller {
         tenant: holder.tenant.clone(),
         agent: holder.agent.clone(),
         task: holder.task.clone(),
-        token: fresh_id()?,
+        token: TokenId::new(uuid::Uuid::now_v7()),
         issued_at: now,
         expires_at: now.plus(LIFETIME),
         certificate: Some(certificate.digest),
-    })
-}
-
-/// An id like those of minted tokens: a UUID of version 7.
-fn fresh_id() -> Result<TokenId, Failure> {
-    let id = uuid::Uuid::now_v7().as_simple().to_string();
-    id.parse().map_err(|wrong| Failure::Registry(failed(wrong)))
+    }
 }
 
 async fn register(
