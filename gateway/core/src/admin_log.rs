@@ -8,6 +8,7 @@
 use async_trait::async_trait;
 use serde::Serialize;
 
+use crate::audit::Partition;
 use crate::budget::StoreError;
 use crate::ids::{AdminName, AgentId, RecordId, TaskId, TenantId, TokenId};
 use crate::time::Timestamp;
@@ -71,26 +72,6 @@ impl About {
         Self {
             tenant: Some(tenant),
             ..Self::default()
-        }
-    }
-}
-
-/// Where a line stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Partition {
-    /// With what operators did, and what was refused to anybody.
-    Operators,
-    /// With a tenant's records.
-    Tenant(TenantId),
-}
-
-impl Partition {
-    /// The partition as a path segment. No tenant's id begins with `_`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Operators => "_operator",
-            Self::Tenant(tenant) => tenant.as_str(),
         }
     }
 }
@@ -178,10 +159,5 @@ mod tests {
         assert!(serde_json::from_str::<crate::record::Record>(&json).is_err());
         let all = serde_json::to_string(&About::default()).expect("JSON");
         assert_eq!(all, r#"{"tenant.id":"*"}"#);
-    }
-
-    #[test]
-    fn no_tenant_can_own_the_operators_partition() {
-        assert!(Partition::Operators.as_str().parse::<TenantId>().is_err());
     }
 }

@@ -105,6 +105,10 @@ fn is_slug(text: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
+fn is_short_slug(text: &str) -> bool {
+    text.len() <= 32 && is_slug(text)
+}
+
 fn is_opaque_id(text: &str) -> bool {
     text.len() <= 128
         && starts_alphanumeric(text, false)
@@ -147,6 +151,11 @@ impl TokenId {
 name! {
     /// The name a handle such as `$CRED{name}` carries.
     HandleName, "a credential name", "1 to 64 of a-z 0-9 - _, starting with a letter or digit", is_slug
+}
+name! {
+    /// One gateway process among several; it writes chains of its own. Short, since it is in every
+    /// record and file name.
+    ReplicaId, "a replica id", "1 to 32 of a-z 0-9 - _, starting with a letter or digit", is_short_slug
 }
 name! {
     /// The name of somebody who may use the admin API.

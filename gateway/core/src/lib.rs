@@ -26,6 +26,7 @@ pub mod secret;
 pub mod time;
 
 pub mod admin_log;
+pub mod audit;
 pub mod budget;
 pub mod call;
 pub mod credential;

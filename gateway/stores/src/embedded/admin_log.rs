@@ -49,7 +49,8 @@ impl AdminLog for AdminActions {
 mod tests {
     use super::*;
     use serde_json::Value;
-    use tollgate_core::admin_log::{About, EVENT, Outcome, Partition};
+    use tollgate_core::admin_log::{About, EVENT, Outcome};
+    use tollgate_core::audit::Partition;
     use tollgate_testkit::contract::{now, record_id};
 
     use crate::embedded::{Audit, Embedded, EmbeddedConfig, line_hash};

@@ -1,0 +1,1 @@
+//! Where records lie once they are written: reading, checking, copying and exporting them.
