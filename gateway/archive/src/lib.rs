@@ -1,1 +1,7 @@
 //! Where records lie once they are written: reading, checking, copying and exporting them.
+//!
+//! Knows names, lines and stores of objects; who may ask and what a call is are decided elsewhere.
+//! Nothing here is on a call's path.
+
+pub mod lines;
+pub mod shelf;

@@ -235,6 +235,28 @@ pub struct Tenant {
     /// Models with limits of their own. Models that one pattern covers share its limits; a model
     /// that several cover is held to all of them.
     pub models: Vec<(NamePattern, ScopeLimits)>,
+    /// How long its records are kept, and how firmly.
+    pub records: Retention,
+    /// Agents that may read the figures of the whole tenant, not only their own.
+    pub usage_readers: Vec<NamePattern>,
+}
+
+/// How long a tenant's records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// Days after the day a record belongs to; `None` keeps it for good.
+    pub days: Option<u32>,
+    /// Whether the object store is to hold each object for as long, against everybody.
+    pub lock: Option<ObjectLock>,
+}
+
+/// How an object store holds what is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectLock {
+    /// Nobody can shorten it, not even the account's owner.
+    Compliance,
+    /// Whoever has a permission of its own can.
+    Governance,
 }
 
 /// What is charged for a call whose usage the provider never states: the client left and the rest

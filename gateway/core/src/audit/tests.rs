@@ -88,7 +88,10 @@ fn a_line_says_its_place_and_keeps_the_bytes_it_is_made_of() {
             .expect("an id")
     );
     let text = str::from_utf8(&line).expect("text");
-    assert!(text.ends_with(r#","tenant.id":"acme","x":"a\nb"}"#), "{text}");
+    assert!(
+        text.ends_with(r#","tenant.id":"acme","x":"a\nb"}"#),
+        "{text}"
+    );
     assert_eq!(
         line_hash(b""),
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
@@ -153,6 +156,12 @@ fn a_checkpoint_is_checked_by_other_programs_over_six_lines_of_text() {
         "tollgate.checkpoint/1\nacme\nr4f1c\n512\n{}\n2023-11-14T22:13:20.000000Z\n",
         checkpoint.hash
     );
-    assert!(key.public().has_signed(text.as_bytes(), &checkpoint.signature));
-    assert!(!key.public().has_signed(text.trim().as_bytes(), &checkpoint.signature));
+    assert!(
+        key.public()
+            .has_signed(text.as_bytes(), &checkpoint.signature)
+    );
+    assert!(
+        !key.public()
+            .has_signed(text.trim().as_bytes(), &checkpoint.signature)
+    );
 }

@@ -93,6 +93,8 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
             .collect(),
         agents: BTreeMap::new(),
         disabled_agents: std::collections::BTreeSet::new(),
+        records: Default::default(),
+        usage_readers: Vec::new(),
         clamp: None,
         unreported: crate::policy::Unreported::default(),
         notify_percent: Vec::new(),

@@ -10,6 +10,7 @@ mod issuer;
 mod kind;
 mod place;
 mod provider;
+mod records;
 mod tenant;
 
 pub use place::upstream;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 
-use super::{Providers, certificate, credential};
+use super::{Providers, certificate, credential, records};
 use crate::ids::{AgentId, ProviderName};
 use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
@@ -71,6 +71,8 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<TenantFi
         .flatten()
         .collect();
     let (agents, disabled_agents) = read_agents(root);
+    let records = records::read(root);
+    let usage_readers = root.table("usage", |section| patterns(section, "readers"));
     let models = read_models(root);
     let head = head.flatten();
     let id = head.as_ref().map(|(id, ..)| id);
@@ -92,6 +94,8 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<TenantFi
         agents,
         disabled_agents,
         models,
+        records,
+        usage_readers: usage_readers.unwrap_or_default(),
     };
     Some((tenant, at, certificates))
 }

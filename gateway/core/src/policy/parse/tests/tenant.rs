@@ -1,7 +1,7 @@
 //! Caps, limits and clamp, of the tenant and of its parts.
 
 use super::*;
-use crate::policy::{Clamp, Tenant};
+use crate::policy::{Clamp, ObjectLock, Retention, Tenant};
 use crate::rate::RateLimit;
 
 fn tenant(text: &str) -> Arc<Tenant> {
@@ -121,4 +121,24 @@ max_output_tokens = 0
         assert!(said.contains(expected), "{expected}\n{said}");
     }
     assert_eq!(said.lines().count(), 6, "{said}");
+}
+
+#[test]
+fn records_are_kept_for_good_unless_a_time_is_stated_and_locked_only_with_one() {
+    let plain = tenant("");
+    assert_eq!(plain.records, Retention::default());
+    assert!(plain.usage_readers.is_empty());
+    let kept = tenant(
+        "[records]\nretention_days = 400\nlock = \"compliance\"\n[usage]\nreaders = [\"finance-*\"]\n",
+    );
+    assert_eq!(kept.records.days, Some(400));
+    assert_eq!(kept.records.lock, Some(ObjectLock::Compliance));
+    assert_eq!(kept.usage_readers.len(), 1);
+    let text = "[tenant]\nid = \"acme\"\n[records]\nlock = \"governance\"\n";
+    let files = [openai(), file("policies/tenants/acme.toml", text)];
+    let mistakes = parse(&files).expect_err("no time");
+    assert!(
+        mistakes[0].message.contains("retention_days"),
+        "{mistakes:?}"
+    );
 }
