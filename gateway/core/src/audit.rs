@@ -28,7 +28,7 @@ pub use checkpoint::{
     AuditKey, AuditPublicKey, CHECKPOINT_SCHEMA, Checkpoint, InvalidAuditKey, NotSigned,
 };
 pub use name::{Day, Form, Item, Name, NotAName, ROOT};
-pub use outbox::{Behind, Outbox, Parcel};
+pub use outbox::{Behind, Destination, Outbox, Parcel};
 
 /// Whose records lie together.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

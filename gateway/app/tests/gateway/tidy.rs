@@ -13,6 +13,7 @@ const MOST_LINES: usize = 500;
 const EDGES: &[(&str, &[&str])] = &[
     ("tollgate-core", &[]),
     ("tollgate-stores", &["tollgate-core"]),
+    ("tollgate-archive", &["tollgate-core"]),
     ("tollgate-proxy", &["tollgate-core"]),
     ("tollgate-admin", &["tollgate-core"]),
     ("tollgate-testkit", &["tollgate-core"]),
@@ -23,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "tollgate-core",
             "tollgate-stores",
+            "tollgate-archive",
             "tollgate-proxy",
             "tollgate-admin",
             "tollgate-loadtest",
