@@ -13,6 +13,7 @@
 
 mod chain;
 mod checkpoint;
+mod event;
 mod name;
 mod outbox;
 
@@ -27,6 +28,7 @@ pub use chain::{FIRST_PREV_HASH, Link, NotALink, line_hash, line_hash_into, writ
 pub use checkpoint::{
     AuditKey, AuditPublicKey, CHECKPOINT_SCHEMA, Checkpoint, InvalidAuditKey, NotSigned,
 };
+pub use event::{Event, EventLog};
 pub use name::{Day, Form, Item, Name, NotAName, ROOT};
 pub use outbox::{Behind, Destination, Outbox, Parcel};
 

@@ -72,4 +72,10 @@ pub trait Outbox: Send + Sync {
     /// # Errors
     /// If the store fails.
     fn behind(&self, to: Destination) -> Result<Behind, StoreError>;
+
+    /// Whether something of that name waits for anybody.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn waits(&self, name: &Name) -> Result<bool, StoreError>;
 }
