@@ -352,6 +352,7 @@ async fn results_whose_client_hangs_up_are_read_to_their_end() {
     raw.send(slow.bearer(&acme.token).bytes()).await;
     world.mock.wait_for(4).await;
     drop(raw);
+    world.gateway.left_alone().await;
     world.mock.release();
     let records = world.gateway.site.records_when("acme", 4).await;
     assert_eq!(sum(&records), usd(USED), "{records:#?}");

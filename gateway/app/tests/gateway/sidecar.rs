@@ -252,6 +252,7 @@ async fn an_agent_that_hangs_up_mid_stream_ends_the_gateways_call() {
         within("an event", raw.read_until(b"\n\n")).await;
     }
     drop(raw);
+    world.gateway.left_alone().await;
     world.mock.release();
     let records = world.gateway.site.records_when("acme", 1).await;
     assert_eq!(outcome(&records[0]), "client_gone", "{:#}", records[0]);
@@ -266,6 +267,7 @@ async fn an_agent_that_hangs_up_before_the_answer_ends_the_gateways_call() {
     raw.send(call.bytes()).await;
     world.mock.wait_for(1).await;
     drop(raw);
+    world.gateway.left_alone().await;
     world.mock.release();
     let records = world.gateway.site.records_when("acme", 1).await;
     assert_eq!(outcome(&records[0]), "client_gone", "{:#}", records[0]);

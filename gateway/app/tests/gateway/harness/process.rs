@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tollgate_testkit::forge::Forge;
 use tollgate_testkit::raw::{Raw, request};
-use tollgate_testkit::wait::{until, until_true};
+use tollgate_testkit::wait::{eventually, until, until_true};
 
 use super::scan::{Secrets, Tokens, metrics};
 
@@ -289,6 +289,16 @@ impl Gateway {
         let answer = raw.answer().await.expect("an answer of the admin API");
         self.site.secrets.check(path, &answer.body, Tokens::Never);
         (answer.status, answer.text())
+    }
+
+    /// Waits until the gateway has noticed that every client is gone. A mock that is released before
+    /// that may answer a client which, to the gateway, is still there.
+    pub(crate) async fn left_alone(&self) {
+        eventually("the gateway sees that its clients are gone", async || {
+            let metrics = self.admin_get("/metrics").await.1;
+            metrics.contains("\ntollgate_client_connections 0\n")
+        })
+        .await;
     }
 
     /// Gets JSON from the admin API as the operator.

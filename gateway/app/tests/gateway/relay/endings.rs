@@ -33,6 +33,7 @@ async fn hang_up_mid_stream_still_yields_the_exact_usage() {
         let (_, headers) = raw.head().await.expect("a head");
         raw.read_until(b"\n\n").await;
         drop(raw);
+        world.gateway.left_alone().await;
         world.mock.release();
         let id = &headers
             .iter()
@@ -61,6 +62,7 @@ async fn hang_up_before_the_answer_is_billed_too() {
     raw.send(ask.bytes()).await;
     world.mock.wait_for(1).await;
     drop(raw);
+    world.gateway.left_alone().await;
     world.mock.release();
     let records = world.gateway.site.records_when("acme", 1).await;
     assert_eq!(records.len(), 1);
