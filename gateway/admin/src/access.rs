@@ -39,6 +39,8 @@ pub(crate) enum Action {
     IntrospectToken,
     /// Reading balances.
     ReadBudget,
+    /// Reading how caps stand and how fast money goes.
+    ReadLive,
     /// Reading what has been spent.
     ReadReport,
     /// Reading which tenants there are.
@@ -57,6 +59,7 @@ impl Action {
             Self::CompleteTask => "task.complete",
             Self::IntrospectToken => "token.introspect",
             Self::ReadBudget => "budget.read",
+            Self::ReadLive => "live.read",
             Self::ReadReport => "report.read",
             Self::ListTenants => "tenants.list",
             Self::ReadTenant => "tenant.read",
@@ -72,6 +75,7 @@ impl Action {
                 self,
                 Self::IntrospectToken
                     | Self::ReadBudget
+                    | Self::ReadLive
                     | Self::ReadReport
                     | Self::ListTenants
                     | Self::ReadTenant

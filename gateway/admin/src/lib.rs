@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod explain;
 mod form;
 mod introspection;
+pub mod live;
 mod openapi;
 pub mod probes;
 mod problem;
@@ -55,6 +56,8 @@ pub struct Admin {
     pub budgets: Arc<dyn BudgetStore>,
     /// What has been spent on what.
     pub reports: Arc<dyn reports::CostReports>,
+    /// What a running gateway knows of the moment.
+    pub live: Arc<dyn live::LiveFigures>,
     /// What would become of a call.
     pub explainer: Arc<dyn explain::Explainer>,
     /// What the gateway still lacks.

@@ -26,7 +26,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
-use crate::{Admin, budgets, explain, introspection, openapi, probes, reports, tenants, tokens};
+use crate::{
+    Admin, budgets, explain, introspection, live, openapi, probes, reports, tenants, tokens,
+};
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -71,7 +73,7 @@ impl AdminListener {
 }
 
 /// Every path that wants a credential, with what it takes.
-fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 11] {
+fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 12] {
     [
         ("/v1/tokens", post(tokens::mint)),
         ("/v1/tokens/revoke", post(tokens::revoke)),
@@ -80,6 +82,7 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 11] {
         ("/v1/introspect", post(introspection::introspect_form)),
         ("/v1/revoke", post(tokens::revoke_form)),
         ("/v1/budgets/{tenant}", get(budgets::of_tenant)),
+        ("/v1/live", get(live::figures)),
         ("/v1/reports/cost", get(reports::cost)),
         (
             "/v1/explain",

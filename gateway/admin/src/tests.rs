@@ -15,13 +15,17 @@ use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate_core::admin_log::{AdminAction, AdminLog, Ended};
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::budget::{
+    Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
+};
+use tollgate_core::burn::Pace;
 use tollgate_core::identity::{Caller, Mint, new_private_key, verify};
-use tollgate_core::ids::{RecordId, TokenId};
+use tollgate_core::ids::{RecordId, TenantId, TokenId};
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Policy;
 use tollgate_core::policy::parse::{PolicyFile, parse};
+use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
 use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_core::report::{Dimension, Report, Row, Sums};
 use tollgate_core::time::Timestamp;
@@ -29,6 +33,7 @@ use tower::ServiceExt;
 
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
 use crate::explain::{Explainer, NotACall, Question, Who};
+use crate::live::LiveFigures;
 use crate::probes::Readiness;
 use crate::reports::{CostQuestion, CostReports, NoReport};
 use crate::server::router;
@@ -108,6 +113,49 @@ impl BudgetStore for Ledger {
             settled: "1".parse().expect("money"),
             reserved: "0.25".parse().expect("money"),
         })
+    }
+}
+
+/// A gateway in which one task spends a dollar an hour.
+struct Busy;
+
+impl LiveFigures for Busy {
+    fn paces(&self, tenant: &TenantId) -> BTreeMap<Scope, Pace> {
+        let pace = Pace {
+            five_minutes: "1".parse().expect("money"),
+            hour: PicoUsd::ZERO,
+        };
+        let scopes = ["t-1", "t-2"].map(|task| Scope::Task(task.parse().expect("a task")));
+        let scopes = scopes.into_iter().chain([Scope::Tenant]);
+        let busy = scopes.filter(|_| tenant.as_str() == "acme");
+        busy.map(|scope| (scope, pace)).collect()
+    }
+
+    fn watched_for(&self) -> Duration {
+        Duration::from_secs(600)
+    }
+
+    fn in_flight(&self) -> usize {
+        3
+    }
+
+    fn rates(&self) -> Arc<dyn RateStore> {
+        Arc::new(Self)
+    }
+}
+
+#[async_trait]
+impl RateStore for Busy {
+    async fn admit(&self, _: RecordId, _: &[Limit], _: u64) -> Result<Paced, StoreError> {
+        unreachable!("the admin side never admits")
+    }
+
+    fn release(&self, _pass: &Pass, _tokens: Option<u64>) {
+        unreachable!("the admin side never admits")
+    }
+
+    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError> {
+        Ok(vec![7; limits.len()])
     }
 }
 
@@ -244,7 +292,7 @@ fn policy() -> Arc<Policy> {
         path: format!("tenants/{id}.toml"),
         text: format!("[tenant]\nid = \"{id}\"\n{rest}"),
     };
-    let caps = "[caps]\ndaily_usd = \"5\"\ntask_usd = \"2\"\n[agents.bot]\ndaily_usd = \"1\"\n\
+    let caps = "[caps]\ndaily_usd = \"5\"\ntask_usd = \"2\"\n[limits]\nconcurrent_requests = 9\n[agents.bot]\ndaily_usd = \"1\"\n\
                 [models.\"gpt-5*\"]\nmonthly_usd = \"3\"\n";
     let files = [
         tenant("acme", caps),
@@ -276,6 +324,7 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
             registry: Arc::new(Table::default()),
         }),
         budgets: Arc::new(Ledger),
+        live: Arc::new(Busy),
         explainer: Arc::new(Echo),
         reports: Arc::new(Reports),
         readiness: Arc::new(Lacking(lacking)),

@@ -137,6 +137,12 @@ impl Cli {
                 }
                 quickstart::run(once)?;
             }
+            Command::Report(report::Command {
+                live, tenant, json, ..
+            }) if live.live => {
+                let operator = operator(&given, live.admin.as_deref())?;
+                live.run(&operator, tenant.as_deref(), json)?;
+            }
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Prices(command) => command.run(&settings(&given)?)?,
             Command::Explain(asked) => {

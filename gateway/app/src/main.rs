@@ -10,6 +10,7 @@ mod clock;
 mod config;
 mod data_dir;
 mod explain;
+mod live;
 mod logging;
 mod operator;
 mod output;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -22,7 +22,7 @@ use crate::data_dir::DataDir;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A gateway's admin API, and the token that opens it.
 pub(crate) struct Operator {
@@ -66,11 +66,23 @@ impl Operator {
     /// # Errors
     /// If the gateway cannot be reached or says no; then with its own words.
     pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(Method::POST, path, body.to_string())
+    }
+
+    /// Gets JSON.
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, String::new())
+    }
+
+    fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let answer = runtime.block_on(async {
-            tokio::time::timeout(DEADLINE, self.exchange(path, body.to_string())).await
+            tokio::time::timeout(DEADLINE, self.exchange(method, path, body)).await
         });
         let (status, answer) = answer
             .with_context(|| format!("the gateway at {} does not answer", self.authority))??;
@@ -86,13 +98,20 @@ impl Operator {
         bail!("the gateway refused: {detail}");
     }
 
-    async fn exchange(&self, path: &str, body: String) -> anyhow::Result<(StatusCode, Bytes)> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let stream = TcpStream::connect(&self.authority)
             .await
             .with_context(|| format!("no gateway answers at {}", self.authority))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::post(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("host", &self.authority)
             .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/json")

@@ -14,6 +14,7 @@ use tollgate_core::time::Timestamp;
 use tollgate_stores::embedded::{Audit, ReadError};
 
 use crate::config::Settings;
+use crate::live::Live;
 use crate::output;
 
 /// What a report looks like.
@@ -44,7 +45,7 @@ pub(crate) enum Sort {
 pub(crate) struct Command {
     /// Only this tenant; otherwise all
     #[arg(long)]
-    tenant: Option<String>,
+    pub(crate) tenant: Option<String>,
     /// What to group by, separated by commas: tenant, agent, task, model, provider, outcome, day,
     /// month
     #[arg(long, default_value = "tenant,model")]
@@ -66,7 +67,9 @@ pub(crate) struct Command {
     format: Format,
     /// Print JSON: the same as --format json
     #[arg(long, conflicts_with = "format")]
-    json: bool,
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) live: Live,
 }
 
 /// A question that can be answered.

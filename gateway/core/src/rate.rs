@@ -151,4 +151,8 @@ pub trait RateStore: Send + Sync {
     /// Ends a call: frees its place and replaces the tokens taken by those really used (`None`
     /// leaves the estimate), which may leave a debt. Idempotent by the pass's id. Does not wait.
     fn release(&self, pass: &Pass, tokens: Option<u64>);
+
+    /// What each of these limits would let through at once now: calls or tokens, rounded down, or
+    /// places. Below zero is a debt. Takes nothing.
+    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError>;
 }

@@ -210,6 +210,10 @@ impl RateStore for Fakes {
     fn release(&self, pass: &Pass, tokens: Option<u64>) {
         self.note(Asked::Release(pass.id, tokens));
     }
+
+    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError> {
+        Ok(vec![0; limits.len()])
+    }
 }
 
 #[async_trait]

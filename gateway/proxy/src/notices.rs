@@ -1,109 +1,37 @@
 //! Watches how much of each cap is spent and gives notice when a share of it is passed.
 //!
 //! Calls only leave a mark on whose money was touched; one task looks at the balances behind it,
-//! so that no call ever waits for a notice. Worst case: the marks are bounded, and a notice for a
-//! task whose mark found no room is not given; the cap itself holds all the same.
+//! so that no call ever waits for a notice. Worst case: a notice comes a moment late.
 
+mod marks;
 mod webhook;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tollgate_core::budget::{Balance, Budget, BudgetKey, Hold, Scope};
-use tollgate_core::ids::{RecordId, TaskId, TenantId};
+use tollgate_core::budget::{Balance, Budget, BudgetKey, Scope};
+use tollgate_core::ids::{RecordId, TaskId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::notice::{Notice, NoticeBook, passed};
 use tollgate_core::policy::{Caps, Tenant};
-use tollgate_core::refusal::Refusal;
 use tollgate_core::time::{Timestamp, Window};
 
+pub use marks::CapMarks;
 pub use webhook::{InvalidSecret, Webhook};
 
 use crate::gateway::Gateway;
+use marks::Marks;
 
 /// Time in which marks gather before the balances are looked at.
 const GATHER: Duration = Duration::from_millis(100);
 /// Time until what the book has not taken is given to it again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Marks kept between two looks.
-const MARKS: usize = 10_000;
 /// Notices remembered here so that the book need not be asked again.
 const REMEMBERED: usize = 100_000;
 /// A call that ends this long after midnight may still count for the day before.
 const LATE: Duration = Duration::from_secs(3_600);
-
-/// Whose money has been touched since the last look.
-#[derive(Default)]
-pub struct CapMarks {
-    marks: Mutex<Marks>,
-    bell: Notify,
-}
-
-#[derive(Default)]
-struct Marks {
-    /// Tenants, and of each the tasks with a cap.
-    touched: HashMap<TenantId, HashSet<TaskId>>,
-    /// How many tasks there are.
-    tasks: usize,
-    /// Caps that have refused a call, with their limit and what they held.
-    refused: HashMap<BudgetKey, (PicoUsd, Balance)>,
-}
-
-impl CapMarks {
-    /// Money has been settled in these counters.
-    pub(crate) fn spent(&self, hold: &Hold) {
-        let Some(first) = hold.keys.first() else {
-            return;
-        };
-        self.lock().spent(first.tenant.clone(), &hold.keys);
-        self.bell.notify_one();
-    }
-
-    /// A cap has refused a call: for whoever waits for it, it is reached.
-    pub(crate) fn refused(&self, refusal: &Refusal) {
-        let (Refusal::CapReached {
-            key,
-            limit,
-            balance,
-            ..
-        }
-        | Refusal::ExceedsHeadroom {
-            key,
-            limit,
-            balance,
-            ..
-        }) = refusal
-        else {
-            return;
-        };
-        let mut marks = self.lock();
-        if marks.refused.len() < MARKS {
-            marks.refused.insert(key.clone(), (*limit, *balance));
-        }
-        drop(marks);
-        self.bell.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Marks> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Marks {
-    fn spent(&mut self, tenant: TenantId, keys: &[BudgetKey]) {
-        let tasks = self.touched.entry(tenant).or_default();
-        for key in keys {
-            if let Scope::Task(task) = &key.scope
-                && self.tasks < MARKS
-                && tasks.insert(task.clone())
-            {
-                self.tasks = self.tasks.saturating_add(1);
-            }
-        }
-    }
-}
 
 /// Gives notice of every share that is passed, until it is dropped. Notices go to `webhook`, if
 /// there is one, until it has taken them.
@@ -125,7 +53,7 @@ pub async fn watch(gw: Arc<Gateway>, book: Arc<dyn NoticeBook>, webhook: Option<
             } else {
                 tokio::time::sleep(AGAIN).await;
             }
-            let marks = std::mem::take(&mut *gw.caps.lock());
+            let marks = gw.caps.take();
             owed.extend(due(&gw, marks, &mut told).await);
             owed.truncate(REMEMBERED);
             for notice in std::mem::take(&mut owed) {
@@ -178,11 +106,11 @@ async fn due(
     let now = (gw.clock)();
     let policy = Arc::clone(&gw.live.snapshot().policy);
     let mut seen: Vec<(Budget, Balance, &[u8])> = Vec::new();
-    for (id, tasks) in &marks.touched {
+    for (id, tasks) in marks.spenders() {
         let Some(tenant) = policy.tenants.get(id) else {
             continue;
         };
-        for budget in capped(tenant, tasks.iter(), now) {
+        for budget in capped(tenant, tasks.into_iter(), now) {
             // A store that cannot answer is reported by the calls that need it.
             if let Ok(balance) = gw.stores.budgets.balance(&budget.key).await {
                 seen.push((budget, balance, &tenant.notify_percent));

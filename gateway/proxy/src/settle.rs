@@ -386,9 +386,9 @@ impl Settlement {
                 "a call cost more than its worst case: its price or its bound is wrong"
             );
         }
-        if ending.cost > PicoUsd::ZERO {
-            self.gw.caps.spent(&self.hold);
-        }
+        // The hold is settled, and nobody asks for its counters again.
+        let counters = std::mem::take(&mut self.hold.keys);
+        self.gw.caps.settled(counters, ending.cost);
         self.leave(charge.tokens);
         if !concluded {
             self.gw.stores.records.conclude(self.hold.id, &ending);

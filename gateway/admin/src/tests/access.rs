@@ -42,6 +42,7 @@ const ASKED: &[(&str, &str, &str)] = &[
         r#"{"method":"GET","path":"/x","identity":{"tenant":"TENANT","agent":"bot","task":"t"}}"#,
     ),
     ("GET", "/v1/budgets/TENANT", ""),
+    ("GET", "/v1/live?tenant=TENANT", ""),
     ("GET", "/v1/reports/cost?tenant=TENANT", ""),
     ("GET", "/v1/tenants/TENANT", ""),
 ];
@@ -104,6 +105,8 @@ async fn a_foreign_tenant_and_one_that_does_not_exist_are_answered_alike() {
     }
     for path in [
         "/v1/reports/cost",
+        "/v1/live",
+        "/v1/live?tenant=..%2Fglobex",
         "/v1/budgets/..%2Fglobex",
         "/v1/tenants/_operator",
     ] {
@@ -132,6 +135,7 @@ async fn tenants_are_listed_and_shown_to_those_who_may_see_them() {
 const MINT: (&str, &str, &str) = ASKED[0];
 const BALANCE: (&str, &str, &str) = ASKED[7];
 const REPORT: (&str, &str, &str) = ("GET", "/v1/reports/cost", "");
+const LIVE: (&str, &str, &str) = ("GET", "/v1/live", "");
 const TOO_LATE: (&str, &str, &str) = (
     "POST",
     "/v1/tokens",
@@ -153,6 +157,8 @@ const KEPT: &[Kept] = &[
     (OPERATOR, BALANCE, "globex", "_operator", "olga operator budget.read globex done 200 -"),
     (OPERATOR, BALANCE, "no", "_operator", "olga operator budget.read no failed 404 tenant_unknown"),
     (OPERATOR, REPORT, "", "_operator", "olga operator report.read * done 200 -"),
+    (OPERATOR, LIVE, "", "_operator", "olga operator live.read * done 200 -"),
+    (AUDITOR, ASKED[8], "acme", "acme", "alice auditor live.read acme done 200 -"),
     (MINTER, MINT, "acme", "acme", "mia minter token.mint acme done 201 -"),
     (MINTER, TOO_LATE, "", "acme", "mia minter token.mint acme failed 409 task_complete"),
     (MINTER, MINT, "globex", "_operator", "mia minter token.mint globex denied 403 forbidden"),

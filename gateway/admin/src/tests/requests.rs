@@ -287,3 +287,45 @@ async fn explanations_are_asked_for_with_an_identity_or_without() {
         "calls may have bodies of their size"
     );
 }
+
+#[tokio::test]
+async fn live_figures_say_how_caps_stand_and_where_the_pace_leads() {
+    let admin = admin(vec![]);
+    let (status, told) = get(&admin, "/v1/live?tenant=acme").await;
+    assert_eq!(status, StatusCode::OK, "{told}");
+    assert_eq!(told["watched_since"], "2026-11-23T09:50:00.000000Z");
+    assert_eq!(told["calls_in_flight"], 3);
+    let of = &told["tenants"][0];
+    let keys: Vec<&str> = of["caps"]
+        .as_array()
+        .expect("caps")
+        .iter()
+        .filter_map(|cap| cap["key"].as_str())
+        .collect();
+    let expected = [
+        "acme/tenant/day:2026-11-23",
+        "acme/agent=bot/day:2026-11-23",
+        "acme/model=gpt-5*/month:2026-11",
+        "acme/task=t-1/total",
+        "acme/task=t-2/total",
+    ];
+    assert_eq!(keys, expected);
+    let day = &of["caps"][0];
+    assert_eq!(day["remaining_usd"], "3.75");
+    let at = json!({"usd_per_hour": "1", "reaches_limit": "at",
+        "reaches_limit_at": "2026-11-23T14:00:00.000000Z"});
+    assert_eq!(day["burn"]["last_5_minutes"], at);
+    assert_eq!(day["burn"]["last_hour"]["reaches_limit"], "never");
+    let agent = &of["caps"][1]["burn"]["last_hour"];
+    assert_eq!(agent["reaches_limit"], "reached", "a dollar of one");
+    let limits = json!([{"key": "acme/tenant/concurrent_requests", "limit": 9, "left": 7}]);
+    assert_eq!(of["limits"], limits);
+    let (_, all) = get(&admin, "/v1/live").await;
+    let tenants: Vec<&Value> = all["tenants"]
+        .as_array()
+        .expect("tenants")
+        .iter()
+        .map(|of| &of["tenant"])
+        .collect();
+    assert_eq!(tenants, ["acme", "closed", "globex"], "the fastest first");
+}

@@ -1,18 +1,24 @@
 //! The admin side on a thread of its own.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::Value;
 use tokio::sync::watch;
+use tollgate_admin::live::LiveFigures;
 use tollgate_admin::reports::{CostQuestion, CostReports, NoReport};
 use tollgate_admin::server::{AdminListener, serve};
 use tollgate_admin::{Admin, CurrentPolicy};
-use tollgate_core::budget::StoreError;
+use tollgate_core::budget::{Scope, StoreError};
+use tollgate_core::burn::Pace;
+use tollgate_core::ids::TenantId;
 use tollgate_core::policy::Policy;
+use tollgate_core::rate::RateStore;
 use tollgate_proxy::gateway::Gateway;
 use tracing::error;
 
@@ -85,6 +91,7 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
         desk: Arc::clone(&gateway.desk),
         budgets: Arc::clone(&gateway.stores.budgets),
         reports: Arc::new(Reports(settings.data_dir.clone())),
+        live: Arc::new(Live(Arc::downgrade(gateway), embedded.rates.clone())),
         explainer: Arc::new(explain::Running::new(gateway)),
         readiness: ready,
         metrics: registry.clone(),
@@ -102,6 +109,30 @@ fn current(gateway: &Arc<Gateway>) -> CurrentPolicy {
         // The gateway is gone and takes no calls: nobody is known any more.
         None => Arc::new(Policy::default()),
     })
+}
+
+/// What the call path knows of the moment, without keeping the gateway alive for it.
+struct Live(Weak<Gateway>, Arc<dyn RateStore>);
+
+impl LiveFigures for Live {
+    fn paces(&self, tenant: &TenantId) -> BTreeMap<Scope, Pace> {
+        let gateway = self.0.upgrade();
+        gateway.map_or_else(BTreeMap::new, |gateway| gateway.caps.paces(tenant))
+    }
+
+    fn watched_for(&self) -> Duration {
+        let gateway = self.0.upgrade();
+        gateway.map_or(Duration::ZERO, |gateway| gateway.caps.watched_for())
+    }
+
+    fn in_flight(&self) -> usize {
+        let gateway = self.0.upgrade();
+        gateway.map_or(0, |gateway| gateway.tracker.in_flight())
+    }
+
+    fn rates(&self) -> Arc<dyn RateStore> {
+        Arc::clone(&self.1)
+    }
 }
 
 /// Reports from the records of a data directory.

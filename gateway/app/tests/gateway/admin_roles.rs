@@ -47,6 +47,7 @@ const ASKED: &[(&str, &str, &str, &[&str])] = &[
         &["minter"],
     ),
     ("GET", "/v1/budgets/TENANT", "", &["auditor"]),
+    ("GET", "/v1/live?tenant=TENANT", "", &["auditor"]),
     ("GET", "/v1/reports/cost?tenant=TENANT", "", &["auditor"]),
     ("GET", "/v1/tenants/TENANT", "", &["auditor"]),
 ];

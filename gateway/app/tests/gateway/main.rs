@@ -30,6 +30,7 @@ mod harness;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod live;
 mod money;
 mod notices;
 mod refusals;

@@ -1,6 +1,9 @@
+use std::sync::Mutex;
+
 use async_trait::async_trait;
 use tollgate_core::budget::StoreError;
 use tollgate_core::identity::KeySet;
+use tollgate_core::refusal::Refusal;
 
 use super::*;
 use crate::fakes::{gateway, noon, snapshot};
@@ -110,4 +113,39 @@ async fn a_notice_that_cannot_be_kept_is_given_again_until_it_is() {
     let kept = book.kept.lock().unwrap();
     let shares: Vec<_> = kept.iter().map(|n| (&n.key, n.percent)).collect();
     assert_eq!(shares, [(&key, 100)]);
+}
+
+/// Whoever spends, and gets back, is followed by what was settled, and noticed for what was spent.
+#[tokio::test(start_paused = true)]
+async fn what_is_settled_is_seen_in_the_rates_a_moment_later() {
+    let (gw, _stores) = gateway(snapshot(TENANT, KeySet::new("tollgate")));
+    let key = |text: &str| -> BudgetKey { text.parse().unwrap() };
+    let day = || {
+        vec![
+            key("acme/tenant/day:2026-11-23"),
+            key("acme/tenant/month:2026-11"),
+        ]
+    };
+    gw.caps.settled(day(), PicoUsd::new(120));
+    gw.caps
+        .settled(vec![key("acme/task=t-1/total")], PicoUsd::new(-60));
+    gw.caps.settled(day(), PicoUsd::ZERO);
+    let marks = gw.caps.take();
+    let spenders = marks.spenders();
+    let tenant = "acme".parse().unwrap();
+    assert_eq!(spenders.len(), 1);
+    assert!(
+        spenders[&tenant].is_empty(),
+        "what is given back is no news of a cap"
+    );
+    let paces = gw.caps.paces(&tenant);
+    let hours: Vec<(String, i128)> = paces
+        .iter()
+        .map(|(scope, pace)| (scope.to_string(), pace.hour.as_pico()))
+        .collect();
+    let expected = [("tenant", 7_200), ("task=t-1", -3_600)];
+    assert_eq!(
+        hours,
+        expected.map(|(scope, hour)| (scope.to_owned(), hour))
+    );
 }

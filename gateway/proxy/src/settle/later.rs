@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use tollgate_core::budget::Hold;
 use tollgate_core::deferred::{Charge, Known, RemoteId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, Outcome, UsageSource};
@@ -75,13 +74,7 @@ impl Settlement {
         gw.stores
             .budgets
             .correct(&charge.keys, ending.cost, ending.ended_at);
-        if ending.cost > PicoUsd::ZERO {
-            gw.caps.spent(&Hold {
-                id: charge.record,
-                keys: charge.keys.clone(),
-                amount: PicoUsd::ZERO,
-            });
-        }
+        gw.caps.settled(charge.keys, ending.cost);
         self.leave(Some(0));
         gw.metrics.settled(&ending);
         if let Stage::Intended(subject) = stage {

@@ -140,6 +140,17 @@ impl RateStore for Rates {
             buckets.release(pass.id, tokens, now);
         }
     }
+
+    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError> {
+        let one = |Limit { key, size }: &Limit| {
+            let buckets = self.known(&key.tenant);
+            let buckets = buckets.as_deref().map(Mutex::lock);
+            let buckets = buckets.map(|lock| lock.unwrap_or_else(PoisonError::into_inner));
+            let bucket = buckets.as_ref().and_then(|all| all.by_key.get(key));
+            bucket.unwrap_or(&Bucket::FULL).left(*size, self.nanos())
+        };
+        Ok(limits.iter().map(one).collect())
+    }
 }
 
 impl Default for Buckets {
@@ -235,6 +246,14 @@ impl Bucket {
                 flow.wait(count)
             }
             _ => Duration::ZERO,
+        }
+    }
+
+    fn left(&self, size: Size, now: u128) -> i64 {
+        match (size, &self.flow) {
+            (Size::AtOnce(most), _) => i64::from(most.get()).saturating_sub(self.under_way.into()),
+            (Size::Rate(rate), Some(flow)) => flow.left(rate, now),
+            (Size::Rate(rate), None) => i64::try_from(rate.burst.get()).unwrap_or(i64::MAX),
         }
     }
 

@@ -14,6 +14,9 @@ use tollgate_core::rate::RateLimit;
 /// just as many parts per nanosecond.
 const PARTS: u128 = 60_000_000_000;
 
+/// The same, for what may be below zero.
+const WHOLE: i128 = 60_000_000_000;
+
 #[derive(Debug)]
 pub(super) struct Flow {
     rate: RateLimit,
@@ -49,6 +52,15 @@ impl Flow {
         let lacking = (self.missing.saturating_add(needed)).saturating_sub(parts(burst));
         let nanos = lacking.div_ceil(u128::from(self.rate.per_minute.get()));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// How many whole calls or tokens there is room for, if `rate` holds from now on; a debt is
+    /// below zero, and every part of one counts whole.
+    pub(super) fn left(&self, rate: RateLimit, now: u128) -> i64 {
+        let full = i128::try_from(parts(rate.burst.get())).unwrap_or(i128::MAX);
+        let missing = i128::try_from(self.missing_at(now)).unwrap_or(i128::MAX);
+        let whole = full.saturating_sub(missing).div_euclid(WHOLE);
+        i64::try_from(whole).unwrap_or(if whole < 0 { i64::MIN } else { i64::MAX })
     }
 
     /// Takes `count`, whether or not there is room, and returns how much of it was taken.

@@ -285,3 +285,28 @@ proptest! {
         prop_assert!(buckets.passes.is_empty());
     }
 }
+
+#[tokio::test]
+async fn what_is_left_is_told_of_each_limit_and_nothing_is_taken() {
+    let (rates, clock) = still();
+    let at_once = limit(
+        &Scope::Tenant,
+        Counted::Concurrent,
+        Size::AtOnce(2.try_into().expect("not zero")),
+    );
+    let limits = [requests(60, 5), tokens(600, 100), at_once];
+    let left = async || rates.left(&limits).await.expect("the store is up");
+    assert_eq!(left().await, [5, 100, 2], "full");
+    let pass = match rates.admit(id(1), &limits, 30).await {
+        Ok(Paced::Go(pass)) => pass,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(left().await, [4, 70, 1]);
+    assert_eq!(left().await, [4, 70, 1], "looking takes nothing");
+    rates.release(&pass, Some(115));
+    assert_eq!(left().await, [4, -15, 2], "a debt");
+    clock.advance(500);
+    assert_eq!(left().await, [4, -10, 2], "half a call is none");
+    clock.advance(500);
+    assert_eq!(left().await, [5, -5, 2]);
+}
