@@ -14,6 +14,7 @@ mod admin;
 mod figures;
 mod leave;
 mod readiness;
+mod usage;
 mod wiring;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

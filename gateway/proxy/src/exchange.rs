@@ -37,6 +37,7 @@ use crate::scrub::Scrub;
 use crate::seal::{Sealing, seal};
 use crate::service::{ConnInfo, Handler};
 use crate::settle::Settlement;
+use crate::statement;
 use crate::unseal::Admitted;
 
 /// Tells a client whose output bound was lowered, or set where there was none, what it is now.
@@ -57,6 +58,9 @@ impl Handler for Gateway {
         let id = RecordId::new(uuid::Uuid::now_v7());
         if oauth::is_here(&head) {
             return Box::pin(oauth::answer(&self, &head, body, &peer, id, now)).await;
+        }
+        if statement::is_here(&head) {
+            return Box::pin(statement::answer(&self, &head, &peer, id, now)).await;
         }
         let mut body = Some(body);
         let mut draft = Draft::open(id, now, &head, peer.client);

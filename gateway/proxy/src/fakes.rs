@@ -40,6 +40,7 @@ use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::record::Draft;
 use crate::sealed::SealedTokens;
+use crate::statement::{Question, Statements, UsageReports};
 use crate::tracker::Tracker;
 
 const OPENAI: &str = r#"
@@ -172,6 +173,12 @@ impl BudgetStore for Fakes {
 
     async fn balance(&self, _key: &BudgetKey) -> Result<Balance, StoreError> {
         Ok(Balance::default())
+    }
+}
+
+impl UsageReports for Fakes {
+    fn usage(&self, _question: &Question) -> Result<serde_json::Value, StoreError> {
+        Err(down("read records"))
     }
 }
 
@@ -373,6 +380,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         memory: MemoryBudget::new(1 << 24),
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
+        statements: Statements::of(fakes.clone()),
         metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         tracker: Tracker::new(8),
         desk: desk(Arc::clone(&fakes) as Arc<dyn TokenRegistry>),

@@ -21,6 +21,7 @@ use crate::oauth::TokenExchanges;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::sealed::SealedTokens;
+use crate::statement::Statements;
 use crate::tracker::Tracker;
 
 /// Where durable state lives.
@@ -85,6 +86,8 @@ pub struct Gateway {
     pub desk: Arc<TokenDesk>,
     /// Where tokens are exchanged and renewed.
     pub token_exchanges: TokenExchanges,
+    /// Where callers ask for their own figures.
+    pub statements: Statements,
     /// The time.
     pub clock: Clock,
 }

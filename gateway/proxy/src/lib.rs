@@ -17,6 +17,8 @@ pub mod gateway;
 pub mod live;
 pub mod exchange;
 pub mod oauth;
+pub mod statement;
+mod pace;
 mod admit;
 pub mod authenticate;
 mod route;

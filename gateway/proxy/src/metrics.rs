@@ -46,8 +46,32 @@ impl TokenExchange {
     }
 }
 
+/// What came of a request for a statement of a caller's own usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatementResult {
+    /// It was given.
+    Answered,
+    /// A deliberate no.
+    Refused,
+    /// The gateway could not.
+    Failed,
+}
+
+impl StatementResult {
+    const ALL: [Self; 3] = [Self::Answered, Self::Refused, Self::Failed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The proxy's metrics.
 pub struct Metrics {
+    statements: IntCounterVec,
     scrub_hits: IntCounterVec,
     calls: IntCounterVec,
     rejections: IntCounterVec,
@@ -108,6 +132,7 @@ impl Metrics {
         }
         let (exchanges, key_fetches) = exchanges(registry)?;
         Ok(Self {
+            statements: statements(registry)?,
             exchanges,
             key_fetches,
             scrub_hits: scrub_hits(registry)?,
@@ -170,6 +195,11 @@ impl Metrics {
         counter.inc();
     }
 
+    pub(crate) fn stated(&self, result: StatementResult) {
+        let counter = self.statements.with_label_values(&[result.as_str()]);
+        counter.inc();
+    }
+
     pub(crate) fn fetched_keys(&self, good: bool) {
         let result = if good { "read" } else { "failed" };
         self.key_fetches.with_label_values(&[result]).inc();
@@ -211,23 +241,42 @@ fn scrub_hits(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
 
 /// The counters of token exchanges and of what they need, with all of their labels.
 fn exchanges(registry: &Registry) -> Result<(IntCounterVec, IntCounterVec), prometheus::Error> {
-    let counted = |name: &str, help: &str, results: &[&str]| {
-        let counters = IntCounterVec::new(Opts::new(name, help), &["result"])?;
-        for result in results {
-            counters.with_label_values(&[result]).reset();
-        }
-        registry.register(Box::new(counters.clone()))?;
-        Ok::<_, prometheus::Error>(counters)
-    };
-    let exchanges = counted(
+    let exchanges = by_result(
+        registry,
         "tollgate_token_exchanges_total",
         "Requests for task tokens by result: exchanged, renewed, refused or failed.",
         &TokenExchange::ALL.map(TokenExchange::as_str),
     )?;
-    let key_fetches = counted(
+    let key_fetches = by_result(
+        registry,
         "tollgate_issuer_key_fetches_total",
         "Reads of the key sets of foreign issuers by result: read or failed.",
         &["read", "failed"],
     )?;
     Ok((exchanges, key_fetches))
+}
+
+/// The counter of statements of usage.
+fn statements(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    by_result(
+        registry,
+        "tollgate_usage_statements_total",
+        "Requests of callers for their own usage by result: answered, refused or failed.",
+        &StatementResult::ALL.map(StatementResult::as_str),
+    )
+}
+
+/// A counter by result, with all of its labels.
+fn by_result(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    results: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let counters = IntCounterVec::new(Opts::new(name, help), &["result"])?;
+    for result in results {
+        counters.with_label_values(&[result]).reset();
+    }
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
 }

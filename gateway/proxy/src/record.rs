@@ -21,6 +21,7 @@ use crate::guard::HeadFault;
 use crate::oauth::Ungranted;
 use crate::respond::{Failure, Verdict};
 use crate::settle::Tariff;
+use crate::statement::Unstated;
 
 /// Carries the record's id on every answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-request-id");
@@ -218,6 +219,21 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
 
 /// Keeps a request for a token that was not given out.
 pub(crate) fn keep_ungranted(gw: &Gateway, draft: &Draft, no: &Ungranted) {
+    let verdict = Verdict {
+        status: no.status(),
+        code: no.code(),
+    };
+    let outcome = if no.is_failure() {
+        Outcome::Failed
+    } else {
+        Outcome::Refused
+    };
+    gw.metrics.rejected(verdict.code);
+    keep(gw, draft, (outcome, no.reason(), None), &verdict);
+}
+
+/// Keeps a request for a statement that was not given.
+pub(crate) fn keep_unstated(gw: &Gateway, draft: &Draft, no: &Unstated) {
     let verdict = Verdict {
         status: no.status(),
         code: no.code(),

@@ -22,10 +22,12 @@ use tollgate_proxy::oauth::TokenExchanges;
 use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::sealed::SealedTokens;
+use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
 use tracing::{info, warn};
 
+use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings};
 use crate::data_dir::DataDir;
 use crate::prices::book::{PriceFiles, PriceWatch};
@@ -126,6 +128,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         metrics: Metrics::new(&registry)?,
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
+        statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),
         tracker: Tracker::new(engine.max_detached),
         engine,
         desk,

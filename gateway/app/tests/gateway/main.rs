@@ -33,6 +33,7 @@ mod limits;
 mod live;
 mod money;
 mod notices;
+mod own_usage;
 mod refusals;
 mod relay;
 mod revocation;

@@ -221,3 +221,36 @@ async fn case_48_behind_tls_the_same_rules_hold() {
     assert!(!said.starts_with(b"HTTP/1.1 200"), "{said:?}");
     assert_eq!(world.calls().len(), 1);
 }
+
+#[tokio::test]
+async fn own_usage_is_the_same_over_http2_and_nobody_elses() {
+    let world = World::new().await;
+    let token = world.token("acme").await;
+    let mut client = connect(world.gateway.address).await;
+    let authorization = format!("Bearer {token}");
+    let get = |path: &str| {
+        let uri = format!("http://tollgate{path}");
+        let request = Request::get(uri).header("authorization", &authorization);
+        request.body(Full::new(Bytes::new())).unwrap()
+    };
+    let (status, _, body) = send(&mut client, get("/tollgate/v1/usage")).await.unwrap();
+    let statement: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(status, StatusCode::OK, "{statement}");
+    assert_eq!(
+        (&statement["tenant"], &statement["agent"]),
+        (&json!("acme"), &json!("a1"))
+    );
+    let (status, code, _) = send(&mut client, get("/tollgate/v1/usage?tenant=globex"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (status, code.as_deref()),
+        (StatusCode::BAD_REQUEST, Some("malformed_request"))
+    );
+    let (status, code, _) = send(&mut client, get("/tollgate/v2/usage")).await.unwrap();
+    assert_eq!(
+        (status, code.as_deref()),
+        (StatusCode::NOT_FOUND, Some("not_found"))
+    );
+    world.assert_no_contact();
+}

@@ -1,10 +1,8 @@
-//! How fast one agent may exchange and renew tokens.
+//! How fast one agent may ask for what costs the gateway itself something: tokens, statements.
 //!
-//! Every token given out is a row on the registry's table, in memory and on disk, for more than an
-//! hour. Without a pace, one agent that renews in a loop would fill both for every tenant. Judged
-//! only for agents that have proven who they are, so that nobody uses up another's pace. A
-//! generic cell rate, counted by this process alone. Worst case: an agent at full pace has some
-//! 80,000 rows, about 20 MB; the tokens it has stay good.
+//! Judged only for agents that have proven who they are, so that nobody uses up another's pace. A
+//! generic cell rate, counted by this process alone. Worst case: every agent there is at its full
+//! pace at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,37 +11,47 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tollgate_core::ids::{AgentId, TenantId};
 
-/// Tokens that an agent gets at once: a thousand pods of it that start together.
-const BURST: u32 = 1_000;
-
-/// The time in which one more comes in: 20 a second, for 3,600 pods that renew every 180 s.
-const EVERY: Duration = Duration::from_millis(50);
-
 /// Agents that are remembered before those at rest are looked for.
 const REMEMBERED: usize = 4_096;
 
-/// When each agent will be at rest: whole bursts are then open to it again.
-#[derive(Debug, Default)]
-pub(super) struct ExchangePace(Mutex<HashMap<(TenantId, AgentId), Instant>>);
+/// The pace of each agent.
+#[derive(Debug)]
+pub(crate) struct AgentPace {
+    /// So many at once, after a rest.
+    burst: u32,
+    /// The time in which one more comes in.
+    every: Duration,
+    /// When each agent will be at rest: whole bursts are then open to it again.
+    agents: Mutex<HashMap<(TenantId, AgentId), Instant>>,
+}
 
-impl ExchangePace {
-    /// Takes one token's worth.
+impl AgentPace {
+    /// `burst` at once, and one more in each `every`.
+    pub(crate) fn new(burst: u32, every: Duration) -> Self {
+        Self {
+            burst,
+            every,
+            agents: Mutex::default(),
+        }
+    }
+
+    /// Takes one.
     ///
     /// # Errors
     /// How long to wait; nothing is taken then.
-    pub(super) fn take(
+    pub(crate) fn take(
         &self,
         tenant: &TenantId,
         agent: &AgentId,
         now: Instant,
     ) -> Result<(), Duration> {
-        let mut agents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents.len() >= REMEMBERED {
             agents.retain(|_, at_rest| *at_rest > now);
         }
         let at_rest = agents.entry((tenant.clone(), agent.clone())).or_insert(now);
-        let next = (*at_rest).max(now) + EVERY;
-        let over = (next - now).saturating_sub(EVERY * BURST);
+        let next = (*at_rest).max(now) + self.every;
+        let over = (next - now).saturating_sub(self.every * self.burst);
         if over.is_zero() {
             *at_rest = next;
             Ok(())
@@ -57,14 +65,17 @@ impl ExchangePace {
 mod tests {
     use super::*;
 
-    fn taken(pace: &ExchangePace, agent: &str, now: Instant) -> Result<(), Duration> {
+    const BURST: u32 = 1_000;
+    const EVERY: Duration = Duration::from_millis(50);
+
+    fn taken(pace: &AgentPace, agent: &str, now: Instant) -> Result<(), Duration> {
         let tenant = "acme".parse().expect("a tenant");
         pace.take(&tenant, &agent.parse().expect("an agent"), now)
     }
 
     #[test]
     fn an_agent_gets_a_burst_and_then_its_pace_and_others_do_not_notice() {
-        let (pace, start) = (ExchangePace::default(), Instant::now());
+        let (pace, start) = (AgentPace::new(BURST, EVERY), Instant::now());
         for _ in 0..BURST {
             assert_eq!(taken(&pace, "bot", start), Ok(()));
         }
@@ -79,7 +90,7 @@ mod tests {
 
     #[test]
     fn after_a_pause_there_is_one_burst_and_no_more() {
-        let (pace, start) = (ExchangePace::default(), Instant::now());
+        let (pace, start) = (AgentPace::new(BURST, EVERY), Instant::now());
         assert_eq!(taken(&pace, "bot", start), Ok(()));
         let much_later = start + Duration::from_secs(86_400);
         for _ in 0..BURST {
@@ -90,11 +101,11 @@ mod tests {
 
     #[test]
     fn agents_at_rest_are_forgotten() {
-        let (pace, start) = (ExchangePace::default(), Instant::now());
+        let (pace, start) = (AgentPace::new(BURST, EVERY), Instant::now());
         for n in 0..REMEMBERED {
             assert_eq!(taken(&pace, &format!("bot-{n}"), start), Ok(()));
         }
         assert_eq!(taken(&pace, "bot", start + EVERY), Ok(()));
-        assert_eq!(pace.0.lock().expect("a lock").len(), 1);
+        assert_eq!(pace.agents.lock().expect("a lock").len(), 1);
     }
 }
