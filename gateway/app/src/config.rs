@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tollgate_core::ids::ReplicaId;
 use tollgate_core::policy::{Mistake, Upstream};
 use tollgate_core::secret::Secret;
 
@@ -90,8 +91,10 @@ pub(crate) struct TokenSettings {
 }
 
 /// How records are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordSettings {
+    /// Whose chains this gateway writes, if the data directory is not to say it.
+    pub(crate) replica: Option<ReplicaId>,
     /// When the journal reaches the disk.
     pub(crate) fsync: Fsync,
     /// How many records share a file.

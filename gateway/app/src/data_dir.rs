@@ -5,6 +5,7 @@
 //! data/keys/admins.json  who may use the admin API, as hashes
 //! data/keys/admin.token  the operator token made at first start, for commands on this machine
 //! data/admin.addr        where the running gateway's admin API is
+//! data/replica           who writes the chains of records here
 //! ```
 //! Whoever can read this directory can mint tokens for every tenant and decrypt every secret, so
 //! it is made for its owner alone (0700) and the keys likewise (0600). Keys are made whole or not
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use tollgate_core::identity::new_private_key;
+use tollgate_core::ids::ReplicaId;
 
 /// Bits that let somebody else in.
 const NOT_THE_OWNERS: u32 = 0o077;
@@ -75,6 +77,24 @@ impl DataDir {
             format!("tga_{}\n", digits.concat())
         })?;
         Ok(made.trim().to_owned())
+    }
+
+    /// Who writes the chains of records here, if the settings do not say; made up if nobody is.
+    ///
+    /// # Errors
+    /// If it cannot be read or made.
+    pub(crate) fn replica(&self) -> anyhow::Result<ReplicaId> {
+        let path = self.0.join("replica");
+        let shown = path.display();
+        if !path.exists() {
+            let [first, second, third, ..] = random()?;
+            let digits = format!("{first:02x}{second:02x}{third:02x}");
+            let made = format!("r{}\n", digits.get(..5).unwrap_or_default());
+            create(&path, &made).with_context(|| format!("{shown} cannot be made"))?;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("{shown} cannot be read"))?;
+        let replica = text.trim().parse();
+        replica.with_context(|| format!("{shown} does not hold a replica id"))
     }
 
     /// The token that opens the admin API of a gateway that runs here, or has.
@@ -204,6 +224,18 @@ mod tests {
         assert!(!data.is_open_to_others());
         let left: Vec<_> = fs::read_dir(path.join("keys")).expect("keys").collect();
         assert_eq!(left.len(), 2, "nothing is left aside: {left:?}");
+    }
+
+    #[test]
+    fn a_replica_is_made_up_once_and_what_is_no_id_is_an_error() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let data = DataDir::prepare(parent.path()).expect("prepared");
+        let made = data.replica().expect("made up");
+        assert_eq!(made.as_str().len(), 6, "{made}");
+        assert_eq!(data.replica().expect("kept"), made);
+        fs::write(parent.path().join("replica"), "Eins").expect("writable");
+        let refused = data.replica().expect_err("no id").to_string();
+        assert!(refused.contains("does not hold a replica id"), "{refused}");
     }
 
     #[test]

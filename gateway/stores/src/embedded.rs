@@ -1,7 +1,7 @@
 //! Everything a single gateway keeps, in one directory of its own.
 //!
 //! The journal is written on a call's path; behind it, threads make records of it and settle the
-//! money in a database (`journal` → `shipper` → `chain`, `partition`, `db`). Counters and tokens
+//! money in a database (`journal` → `shipper` → `chain`, `record_segment`, `db`). Counters and tokens
 //! are answered from memory. Worst case, a kill: outcomes of the last 5 ms are lost and their
 //! calls are settled at what was reserved for them. Worst case, a power cut: see [`Fsync`].
 
@@ -12,9 +12,9 @@ mod db;
 mod deferred;
 mod journal;
 mod notices;
-mod partition;
 mod rates;
 mod reader;
+mod record_segment;
 mod records;
 mod recovery;
 mod registry;
@@ -28,11 +28,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tollgate_core::ids::ReplicaId;
 use tollgate_core::time::Timestamp;
 
 pub use admin_log::AdminActions;
 pub use budgets::Budgets;
-pub use chain::{Layout, line_hash};
+pub use chain::Layout;
 pub use deferred::Deferred;
 pub use journal::Fsync;
 pub use notices::Notices;
@@ -41,6 +42,7 @@ pub use reader::{Audit, ReadError};
 pub use records::Records;
 pub use registry::Registry;
 
+use chain::Style;
 use db::{Db, DbError};
 use recovery::{RecoverError, Recovered};
 use registry::RegistryError;
@@ -55,16 +57,19 @@ pub struct EmbeddedConfig {
     pub fsync: Fsync,
     /// How records are laid out.
     pub layout: Layout,
+    /// Whose chains are written: unique among the gateways whose records meet somewhere.
+    pub replica: ReplicaId,
 }
 
 impl EmbeddedConfig {
     /// The defaults: a sync every 50 ms, many records to a file.
     #[must_use]
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+    pub fn new(data_dir: impl Into<PathBuf>, replica: ReplicaId) -> Self {
         Self {
             data_dir: data_dir.into(),
             fsync: Fsync::Interval(Duration::from_millis(50)),
             layout: Layout::default(),
+            replica,
         }
     }
 }
@@ -149,11 +154,15 @@ impl Embedded {
         let dir = &config.data_dir;
         let lock = lock_dir(dir)?;
         let db = Arc::new(Mutex::new(Db::open(&dir.join("state.db"))?));
+        let style = Style {
+            replica: config.replica.clone(),
+            layout: config.layout,
+        };
         let Recovered {
             journal,
             shipper,
             interrupted,
-        } = recovery::recover(dir, &db, config.layout, config.fsync, now)
+        } = recovery::recover(dir, &db, &style, config.fsync, now)
             .map_err(|error: RecoverError| OpenError::Recovery(Box::new(error)))?;
         let (settled, known) = {
             let db = db.lock().unwrap_or_else(PoisonError::into_inner);

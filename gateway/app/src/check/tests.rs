@@ -149,6 +149,7 @@ fn the_shipped_gateway_file_shows_every_default() {
                 "webhook = ",
                 "secret_file",
                 "ca_file",
+                "replica = ",
             ];
             !optional.iter().any(|key| line.starts_with(key))
         })

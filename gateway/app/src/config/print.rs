@@ -75,6 +75,9 @@ impl Settings {
             self.tokens.clock_skew.as_secs()
         )?;
         writeln!(f, "\n[records]")?;
+        if let Some(replica) = &self.records.replica {
+            writeln!(f, "replica = \"{replica}\"")?;
+        }
         match self.records.fsync {
             Fsync::Always => writeln!(f, "fsync = \"always\"")?,
             Fsync::Interval(interval) => {

@@ -217,6 +217,7 @@ fn read_records(section: &Section<'_>) -> RecordSettings {
         reader::one_of(&[("segments", Layout::Segments), ("objects", Layout::Objects)]),
     );
     RecordSettings {
+        replica: section.optional("replica", reader::parsed),
         fsync: if always == Some(true) {
             Fsync::Always
         } else {

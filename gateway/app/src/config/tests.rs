@@ -53,6 +53,7 @@ issuer = "https://tollgate.example"
 audience = "agents"
 clock_skew_seconds = 0
 [records]
+replica = "eu-1"
 fsync = "always"
 layout = "objects"
 [limits]
@@ -116,6 +117,7 @@ drain_seconds = -1
 certificate = "c.pem"
 [records]
 fsync = "sometimes"
+replica = "EU"
 [limits]
 inspected_body_mib = 600
 head_kib = "64"
@@ -130,9 +132,10 @@ p/gateway.toml:3:1: the file has no key `data`; did you mean `data_dir`?
 p/gateway.toml:4:17: `drain_seconds` must be a whole number from 0 to 86400, not -1
 p/gateway.toml:5:1: [tls] lacks `key`
 p/gateway.toml:8:9: `fsync` must be one of always, interval, not "sometimes"
-p/gateway.toml:9:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
-p/gateway.toml:11:12: `head_kib` must be a whole number from 8 to 1024, not a text
-p/gateway.toml:13:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
+p/gateway.toml:9:11: `replica` is "EU", but a replica id must be 1 to 32 of a-z 0-9 - _, starting with a letter or digit
+p/gateway.toml:10:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
+p/gateway.toml:12:12: `head_kib` must be a whole number from 8 to 1024, not a text
+p/gateway.toml:14:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
 $TOLLGATE_LISTEN:1:1: is "everywhere", but must be an address with a port, such as 127.0.0.1:8080 or [::]:8080"#
     );
 }

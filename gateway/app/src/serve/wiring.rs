@@ -82,7 +82,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
     let (prices, priced) = PriceWatch::open(PriceFiles::of(settings))?;
-    let embedded = Embedded::open(&stores(settings), clock::now())?;
+    let embedded = Embedded::open(&stores(settings, &data)?, clock::now())?;
     if embedded.interrupted() > 0 {
         let calls = embedded.interrupted();
         warn!(
@@ -215,8 +215,15 @@ pub(super) fn listener(
 }
 
 /// What the stores of this installation are opened with.
-pub(crate) fn stores(settings: &Settings) -> EmbeddedConfig {
-    EmbeddedConfig {
+///
+/// # Errors
+/// If the directory does not tell whose records it holds.
+fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<EmbeddedConfig> {
+    let replica = match &settings.records.replica {
+        Some(replica) => replica.clone(),
+        None => data.replica()?,
+    };
+    Ok(EmbeddedConfig {
         data_dir: settings.data_dir.clone(),
         fsync: match settings.records.fsync {
             Fsync::Always => embedded::Fsync::Always,
@@ -226,7 +233,8 @@ pub(crate) fn stores(settings: &Settings) -> EmbeddedConfig {
             Layout::Segments => embedded::Layout::Segments,
             Layout::Objects => embedded::Layout::Objects,
         },
-    }
+        replica,
+    })
 }
 
 fn engine(settings: &Settings) -> EngineConfig {

@@ -50,10 +50,11 @@ mod tests {
     use super::*;
     use serde_json::Value;
     use tollgate_core::admin_log::{About, EVENT, Outcome};
-    use tollgate_core::audit::Partition;
+    use tollgate_core::audit::{Partition, line_hash};
     use tollgate_testkit::contract::{now, record_id};
 
-    use crate::embedded::{Audit, Embedded, EmbeddedConfig, line_hash};
+    use crate::embedded::tests::{config, segment};
+    use crate::embedded::{Audit, Embedded};
 
     fn action(n: u32, partition: Partition) -> AdminAction {
         AdminAction {
@@ -79,12 +80,11 @@ mod tests {
     }
 
     fn open(dir: &std::path::Path) -> Embedded {
-        Embedded::open(&EmbeddedConfig::new(dir), now()).expect("the stores open")
+        Embedded::open(&config(dir), now()).expect("the stores open")
     }
 
     fn lines(dir: &std::path::Path, partition: &str) -> Vec<String> {
-        let day = dir.join(format!("audit/{partition}/2026/11/18/records-0.jsonl"));
-        let text = std::fs::read_to_string(day).unwrap_or_default();
+        let text = std::fs::read_to_string(dir.join(segment(partition, 1))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
     }
 

@@ -5,6 +5,7 @@
 //! there is about one a second, plus one per batch of token changes. Nothing here is on a call's
 //! path. Worst case: a disk that takes nothing keeps the journal growing until it takes again.
 
+mod chains;
 mod deferred;
 mod prune;
 mod tokens;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
+use tollgate_core::audit::{Day, Partition};
 use tollgate_core::budget::BudgetKey;
 use tollgate_core::deferred::RemoteId;
 use tollgate_core::identity::Caller;
@@ -24,8 +26,10 @@ use tollgate_core::money::PicoUsd;
 use tollgate_core::registry::{Registered, Revocation};
 use tollgate_core::time::Timestamp;
 
+use super::chain::{Layout, Style};
 use super::journal::entry::End;
 
+pub(crate) use chains::{Head, SegmentEnd};
 pub(crate) use deferred::DeferredRow;
 
 /// Each brings the tables from the version of its index to the next.
@@ -35,6 +39,7 @@ const STEPS: &[&str] = &[
     deferred::TABLE,
     prune::COLUMN,
     tokens::CUT_OFFS,
+    chains::TABLES,
 ];
 
 const FIRST_TABLES: &str = "
@@ -72,35 +77,33 @@ pub enum DbError {
     /// Written by another version of this program.
     #[error("the database has version {0} of its tables; this program knows {known}", known = STEPS.len())]
     Version(i64),
+    /// Written by a version that knew no replicas.
+    #[error(
+        "it was written by an older version, whose records this one cannot continue; \
+         keep it for its records, and start with a new data directory"
+    )]
+    ChainsWithoutReplica,
     /// A value this program never writes.
     #[error("the database holds a malformed {0}")]
     Malformed(&'static str),
 }
 
-/// The last link of a tenant's chain of records.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Head {
-    pub(crate) seq: u64,
-    pub(crate) hash: String,
-}
-
-/// The file of a partition that is being written, and how long it is for certain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct PartitionEnd {
-    pub(crate) file: u32,
-    pub(crate) length: u64,
+/// How far the journal is applied.
+pub(crate) struct Position {
+    pub(crate) end: End,
+    /// Whose chains were written so far, and how.
+    pub(crate) style: Option<Style>,
 }
 
 /// Everything that changes with the journal position.
 pub(crate) struct Checkpoint<'a> {
     pub(crate) position: End,
-    pub(crate) layout: &'a str,
+    pub(crate) style: &'a Style,
     pub(crate) settled: &'a HashMap<String, PicoUsd>,
     /// When the last call ended.
     pub(crate) latest: Timestamp,
-    pub(crate) heads: Vec<(&'a str, Head)>,
-    /// (tenant, day, end)
-    pub(crate) partitions: Vec<(&'a str, String, PartitionEnd)>,
+    pub(crate) heads: Vec<(&'a Partition, Head)>,
+    pub(crate) segments: Vec<(&'a Partition, Day, SegmentEnd)>,
     /// Intents, by id, whose lines are kept here from now on.
     pub(crate) parked: Vec<(String, &'a [u8])>,
     /// Those whose lines need no longer be.
@@ -137,6 +140,7 @@ pub(crate) struct Db {
 
 impl Db {
     pub(crate) fn open(path: &Path) -> Result<Self, DbError> {
+        chains::refuse_older(path)?;
         // SQLite gives its side files the mode of the main one.
         OpenOptions::new()
             .append(true)
@@ -167,21 +171,36 @@ impl Db {
         &self.connection
     }
 
-    /// How far the journal is applied, and the layout in which it was.
-    pub(crate) fn position(&self) -> Result<Option<(End, String)>, DbError> {
+    /// How far the journal is applied.
+    pub(crate) fn position(&self) -> Result<Option<Position>, DbError> {
         let row = self
             .connection
-            .query_row("SELECT segment, length, layout FROM position", [], |row| {
-                let (segment, length): (i64, i64) = (row.get(0)?, row.get(1)?);
-                Ok((segment, length, row.get(2)?))
-            })
+            .query_row(
+                "SELECT segment, length, layout, replica FROM position",
+                [],
+                |row| {
+                    let end: (i64, i64) = (row.get(0)?, row.get(1)?);
+                    let style: (String, Option<String>) = (row.get(2)?, row.get(3)?);
+                    Ok((end, style))
+                },
+            )
             .optional()?;
-        row.map(|(segment, length, layout)| {
+        row.map(|((segment, length), (layout, replica))| {
             let end = End {
                 segment: unsigned(segment, "position")?,
                 length: unsigned(length, "position")?,
             };
-            Ok((end, layout))
+            let layout = Layout::parse(&layout).ok_or(DbError::Malformed("layout"))?;
+            let style = match replica {
+                Some(replica) => Some(Style {
+                    replica: replica
+                        .parse()
+                        .map_err(|_e| DbError::Malformed("replica"))?,
+                    layout,
+                }),
+                None => None,
+            };
+            Ok(Position { end, style })
         })
         .transpose()
     }
@@ -199,38 +218,6 @@ impl Db {
             Ok((key, pico(&settled)?))
         })
         .collect()
-    }
-
-    pub(crate) fn head(&self, tenant: &str) -> Result<Option<Head>, DbError> {
-        let row = self
-            .connection
-            .query_row(
-                "SELECT seq, hash FROM chains WHERE tenant = ?1",
-                [tenant],
-                |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)),
-            )
-            .optional()?;
-        row.map(|(seq, hash)| {
-            let seq = unsigned(seq, "chain")?;
-            Ok(Head { seq, hash })
-        })
-        .transpose()
-    }
-
-    pub(crate) fn partition(&self, tenant: &str, day: &str) -> Result<PartitionEnd, DbError> {
-        let row = self
-            .connection
-            .query_row(
-                "SELECT file, length FROM partitions WHERE tenant = ?1 AND day = ?2",
-                [tenant, day],
-                |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)),
-            )
-            .optional()?;
-        let Some((file, length)) = row else {
-            return Ok(PartitionEnd::default());
-        };
-        let length = unsigned(length, "partition")?;
-        Ok(PartitionEnd { file, length })
     }
 
     /// The parked intents: their ids and lines.
@@ -259,18 +246,7 @@ impl Db {
                 params![key, settled, change.latest.as_micros()],
             )?;
         }
-        for (tenant, head) in &change.heads {
-            transaction.execute(
-                "INSERT OR REPLACE INTO chains VALUES (?1, ?2, ?3)",
-                params![tenant, signed(head.seq), head.hash],
-            )?;
-        }
-        for (tenant, day, end) in &change.partitions {
-            transaction.execute(
-                "INSERT OR REPLACE INTO partitions VALUES (?1, ?2, ?3, ?4)",
-                params![tenant, day, end.file, signed(end.length)],
-            )?;
-        }
+        chains::keep(&transaction, change)?;
         for id in change.unparked {
             transaction.execute("DELETE FROM open_intents WHERE id = ?1", [id])?;
         }
@@ -282,11 +258,13 @@ impl Db {
         }
         deferred::keep(&transaction, change.deferred)?;
         transaction.execute(
-            "INSERT OR REPLACE INTO position VALUES (1, ?1, ?2, ?3)",
+            "INSERT OR REPLACE INTO position (only, segment, length, layout, replica)
+             VALUES (1, ?1, ?2, ?3, ?4)",
             params![
                 signed(change.position.segment),
                 signed(change.position.length),
-                change.layout
+                change.style.layout.as_str(),
+                change.style.replica.as_str()
             ],
         )?;
         transaction.commit()?;

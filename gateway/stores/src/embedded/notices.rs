@@ -138,7 +138,8 @@ mod tests {
     use tollgate_core::money::PicoUsd;
     use tollgate_testkit::contract::{now, record_id};
 
-    use crate::embedded::{Audit, Embedded, EmbeddedConfig};
+    use crate::embedded::tests::{config, segment};
+    use crate::embedded::{Audit, Embedded};
 
     fn notice(n: u32, key: &str, percent: u8, limit: i128) -> Notice {
         let key: BudgetKey = key.parse().expect("a key");
@@ -154,8 +155,7 @@ mod tests {
     }
 
     fn open(dir: &std::path::Path) -> Embedded {
-        let config = EmbeddedConfig::new(dir);
-        Embedded::open(&config, now()).expect("the stores open")
+        Embedded::open(&config(dir), now()).expect("the stores open")
     }
 
     #[tokio::test]
@@ -192,8 +192,8 @@ mod tests {
         let one = notice(1, "acme/tenant/day:2026-11-18", 80, 100);
         stores.notices.keep(&one).await.expect("kept");
         stores.close().expect("at rest");
-        let day = dir.path().join("audit/acme/2026/11/18/records-0.jsonl");
-        let line = std::fs::read_to_string(day).expect("the partition");
+        let line =
+            std::fs::read_to_string(dir.path().join(segment("acme", 1))).expect("the partition");
         assert!(line.contains("cap_share_reached"), "{line}");
         assert!(line.contains("\"tollgate.cap.share_percent\":80"), "{line}");
         let audit = Audit::of(dir.path());

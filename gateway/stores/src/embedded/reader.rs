@@ -9,8 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use jiff::civil::Date;
 use serde::Deserialize;
+use tollgate_core::audit::{Day, ROOT};
 use tollgate_core::ids::TenantId;
 use tollgate_core::record::Record;
 use tollgate_core::time::Timestamp;
@@ -44,7 +44,7 @@ impl Audit {
     #[must_use]
     pub fn of(data_dir: &Path) -> Self {
         Self {
-            root: data_dir.join("audit"),
+            root: data_dir.join(ROOT),
         }
     }
 
@@ -86,16 +86,20 @@ impl Audit {
     }
 }
 
-/// The `{yyyy}/{mm}/{dd}` directories below `root`, ascending.
-fn days(root: &Path) -> Result<Vec<(Date, PathBuf)>, ReadError> {
+/// The `date={yyyy}-{mm}-{dd}` and `{yyyy}/{mm}/{dd}` directories below `root`.
+fn days(root: &Path) -> Result<Vec<(Day, PathBuf)>, ReadError> {
     let mut days = Vec::new();
-    for year in list(root)? {
-        for month in list(&root.join(&year))? {
-            let dir = root.join(&year).join(&month);
+    for name in list(root)? {
+        let dir = root.join(&name);
+        if let Some(date) = name.strip_prefix("date=") {
+            days.extend(date.parse().map(|date| (date, dir)));
+            continue;
+        }
+        for month in list(&dir)? {
+            let dir = dir.join(&month);
             for day in list(&dir)? {
-                if let Ok(date) = format!("{year}-{month}-{day}").parse() {
-                    days.push((date, dir.join(day)));
-                }
+                let date = format!("{name}-{month}-{day}").parse();
+                days.extend(date.map(|date| (date, dir.join(day))));
             }
         }
     }

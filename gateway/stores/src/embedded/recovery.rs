@@ -15,8 +15,8 @@ use tollgate_core::ids::RecordId;
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 use tollgate_core::time::Timestamp;
 
-use super::chain::{Chains, Layout};
-use super::db::Db;
+use super::chain::{Chains, Style};
+use super::db::{Db, Position};
 use super::journal::entry::{End, Written};
 use super::journal::segment::{self, Damaged};
 use super::journal::{Fsync, Journal};
@@ -31,8 +31,6 @@ pub(crate) enum RecoverError {
     Journal(#[from] io::Error),
     #[error("what the journal holds could not be shipped")]
     Ship(#[from] ShipError),
-    #[error("the journal's last layout, {0:?}, is unknown")]
-    Layout(String),
 }
 
 /// A journal to continue in, and a shipper that has caught up with it.
@@ -47,7 +45,7 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(
     data_dir: &Path,
     db: &Arc<Mutex<Db>>,
-    layout: Layout,
+    style: &Style,
     fsync: Fsync,
     now: Timestamp,
 ) -> Result<Recovered, RecoverError> {
@@ -58,15 +56,13 @@ pub(crate) fn recover(
         .unwrap_or_else(PoisonError::into_inner)
         .position()
         .map_err(ShipError::from)?;
-    // What was shipped before the crash must come out the same again, so in the old layout.
-    let (position, old_layout) = match known {
-        Some((position, text)) => {
-            let old = Layout::parse(&text).ok_or(RecoverError::Layout(text))?;
-            (position, old)
-        }
-        None => (End::default(), layout),
+    let (position, old_style) = match known {
+        Some(Position { end, style }) => (end, style),
+        None => (End::default(), None),
     };
-    let chains = Chains::new(data_dir.join("audit"), old_layout);
+    // What was shipped before the crash must come out the same again, so in the old style.
+    let old_style = old_style.unwrap_or_else(|| style.clone());
+    let chains = Chains::new(data_dir, old_style);
     let mut shipper = Shipper::new(db.clone(), chains, position, now)?;
     let last = replay(&dir, &mut shipper, position)?;
 
@@ -78,7 +74,7 @@ pub(crate) fn recover(
     shipper.go_to(number);
     shipper.ship(&journal)?;
     shipper.checkpoint(&journal)?;
-    shipper.set_layout(layout);
+    shipper.set_style(style);
     shipper.checkpoint(&journal)?;
     Ok(Recovered {
         journal,

@@ -332,7 +332,8 @@ mod tests {
     use tollgate_testkit::contract::now;
 
     use super::*;
-    use crate::embedded::{Embedded, EmbeddedConfig};
+    use crate::embedded::Embedded;
+    use crate::embedded::tests::config;
 
     fn caller(tenant: &str, token: &str) -> Caller {
         Caller {
@@ -349,7 +350,7 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_with_too_many_tokens_gets_no_more_and_others_do() {
         let dir = tempfile::tempdir().expect("a directory");
-        let stores = Embedded::open(&EmbeddedConfig::new(dir.path()), now()).expect("open");
+        let stores = Embedded::open(&config(dir.path()), now()).expect("open");
         let registry = &stores.registry;
         let mut one = caller("acme", "first");
         for n in 0..MOST_OF_A_TENANT {

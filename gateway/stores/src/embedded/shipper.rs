@@ -16,7 +16,7 @@ use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::{Timestamp, Window};
 
-use super::chain::{ChainError, Chains, Layout};
+use super::chain::{ChainError, Chains, Style};
 use super::db::{Checkpoint, Db, DbError, DeferredRow};
 use super::journal::entry::{self, Cost, End, Entry};
 use super::journal::{Journal, Readable, segment};
@@ -148,10 +148,12 @@ impl Shipper {
         open.collect()
     }
 
-    /// From here on, records are laid out like this.
-    pub(crate) fn set_layout(&mut self, layout: Layout) {
-        self.dirty |= self.chains.layout != layout;
-        self.chains.layout = layout;
+    /// From here on, records are laid out like this. Only right after a checkpoint.
+    pub(crate) fn set_style(&mut self, style: &Style) {
+        if self.chains.style() != style {
+            self.dirty = true;
+            self.chains.set_style(style.clone());
+        }
     }
 
     /// Goes on at the beginning of `segment`.
@@ -389,11 +391,11 @@ impl Shipper {
             .filter(|(_, waiting)| !waiting.parked && waiting.segment < segment);
         let checkpoint = Checkpoint {
             position: self.position,
-            layout: self.chains.layout.as_str(),
+            style: self.chains.style(),
             settled: &self.settled,
             latest: self.latest,
             heads: self.chains.heads(),
-            partitions: self.chains.ends(),
+            segments: self.chains.ends(),
             parked: parked
                 .map(|(id, waiting)| (id.to_string(), &*waiting.line))
                 .collect(),

@@ -1,6 +1,7 @@
 use super::*;
 use async_trait::async_trait;
 use std::path::Path;
+use tollgate_core::audit::line_hash;
 use tollgate_core::budget::{Budget, BudgetStore, Hold, Reserved};
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -13,6 +14,7 @@ use tollgate_testkit::contract::{
 
 mod crash;
 mod killed;
+mod layout;
 mod model;
 
 struct Fixture {
@@ -20,8 +22,18 @@ struct Fixture {
     dir: tempfile::TempDir,
 }
 
+/// The defaults, for a replica called `r1`.
+pub(super) fn config(dir: &Path) -> EmbeddedConfig {
+    EmbeddedConfig::new(dir, name("r1"))
+}
+
+/// The segment of records of the day on which tests play that begins with record `first`.
+pub(super) fn segment(partition: &str, first: u64) -> String {
+    format!("audit/{partition}/date=2026-11-18/r1-{first:012}.jsonl")
+}
+
 fn open(dir: &Path) -> Embedded {
-    Embedded::open(&EmbeddedConfig::new(dir), now()).expect("the directory can be opened")
+    Embedded::open(&config(dir), now()).expect("the directory can be opened")
 }
 
 fn fixture() -> Fixture {
@@ -217,10 +229,10 @@ async fn money_records_and_tokens_survive_an_orderly_restart() {
 #[tokio::test]
 async fn a_directory_in_use_is_refused() {
     let Fixture { stores, dir } = fixture();
-    let second = Embedded::open(&EmbeddedConfig::new(dir.path()), now());
+    let second = Embedded::open(&config(dir.path()), now());
     assert!(matches!(second, Err(OpenError::InUse(_))));
     drop(stores);
-    assert!(Embedded::open(&EmbeddedConfig::new(dir.path()), now()).is_ok());
+    assert!(Embedded::open(&config(dir.path()), now()).is_ok());
 }
 
 #[tokio::test]
@@ -258,7 +270,7 @@ async fn an_intent_is_durable_in_always_mode_and_many_share_a_sync() {
     let dir = tempfile::tempdir().expect("a directory");
     let config = EmbeddedConfig {
         fsync: Fsync::Always,
-        ..EmbeddedConfig::new(dir.path())
+        ..config(dir.path())
     };
     let stores = Arc::new(Embedded::open(&config, now()).expect("opens"));
     let calls = (0..200).map(|n| {
@@ -278,13 +290,13 @@ async fn an_intent_is_durable_in_always_mode_and_many_share_a_sync() {
 #[tokio::test]
 async fn every_record_can_have_a_file_of_its_own_and_the_layout_can_change() {
     let dir = tempfile::tempdir().expect("a directory");
-    let config = |layout| EmbeddedConfig {
+    let with = |layout| EmbeddedConfig {
         layout,
-        ..EmbeddedConfig::new(dir.path())
+        ..config(dir.path())
     };
     let layouts = [Layout::Objects, Layout::Segments, Layout::Objects];
     for (n, layout) in layouts.into_iter().enumerate() {
-        let stores = Embedded::open(&config(layout), now()).expect("opens");
+        let stores = Embedded::open(&with(layout), now()).expect("opens");
         let hold = begin(&stores, u32::try_from(n).expect("small"), "acme", 1).await;
         end(&stores, &hold, 1);
         // Half of the time the record is still to be made when the layout changes.
@@ -300,14 +312,14 @@ async fn every_record_can_have_a_file_of_its_own_and_the_layout_can_change() {
             .join(format!("{}.json", record_id(0)))
             .exists()
     );
-    assert!(day.join("records-0.jsonl").exists());
+    assert!(dir.path().join(segment("acme", 2)).exists());
     assert_eq!(read_back(dir.path(), "acme").len(), 3);
 }
 
 #[tokio::test]
-async fn elevated_records_have_files_of_their_own_even_for_an_agent_called_like_a_file() {
+async fn elevated_records_have_files_of_their_own() {
     let Fixture { stores, dir } = fixture();
-    for (n, agent) in [(1, "bot"), (2, "records-0.jsonl")] {
+    for (n, agent) in [(1, "bot"), (2, "date")] {
         let mut subject = subject(record_id(n), "acme", agent);
         subject.elevated = true;
         let hold = begin_with(&stores, subject, &[], 0).await;
@@ -316,13 +328,12 @@ async fn elevated_records_have_files_of_their_own_even_for_an_agent_called_like_
     let hold = begin(&stores, 3, "acme", 1).await;
     end(&stores, &hold, 1);
     stores.flush().expect("the disk takes it");
-    let day = dir.path().join("audit/acme/2026/11/18");
     for path in [
-        format!("bot/{}.json", record_id(1)),
-        format!("records-0.jsonl_/{}.json", record_id(2)),
-        "records-0.jsonl".to_owned(),
+        format!("audit/acme/2026/11/18/bot/{}.json", record_id(1)),
+        format!("audit/acme/2026/11/18/date/{}.json", record_id(2)),
+        segment("acme", 3),
     ] {
-        assert!(day.join(&path).is_file(), "{path}");
+        assert!(dir.path().join(&path).is_file(), "{path}");
     }
     assert_eq!(check_chain(dir.path(), "acme"), 3);
     assert_eq!(read_back(dir.path(), "acme").len(), 3);
@@ -461,15 +472,11 @@ async fn reports_read_only_the_days_and_the_tenant_asked_for_and_no_torn_line() 
     assert_eq!(ids(None, None), [record_id(1), record_id(2)]);
     assert_eq!(ids(Some(tomorrow), None), [record_id(2)]);
     assert_eq!(ids(None, Some(tomorrow)), [record_id(1)]);
-    let file = dir.path().join("audit/acme/2026/11/18/records-0.jsonl");
+    let file = dir.path().join(segment("acme", 1));
     let torn = [std::fs::read(&file).expect("readable"), b"{\"toll".to_vec()].concat();
     std::fs::write(&file, torn).expect("writable");
     assert_eq!(ids(None, None), [record_id(1), record_id(2)]);
     // What another tenant's partition holds is never looked at.
-    std::fs::write(
-        dir.path().join("audit/globex/2026/11/18/records-0.jsonl"),
-        "x\n",
-    )
-    .expect("writable");
+    std::fs::write(dir.path().join(segment("globex", 1)), "x\n").expect("writable");
     assert_eq!(ids(None, None), [record_id(1), record_id(2)]);
 }

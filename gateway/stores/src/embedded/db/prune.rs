@@ -16,7 +16,7 @@ pub(super) const COLUMN: &str = "ALTER TABLE counters ADD COLUMN over_since INTE
 const DAY_MICROS: i64 = 86_400_000_000;
 
 impl Db {
-    /// Deletes counters and partition ends: windows that ended two days before `now`, task totals
+    /// Deletes counters and ends of segments: windows that ended two days before `now`, task totals
     /// untouched for ninety.
     pub(crate) fn prune(&mut self, now: Timestamp) -> Result<(), DbError> {
         let transaction = self.connection.transaction()?;
@@ -24,7 +24,7 @@ impl Db {
         let day = Timestamp::from_micros(days_before(now, 7))
             .date()
             .to_string();
-        transaction.execute("DELETE FROM partitions WHERE day < ?1", [day])?;
+        transaction.execute("DELETE FROM segments WHERE day < ?1", [day])?;
         deferred::prune(&transaction, now)?;
         transaction.commit()?;
         Ok(())
@@ -74,7 +74,7 @@ mod tests {
 
     use tollgate_core::money::PicoUsd;
 
-    use super::super::{Checkpoint, End, HashMap};
+    use super::super::{Checkpoint, End, HashMap, Layout, Style};
     use super::*;
 
     const KEYS: [&str; 3] = [
@@ -90,11 +90,14 @@ mod tests {
             .collect();
         db.checkpoint(&Checkpoint {
             position: End::default(),
-            layout: "segments",
+            style: &Style {
+                replica: "r1".parse().expect("a replica"),
+                layout: Layout::Segments,
+            },
             settled: &settled,
             latest: time(at),
             heads: Vec::new(),
-            partitions: Vec::new(),
+            segments: Vec::new(),
             parked: Vec::new(),
             unparked: &[],
             deferred: &HashMap::default(),

@@ -6,7 +6,8 @@ use tollgate_core::record::{Intent, Outcome, RecordLog as _, UsageSource};
 use tollgate_testkit::contract::{daily, name, now, record_id, subject};
 
 use super::*;
-use crate::embedded::{Embedded, EmbeddedConfig};
+use crate::embedded::Embedded;
+use crate::embedded::tests::config;
 
 fn batch(tenant: &str, id: &str) -> RemoteId {
     RemoteId::new(&name(tenant), &name("openai"), Kind::Batch, id).expect("an id")
@@ -49,7 +50,7 @@ async fn intend(stores: &Embedded, record: RecordId, tenant: &str, amount: i128)
 }
 
 fn open(dir: &tempfile::TempDir) -> Embedded {
-    Embedded::open(&EmbeddedConfig::new(dir.path()), now()).expect("opens")
+    Embedded::open(&config(dir.path()), now()).expect("opens")
 }
 
 async fn settled(stores: &Embedded, key: &BudgetKey) -> i128 {

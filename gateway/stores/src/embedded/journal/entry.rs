@@ -2,7 +2,7 @@
 //! newline.
 //!
 //! The head is a small JSON object with what settling and placing a record need. The parts are
-//! the JSON objects the record is made of, each behind a tab; they are copied into the tenant's
+//! the JSON objects the record is made of, each behind a tab; they are copied into their
 //! partition byte for byte and never parsed. (No tab or newline stands inside JSON as it is
 //! written here.) This module knows neither files nor order. Worst case: a line that was damaged
 //! in a way that keeps its checksum (one in four billion) is taken for good.
@@ -15,6 +15,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::admin_log::{AdminAction, Ended};
+use tollgate_core::audit::Day;
 use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::deferred::{Known, RemoteId};
 use tollgate_core::ids::RecordId;
@@ -133,9 +134,9 @@ pub(crate) enum Entry<'a> {
 pub(crate) struct Place<'a> {
     pub(crate) id: RecordId,
     at: i64,
-    /// Whom it belongs to; nobody if it is about a stranger.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tenant: Option<&'a str>,
+    /// Whose partition it goes to: the gateway's own if it is about a stranger.
+    #[serde(default, rename = "tenant", skip_serializing_if = "Option::is_none")]
+    pub(crate) partition: Option<&'a str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) agent: Option<&'a str>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -224,7 +225,7 @@ impl<'a> Place<'a> {
         Self {
             id: subject.id,
             at: subject.started_at.as_micros(),
-            tenant: Some(subject.tenant.as_str()),
+            partition: Some(subject.tenant.as_str()),
             agent: Some(subject.agent.as_str()),
             elevated: subject.elevated,
         }
@@ -234,7 +235,7 @@ impl<'a> Place<'a> {
         Self {
             id: stranger.id,
             at: stranger.at.as_micros(),
-            tenant: None,
+            partition: None,
             agent: None,
             elevated: false,
         }
@@ -244,7 +245,7 @@ impl<'a> Place<'a> {
         Self {
             id: notice.id,
             at: notice.at.as_micros(),
-            tenant: Some(notice.tenant.as_str()),
+            partition: Some(notice.tenant.as_str()),
             agent: None,
             elevated: false,
         }
@@ -254,14 +255,14 @@ impl<'a> Place<'a> {
         Self {
             id: action.id,
             at: action.at.as_micros(),
-            tenant: Some(action.partition.as_str()),
+            partition: Some(action.partition.as_str()),
             agent: None,
             elevated: false,
         }
     }
 
     /// The UTC day the record belongs to.
-    pub(crate) fn day(&self) -> jiff::civil::Date {
+    pub(crate) fn day(&self) -> Day {
         Timestamp::from_micros(self.at).date()
     }
 }

@@ -62,7 +62,11 @@ impl Stepped {
         let db = Db::open(&dir.path().join("state.db")).expect("a database");
         let db = Arc::new(Mutex::new(db));
         let fsync = Fsync::Interval(Duration::from_millis(50));
-        let recovered = recovery::recover(dir.path(), &db, Layout::Segments, fsync, now());
+        let style = Style {
+            replica: name("r1"),
+            layout: Layout::Segments,
+        };
+        let recovered = recovery::recover(dir.path(), &db, &style, fsync, now());
         let Recovered {
             mut journal,
             shipper,
@@ -323,6 +327,6 @@ async fn a_damaged_journal_is_a_loud_error() {
     let mut bytes = fs::read(&path).expect("readable");
     bytes[200] ^= 1;
     fs::write(&path, bytes).expect("writable");
-    let error = Embedded::open(&EmbeddedConfig::new(crashed.path()), now());
+    let error = Embedded::open(&config(crashed.path()), now());
     assert!(matches!(error, Err(OpenError::Recovery(_))));
 }

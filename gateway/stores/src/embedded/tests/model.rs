@@ -222,7 +222,7 @@ impl Model {
 
     async fn open_again(&mut self) {
         self.open.clear();
-        let config = EmbeddedConfig::new(self.dir.path());
+        let config = config(self.dir.path());
         let stores = Embedded::open(&config, self.now).expect("it opens");
         self.stores = Some(stores);
         let kept = self.counters_are_the_sums_of_their_records().await;

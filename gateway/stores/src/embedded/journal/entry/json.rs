@@ -65,13 +65,13 @@ impl<'a> Json<'a> {
         let Place {
             id,
             at,
-            tenant,
+            partition,
             agent,
             elevated,
         } = place;
         self.plain(r#"{"id":"#, &id.text());
         self.value(r#","at":"#, at)?;
-        self.plain_if(r#","tenant":"#, *tenant);
+        self.plain_if(r#","tenant":"#, *partition);
         self.plain_if(r#","agent":"#, *agent);
         if *elevated {
             self.raw(r#","elevated":true"#);

@@ -18,7 +18,7 @@ pub(super) fn intent(head: &[u8]) -> Option<(Place<'_>, Taken<'_>)> {
     rest.skip(br#","at":"#)?;
     let at = rest.parsed(b',')?;
     rest.skip(br#""tenant":""#)?;
-    let tenant = rest.text()?;
+    let partition = rest.text()?;
     rest.skip(br#","agent":""#)?;
     let agent = rest.text()?;
     let elevated = rest.skip(br#","elevated":true"#).is_some();
@@ -30,7 +30,7 @@ pub(super) fn intent(head: &[u8]) -> Option<(Place<'_>, Taken<'_>)> {
     let place = Place {
         id,
         at,
-        tenant: Some(tenant),
+        partition: Some(partition),
         agent: Some(agent),
         elevated,
     };

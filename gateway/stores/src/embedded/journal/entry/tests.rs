@@ -45,7 +45,7 @@ fn parts_read_back_byte_for_byte_whatever_text_is_in_them() {
     else {
         panic!("it was a refusal");
     };
-    assert_eq!(place.tenant, Some("acme"));
+    assert_eq!(place.partition, Some("acme"));
     assert_eq!(place.day().to_string(), "2026-11-18");
     assert_eq!(first, serde_json::to_vec(&subject).expect("JSON"));
     assert_eq!(second, serde_json::to_vec(&ending).expect("JSON"));
