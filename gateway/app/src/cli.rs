@@ -15,6 +15,7 @@ use crate::explain::Explain;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
+use crate::reconcile::Reconcile;
 use crate::secret::SecretCommand;
 use crate::sidecar::Sidecar;
 use crate::tenant::{self, TenantCommand};
@@ -70,6 +71,8 @@ enum Command {
     Tenant(TenantCommand),
     /// Show what has been spent on what
     Report(report::Command),
+    /// Compare a provider's exported usage with the records, and explain the difference
+    Reconcile(Reconcile),
     /// Say what would become of a call, and which rule decides
     Explain(Explain),
     /// Show, compare and change what things cost
@@ -144,6 +147,7 @@ impl Cli {
                 live.run(&operator, tenant.as_deref(), json)?;
             }
             Command::Report(command) => command.run(&settings(&given)?)?,
+            Command::Reconcile(asked) => return asked.run(&settings(&given)?),
             Command::Prices(command) => command.run(&settings(&given)?)?,
             Command::Explain(asked) => {
                 let find = || operator(&given, asked.admin.as_deref());

@@ -16,6 +16,7 @@ mod operator;
 mod output;
 mod prices;
 mod quickstart;
+mod reconcile;
 mod reload;
 mod report;
 mod secret;

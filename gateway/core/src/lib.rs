@@ -40,6 +40,7 @@ pub mod notice;
 pub mod policy;
 pub mod price;
 pub mod rate;
+pub mod reconcile;
 #[expect(
     clippy::disallowed_types,
     reason = "what serde derives for flattened fields names every type there is"

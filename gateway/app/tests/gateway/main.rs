@@ -34,6 +34,7 @@ mod live;
 mod money;
 mod notices;
 mod own_usage;
+mod reconcile;
 mod refusals;
 mod relay;
 mod revocation;
