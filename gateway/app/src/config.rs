@@ -99,6 +99,12 @@ pub(crate) struct RecordSettings {
     pub(crate) fsync: Fsync,
     /// How many records share a file.
     pub(crate) layout: Layout,
+    /// How long a record may lie in a segment that is not sealed.
+    pub(crate) segment_age: Duration,
+    /// How much may wait for the object store.
+    pub(crate) max_waiting_bytes: u64,
+    /// What happens beyond that.
+    pub(crate) when_full: WhenFull,
 }
 
 /// When the journal reaches the disk. Either way it survives the death of the process.
@@ -108,6 +114,15 @@ pub(crate) enum Fsync {
     Always,
     /// At this interval: a power cut loses at most that much.
     Interval(Duration),
+}
+
+/// What happens when too much waits for the object store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Calls are refused.
+    Refuse,
+    /// Calls go on, as long as the disk takes their records.
+    Admit,
 }
 
 /// How many records share a file.

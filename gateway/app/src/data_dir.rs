@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! data/keys/issuer.pem   signs task tokens
+//! data/keys/audit.key     signs the heads of the chains of records; audit.pub checks them
 //! data/keys/admins.json  who may use the admin API, as hashes
 //! data/keys/admin.token  the operator token made at first start, for commands on this machine
 //! data/admin.addr        where the running gateway's admin API is
@@ -18,8 +19,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use tollgate_core::audit::AuditKey;
 use tollgate_core::identity::new_private_key;
 use tollgate_core::ids::ReplicaId;
+use zeroize::Zeroizing;
 
 /// Bits that let somebody else in.
 const NOT_THE_OWNERS: u32 = 0o077;
@@ -65,6 +68,27 @@ impl DataDir {
     /// If it cannot be read or made, or others can read it.
     pub(crate) fn issuer_key(&self) -> anyhow::Result<String> {
         self.key("issuer.pem", |random| new_private_key(random).to_string())
+    }
+
+    /// The key that signs checkpoints, made if there is none, with the public one beside it.
+    ///
+    /// # Errors
+    /// As [`DataDir::issuer_key`].
+    pub(crate) fn audit_key(&self) -> anyhow::Result<AuditKey> {
+        let pem =
+            Zeroizing::new(self.key("audit.key", |random| new_private_key(random).to_string())?);
+        let path = self.0.join("keys/audit.key");
+        let key = AuditKey::from_pem(&pem)
+            .with_context(|| format!("{} cannot be used", path.display()))?;
+        let path = path.with_extension("pub");
+        let public = key.public().pem();
+        if fs::read_to_string(&path).ok().as_deref() != Some(public) {
+            // Another one belongs to another key, or is not whole.
+            write_aside(&path, public, 0o644)
+                .and_then(|aside| fs::rename(aside, &path))
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Ok(key)
     }
 
     /// The operator token of the first start; made if there is none.
@@ -169,21 +193,27 @@ impl DataDir {
 
 /// Writes a file that appears whole, unless there is one by then.
 fn create(path: &Path, text: &str) -> std::io::Result<()> {
-    let aside = path.with_extension(format!("new.{}", std::process::id()));
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    let aside = write_aside(path, text, 0o600)?;
     let linked = fs::hard_link(&aside, path);
     fs::remove_file(&aside)?;
     match linked {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
     }
+}
+
+/// Writes a file under another name, to be put in its place.
+fn write_aside(path: &Path, text: &str, mode: u32) -> std::io::Result<PathBuf> {
+    let aside = path.with_extension(format!("new.{}", std::process::id()));
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&aside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(aside)
 }
 
 /// 32 random bytes for a key.
@@ -224,6 +254,27 @@ mod tests {
         assert!(!data.is_open_to_others());
         let left: Vec<_> = fs::read_dir(path.join("keys")).expect("keys").collect();
         assert_eq!(left.len(), 2, "nothing is left aside: {left:?}");
+    }
+
+    #[test]
+    fn the_public_half_of_the_audit_key_lies_beside_it_for_everybody() {
+        let parent = tempfile::tempdir().expect("a directory");
+        let data = DataDir::prepare(parent.path()).expect("prepared");
+        let key = data.audit_key().expect("made");
+        let public = parent.path().join("keys/audit.pub");
+        assert_eq!(
+            fs::read_to_string(&public).expect("there"),
+            key.public().pem()
+        );
+        assert_eq!(mode(&public), 0o644);
+        assert_eq!(mode(&parent.path().join("keys/audit.key")), 0o600);
+        fs::write(&public, "another").expect("writable");
+        let again = data.audit_key().expect("kept");
+        assert_eq!(again.public(), key.public());
+        assert_eq!(
+            fs::read_to_string(&public).expect("there"),
+            key.public().pem()
+        );
     }
 
     #[test]

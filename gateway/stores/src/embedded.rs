@@ -10,14 +10,17 @@ mod budgets;
 mod chain;
 mod db;
 mod deferred;
+mod events;
 mod journal;
 mod notices;
+mod outbox;
 mod rates;
 mod reader;
 mod record_segment;
 mod records;
 mod recovery;
 mod registry;
+mod sealed_files;
 mod shipper;
 mod workers;
 
@@ -25,26 +28,31 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tollgate_core::audit::{AuditKey, Destination};
 use tollgate_core::ids::ReplicaId;
 use tollgate_core::time::Timestamp;
 
 pub use admin_log::AdminActions;
 pub use budgets::Budgets;
 pub use chain::Layout;
+pub use db::{DbError, heads};
 pub use deferred::Deferred;
+pub use events::Events;
 pub use journal::Fsync;
 pub use notices::Notices;
+pub use outbox::{Bound, WhenFull};
 pub use rates::Rates;
 pub use reader::{Audit, ReadError};
 pub use records::Records;
 pub use registry::Registry;
 
-use chain::Style;
-use db::{Db, DbError};
-use recovery::{RecoverError, Recovered};
+use chain::{Sealing, Style, Which};
+use db::Db;
+use outbox::{Outbox, Waiting};
+use recovery::{Onward, RecoverError, Recovered};
 use registry::RegistryError;
 use workers::{Shared, Workers};
 
@@ -59,17 +67,42 @@ pub struct EmbeddedConfig {
     pub layout: Layout,
     /// Whose chains are written: unique among the gateways whose records meet somewhere.
     pub replica: ReplicaId,
+    /// What the heads of chains are signed with.
+    pub key: Arc<AuditKey>,
+    /// How long a record lies in an open segment at most.
+    pub segment_age: Duration,
+    /// How long a segment becomes.
+    pub segment_bytes: u64,
+    /// Who gets what is sealed, each with what tells it from another of its kind: a new one gets
+    /// everything that was sealed so far.
+    pub destinations: Vec<(Destination, String)>,
+    /// How much may wait for the object store.
+    pub bound: Bound,
+    /// What time it is, for the threads behind the journal.
+    pub clock: fn() -> Timestamp,
 }
 
 impl EmbeddedConfig {
-    /// The defaults: a sync every 50 ms, many records to a file.
+    /// The defaults: a sync every 50 ms; many records to a segment, sealed after a minute or with
+    /// 64 MiB, so that copying one away takes seconds; nobody who gets them.
     #[must_use]
-    pub fn new(data_dir: impl Into<PathBuf>, replica: ReplicaId) -> Self {
+    pub fn new(
+        data_dir: impl Into<PathBuf>,
+        replica: ReplicaId,
+        key: Arc<AuditKey>,
+        clock: fn() -> Timestamp,
+    ) -> Self {
         Self {
             data_dir: data_dir.into(),
             fsync: Fsync::Interval(Duration::from_millis(50)),
             layout: Layout::default(),
             replica,
+            key,
+            segment_age: Duration::from_secs(60),
+            segment_bytes: 64 << 20,
+            destinations: Vec::new(),
+            bound: Bound::default(),
+            clock,
         }
     }
 }
@@ -89,6 +122,9 @@ pub enum OpenError {
     /// The state left by the last run cannot be taken over.
     #[error("the state of the last run cannot be taken over")]
     Recovery(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What is sealed cannot be looked through for a new destination.
+    #[error("the partitions cannot be looked through")]
+    Partitions(#[from] io::Error),
     /// The registry cannot be read.
     #[error("the registry cannot be opened")]
     Registry(#[from] RegistryError),
@@ -113,6 +149,10 @@ pub struct EmbeddedStats {
     pub journal_sync_micros: u64,
     /// Records made since start.
     pub records_written: u64,
+    /// Segments that have become final since start.
+    pub segments_sealed: u64,
+    /// Heads of chains signed since start.
+    pub checkpoints_signed: u64,
     /// Refusals that found no room while the disk took nothing.
     pub records_lost: u64,
     /// Strangers beyond the hundred a second that are recorded.
@@ -137,6 +177,10 @@ pub struct Embedded {
     pub deferred: Arc<Deferred>,
     /// What is done through the admin API.
     pub admin_actions: Arc<AdminActions>,
+    /// What else happens to partitions.
+    pub events: Arc<Events>,
+    outbox: Arc<Outbox>,
+    waiting: Arc<Waiting>,
     shared: Arc<Shared>,
     workers: Workers,
     interrupted: usize,
@@ -153,28 +197,33 @@ impl Embedded {
     pub fn open(config: &EmbeddedConfig, now: Timestamp) -> Result<Self, OpenError> {
         let dir = &config.data_dir;
         let lock = lock_dir(dir)?;
-        let db = Arc::new(Mutex::new(Db::open(&dir.join("state.db"))?));
-        let style = Style {
-            replica: config.replica.clone(),
-            layout: config.layout,
-        };
+        let db = Arc::new(Mutex::new(Db::open(&dir.join(db::FILE))?));
+        let waiting = Arc::new(Waiting::new(config.bound));
+        let known = outbox::keep_known(&mut lock_db(&db), &config.destinations)?;
+        for to in &known {
+            waiting.enter(*to, lock_db(&db).amount(*to)?);
+        }
         let Recovered {
             journal,
-            shipper,
+            mut shipper,
             interrupted,
-        } = recovery::recover(dir, &db, &style, config.fsync, now)
+        } = recovery::recover(dir, &db, config.onward(known, &waiting), now)
             .map_err(|error: RecoverError| OpenError::Recovery(Box::new(error)))?;
+        outbox::fill_new(dir, &mut lock_db(&db), &config.destinations, &waiting, now)?;
+        shipper.set_destinations(config.destinations.iter().map(|(to, _)| *to).collect());
+        let outbox = Arc::new(Outbox::open(&dir.join(db::FILE), waiting.clone())?);
         let (settled, known) = {
-            let db = db.lock().unwrap_or_else(PoisonError::into_inner);
+            let db = lock_db(&db);
             (db.counters()?, db.deferred()?)
         };
         let journal = Arc::new(journal);
         let deferred = Arc::new(Deferred::new(journal.clone(), known));
-        let records = Arc::new(Records::new(journal.clone()));
+        let records = Arc::new(Records::new(journal.clone(), waiting.clone()));
         let notices = Arc::new(Notices::new(Arc::clone(&db), journal.clone()));
         let admin_actions = Arc::new(AdminActions::new(journal.clone()));
+        let events = Arc::new(Events::new(journal.clone()));
         let registry = Arc::new(Registry::open(db)?);
-        let shared = Arc::new(Shared::new(journal, shipper));
+        let shared = Arc::new(Shared::new(journal, shipper, config.clock));
         let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
         Ok(Self {
             budgets: Arc::new(Budgets::load(settled, now)),
@@ -184,6 +233,9 @@ impl Embedded {
             notices,
             deferred,
             admin_actions,
+            events,
+            outbox,
+            waiting,
             shared,
             workers,
             interrupted,
@@ -209,16 +261,28 @@ impl Embedded {
     /// # Errors
     /// If the disk takes it not. Nothing is lost; it is tried again in the background.
     pub fn flush(&self) -> Result<(), FlushError> {
-        self.shared.flush().map_err(FlushError)
+        self.shared.flush(Which::Due).map_err(FlushError)
     }
 
-    /// Flushes and ends the threads.
+    /// What is sealed and waits to be handed over.
+    #[must_use]
+    pub fn outbox(&self) -> Arc<dyn tollgate_core::audit::Outbox> {
+        self.outbox.clone()
+    }
+
+    /// Whether calls are refused because too much waits for the object store.
+    #[must_use]
+    pub fn is_backlogged(&self) -> bool {
+        self.waiting.is_full()
+    }
+
+    /// Flushes, seals every partition, and ends the threads.
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the threads are ended all the same.
     pub fn close(mut self) -> Result<(), FlushError> {
         self.registry.close();
-        let flushed = self.flush();
+        let flushed = self.shared.flush(Which::All).map_err(FlushError);
         self.workers.stop(&self.shared);
         flushed
     }
@@ -227,15 +291,41 @@ impl Embedded {
     #[must_use]
     pub fn stats(&self) -> EmbeddedStats {
         let counters = &self.shared.journal.counters;
+        let counts = self.shared.counts();
         EmbeddedStats {
             journal_behind_bytes: self.shared.journal.behind(),
             journal_syncs: counters.syncs.load(Ordering::Relaxed),
             journal_sync_micros: counters.sync_micros.load(Ordering::Relaxed),
-            records_written: self.shared.records_written(),
+            records_written: counts.records,
+            segments_sealed: counts.segments_sealed,
+            checkpoints_signed: counts.checkpoints_signed,
             records_lost: counters.lost.load(Ordering::Relaxed),
             strangers_unrecorded: self.records.unrecorded_strangers(),
         }
     }
+}
+
+impl EmbeddedConfig {
+    fn onward(&self, destinations: Vec<Destination>, outbox: &Arc<Waiting>) -> Onward {
+        Onward {
+            style: Style {
+                replica: self.replica.clone(),
+                layout: self.layout,
+                segment_bytes: self.segment_bytes,
+            },
+            sealing: Sealing {
+                key: self.key.clone(),
+                age: self.segment_age,
+            },
+            fsync: self.fsync,
+            destinations,
+            outbox: outbox.clone(),
+        }
+    }
+}
+
+fn lock_db(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
+    db.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Embedded {

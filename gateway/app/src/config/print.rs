@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Fsync, InsecureSettings, Layout, Settings};
+use super::{Fsync, InsecureSettings, Layout, Settings, WhenFull};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -89,7 +89,16 @@ impl Settings {
             Layout::Segments => "segments",
             Layout::Objects => "objects",
         };
-        writeln!(f, "layout = \"{layout}\"")
+        writeln!(f, "layout = \"{layout}\"")?;
+        let seconds = self.records.segment_age.as_secs();
+        writeln!(f, "segment_seconds = {seconds}")?;
+        let waiting = self.records.max_waiting_bytes / MIB;
+        writeln!(f, "max_waiting_mib = {waiting}")?;
+        let when_full = match self.records.when_full {
+            WhenFull::Refuse => "refuse",
+            WhenFull::Admit => "admit",
+        };
+        writeln!(f, "when_full = \"{when_full}\"")
     }
 
     fn print_limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
     RecordSettings, Settings, TlsFiles, TokenSettings, Vars, VaultSettings, WebhookSettings,
-    policies_dir,
+    WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -216,6 +216,11 @@ fn read_records(section: &Section<'_>) -> RecordSettings {
         "layout",
         reader::one_of(&[("segments", Layout::Segments), ("objects", Layout::Objects)]),
     );
+    let max_waiting = section.optional("max_waiting_mib", reader::integer(1..=16_777_216));
+    let when_full = section.optional(
+        "when_full",
+        reader::one_of(&[("refuse", WhenFull::Refuse), ("admit", WhenFull::Admit)]),
+    );
     RecordSettings {
         replica: section.optional("replica", reader::parsed),
         fsync: if always == Some(true) {
@@ -224,6 +229,9 @@ fn read_records(section: &Section<'_>) -> RecordSettings {
             Fsync::Interval(Duration::from_millis(interval.unwrap_or(50)))
         },
         layout: layout.unwrap_or(Layout::Segments),
+        segment_age: seconds(section, "segment_seconds", 1, 60),
+        max_waiting_bytes: max_waiting.unwrap_or(10_240) * MIB,
+        when_full: when_full.unwrap_or(WhenFull::Refuse),
     }
 }
 

@@ -56,6 +56,9 @@ clock_skew_seconds = 0
 replica = "eu-1"
 fsync = "always"
 layout = "objects"
+segment_seconds = 5
+max_waiting_mib = 1
+when_full = "admit"
 [limits]
 connections = 7
 [deadlines]

@@ -3,12 +3,16 @@
 //! Stores count for themselves; their figures are carried over when metrics are read.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tollgate_core::audit::{Destination, Outbox};
 use tollgate_core::price::PriceBook;
+use tollgate_core::time::Timestamp;
 use tollgate_proxy::gateway::Gateway;
 use tollgate_stores::embedded::Embedded;
 
+use crate::clock;
 use crate::reload::Reloaded;
 
 /// What came of changes to files that are watched.
@@ -103,6 +107,16 @@ struct Carried {
     written: IntCounter,
     lost: IntCounter,
     strangers: IntCounter,
+    sealed: IntCounter,
+    signed: IntCounter,
+    outbox: OutboxFigures,
+}
+
+/// What waits to be handed over, by destination.
+struct OutboxFigures {
+    parcels: IntGaugeVec,
+    bytes: IntGaugeVec,
+    seconds: IntGaugeVec,
 }
 
 /// Registers the stores' metrics; what is returned brings them up to date.
@@ -144,6 +158,15 @@ pub(super) fn carry(
             "tollgate_strangers_unrecorded_total",
             "Refusals of unknown callers beyond the hundred a second that are recorded.",
         )?,
+        sealed: counter(
+            "tollgate_segments_sealed_total",
+            "Segments of records that have become final.",
+        )?,
+        signed: counter(
+            "tollgate_checkpoints_signed_total",
+            "Heads of chains of records that have been signed.",
+        )?,
+        outbox: OutboxFigures::register(registry)?,
     };
     let (gateway, stores) = (Arc::downgrade(gateway), Arc::downgrade(stores));
     Ok(Arc::new(move || carried.refresh(&gateway, &stores)))
@@ -168,6 +191,54 @@ impl Carried {
         advance(&self.written, stats.records_written);
         advance(&self.lost, stats.records_lost);
         advance(&self.strangers, stats.strangers_unrecorded);
+        advance(&self.sealed, stats.segments_sealed);
+        advance(&self.signed, stats.checkpoints_signed);
+        self.outbox.refresh(&*stores.outbox(), clock::now());
+    }
+}
+
+impl OutboxFigures {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGaugeVec> {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), &["destination"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        Ok(Self {
+            parcels: gauge(
+                "tollgate_outbox_parcels",
+                "Segments, records and checkpoints that wait to be handed over.",
+            )?,
+            bytes: gauge("tollgate_outbox_bytes", "How many bytes they are.")?,
+            seconds: gauge(
+                "tollgate_outbox_oldest_seconds",
+                "How long the oldest of them has been waiting.",
+            )?,
+        })
+    }
+
+    fn refresh(&self, outbox: &dyn Outbox, now: Timestamp) {
+        for to in Destination::ALL {
+            let behind = match outbox.behind(to) {
+                Ok(behind) => behind,
+                Err(error) => {
+                    // The figures stay as they are.
+                    tracing::warn!(%error, "how much waits to be handed over cannot be told");
+                    return;
+                }
+            };
+            let label = [to.as_str()];
+            let set = |gauge: &IntGaugeVec, value: u64| {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                gauge.with_label_values(&label).set(value);
+            };
+            let waited = behind
+                .oldest
+                .map_or(Duration::ZERO, |since| now.since(since));
+            set(&self.parcels, behind.parcels);
+            set(&self.bytes, behind.bytes);
+            set(&self.seconds, waited.as_secs());
+        }
     }
 }
 

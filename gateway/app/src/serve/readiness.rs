@@ -2,7 +2,7 @@
 //!
 //! By the time anybody can ask, policy, keys and registry are loaded, since nothing starts
 //! without them; what can be missing is the listener, a ledger that takes writes, or the wish to
-//! go on.
+//! go on; or too many records wait to be handed over.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -41,11 +41,13 @@ impl Ready {
 impl Readiness for Ready {
     fn missing(&self) -> Vec<&'static str> {
         let ledger = self.ledger.upgrade();
-        let writable = ledger.is_some_and(|ledger| ledger.healthy());
+        let writable = ledger.as_ref().is_some_and(|ledger| ledger.healthy());
+        let backlogged = ledger.is_some_and(|ledger| ledger.is_backlogged());
         [
             ("draining", self.draining.load(Ordering::Acquire)),
             ("listener", !self.serving.load(Ordering::Acquire)),
             ("ledger", !writable),
+            ("records_backlog", backlogged),
         ]
         .into_iter()
         .filter_map(|(what, missing)| missing.then_some(what))

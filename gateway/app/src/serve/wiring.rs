@@ -24,11 +24,11 @@ use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
-use tollgate_stores::embedded::{self, Embedded, EmbeddedConfig};
+use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig};
 use tracing::{info, warn};
 
 use super::usage::OwnUsage;
-use crate::config::{Fsync, Layout, Settings};
+use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
 use crate::prices::book::{PriceFiles, PriceWatch};
 use crate::reload::Watched;
@@ -217,23 +217,32 @@ pub(super) fn listener(
 /// What the stores of this installation are opened with.
 ///
 /// # Errors
-/// If the directory does not tell whose records it holds.
+/// If the directory does not tell whose records it holds, or the key cannot be used.
 fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<EmbeddedConfig> {
-    let replica = match &settings.records.replica {
+    let records = &settings.records;
+    let replica = match &records.replica {
         Some(replica) => replica.clone(),
         None => data.replica()?,
     };
+    let key = Arc::new(data.audit_key()?);
     Ok(EmbeddedConfig {
-        data_dir: settings.data_dir.clone(),
-        fsync: match settings.records.fsync {
+        fsync: match records.fsync {
             Fsync::Always => embedded::Fsync::Always,
             Fsync::Interval(interval) => embedded::Fsync::Interval(interval),
         },
-        layout: match settings.records.layout {
+        layout: match records.layout {
             Layout::Segments => embedded::Layout::Segments,
             Layout::Objects => embedded::Layout::Objects,
         },
-        replica,
+        segment_age: records.segment_age,
+        bound: Bound {
+            max_waiting: records.max_waiting_bytes,
+            when_full: match records.when_full {
+                WhenFull::Refuse => embedded::WhenFull::Refuse,
+                WhenFull::Admit => embedded::WhenFull::Admit,
+            },
+        },
+        ..EmbeddedConfig::new(&settings.data_dir, replica, key, clock::now)
     })
 }
 

@@ -4,6 +4,8 @@
 //! the same lines. Worst case: the disk takes no records; then at most one batch of lines waits
 //! here and the rest in the journal.
 
+mod sealing;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,14 +14,16 @@ use std::path::{Path, PathBuf};
 
 use foldhash::HashMap;
 use tollgate_core::audit::{
-    Day, FIRST_PREV_HASH, Form, Item, Name, NotAPartition, Partition, ROOT, line_hash_into,
-    write_line,
+    Day, FIRST_PREV_HASH, Item, Name, NotAPartition, Partition, ROOT, line_hash_into, write_line,
 };
 use tollgate_core::ids::{AgentId, ReplicaId};
+use tollgate_core::time::Timestamp;
 
 use super::db::{Db, DbError, Head, SegmentEnd};
 use super::journal::entry::Place;
 use super::record_segment::{RecordSegment, write_object};
+
+pub(crate) use sealing::{Sealed, Sealing, Which, lock_all};
 
 /// Days a partition is written in at once, beyond which segments at rest are closed: yesterday
 /// and today, and a call that takes longer opens its day again.
@@ -58,6 +62,8 @@ pub(crate) struct Style {
     /// Who writes them.
     pub(crate) replica: ReplicaId,
     pub(crate) layout: Layout,
+    /// A segment ends once it is this long.
+    pub(crate) segment_bytes: u64,
 }
 
 struct Chain {
@@ -77,27 +83,66 @@ pub(crate) struct Chains {
     /// What names are below: the data directory.
     root: PathBuf,
     style: Style,
+    sealing: Sealing,
     /// By the partition's name.
     chains: HashMap<String, Chain>,
     /// Waiting to be written.
     objects: Vec<Object>,
-    /// Written since the last sync.
-    unsynced: Vec<PathBuf>,
+    /// Directories that have new files since the last sync.
+    unsynced: BTreeSet<PathBuf>,
+    /// Partitions with records that are not signed, and since when they have any.
+    unsigned: HashMap<String, Timestamp>,
+    /// Segments that have ended since the last checkpoint, and their lengths.
+    ended: Vec<(Name, u64)>,
+    /// Objects written since the last checkpoint, and their lengths.
+    objects_written: Vec<(Name, u64)>,
+    /// Segments that were made read-only since the last checkpoint.
+    locked: Vec<Name>,
     line: Vec<u8>,
-    pub(crate) written: u64,
+    pub(crate) counts: Counts,
+}
+
+/// Figures since start.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) records: u64,
+    pub(crate) segments_sealed: u64,
+    pub(crate) checkpoints_signed: u64,
 }
 
 impl Chains {
-    pub(crate) fn new(data_dir: &Path, style: Style) -> Self {
-        Self {
+    /// Goes on where `db` says that chains have ended.
+    pub(crate) fn load(
+        data_dir: &Path,
+        style: Style,
+        sealing: Sealing,
+        db: &Db,
+        now: Timestamp,
+    ) -> Result<Self, DbError> {
+        let mut chains = Self {
             root: data_dir.to_owned(),
             style,
+            sealing,
             chains: HashMap::default(),
             objects: Vec::new(),
-            unsynced: Vec::new(),
+            unsynced: BTreeSet::new(),
+            unsigned: HashMap::default(),
+            ended: Vec::new(),
+            objects_written: Vec::new(),
+            locked: lock_all(data_dir, db.unlocked()?.iter()),
             line: Vec::new(),
-            written: 0,
-        }
+            counts: Counts::default(),
+        };
+        chains.load_unsigned(db, now)?;
+        Ok(chains)
+    }
+
+    fn load_unsigned(&mut self, db: &Db, now: Timestamp) -> Result<(), DbError> {
+        let unsigned = db.unsigned_chains(&self.style.replica)?.into_iter();
+        self.unsigned = unsigned
+            .map(|(name, since)| (name, since.unwrap_or(now)))
+            .collect();
+        Ok(())
     }
 
     pub(crate) const fn style(&self) -> &Style {
@@ -106,9 +151,15 @@ impl Chains {
 
     /// From here on, records are laid out like this. Only when everything is
     /// [settled](Self::settled).
-    pub(crate) fn set_style(&mut self, style: Style) {
+    pub(crate) fn set_style(
+        &mut self,
+        style: Style,
+        db: &Db,
+        now: Timestamp,
+    ) -> Result<(), DbError> {
         self.style = style;
         self.chains.clear();
+        self.load_unsigned(db, now)
     }
 
     /// Makes the record of `parts`, JSON objects that are laid one behind the other, and takes it
@@ -120,7 +171,11 @@ impl Chains {
         parts: &[&[u8]],
     ) -> Result<(), ChainError> {
         let partition = place.partition.unwrap_or(Partition::Gateway.as_str());
-        let Style { replica, layout } = &self.style;
+        let Style {
+            replica,
+            layout,
+            segment_bytes,
+        } = &self.style;
         if !self.chains.contains_key(partition) {
             let chain = Chain::load(db, partition.parse()?, replica)?;
             self.chains.insert(partition.to_owned(), chain);
@@ -144,7 +199,7 @@ impl Chains {
             }
             _ => {
                 let segment = chain.segment(db, &self.root, place.day(), replica, seq)?;
-                if segment.is_full() {
+                if segment.is_full(*segment_bytes) {
                     segment.write()?;
                     segment.sync()?;
                     segment.begin(seq);
@@ -155,7 +210,7 @@ impl Chains {
         chain.head.seq = seq;
         line_hash_into(&mut chain.head.hash, &self.line);
         chain.moved = true;
-        self.written += 1;
+        self.counts.records += 1;
         Ok(())
     }
 
@@ -167,8 +222,11 @@ impl Chains {
             }
         }
         while let Some(object) = self.objects.last_mut() {
-            let path = write_object(&self.root, &mut object.name, &object.content)?;
-            self.unsynced.push(path);
+            write_object(&self.root, &mut object.name, &object.content)?;
+            let length = object.content.len() as u64;
+            let name = object.name.clone();
+            self.unsynced.extend(dirs_of(&self.root, &name));
+            self.objects_written.push((name, length));
             self.objects.pop();
         }
         Ok(())
@@ -176,21 +234,14 @@ impl Chains {
 
     /// Forces what has been written to the disk, with the directories it is in.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
-        let root = self.root.join(ROOT);
-        let mut dirs = BTreeSet::new();
         for chain in self.chains.values_mut() {
             for segment in chain.days.values_mut() {
                 if segment.sync()? {
-                    dirs.extend(dirs_up_to(&root, &segment.dir()));
+                    self.unsynced.extend(dirs_of(&self.root, segment.name()));
                 }
             }
         }
-        for path in &self.unsynced {
-            File::open(path)?.sync_data()?;
-            let dir = path.parent().into_iter();
-            dirs.extend(dir.flat_map(|dir| dirs_up_to(&root, dir)));
-        }
-        for dir in dirs {
+        for dir in &self.unsynced {
             File::open(dir)?.sync_all()?;
         }
         self.unsynced.clear();
@@ -210,18 +261,17 @@ impl Chains {
     pub(crate) fn ends(&self) -> Vec<(&Partition, Day, SegmentEnd)> {
         let mut ends = Vec::new();
         for chain in self.chains.values() {
-            for (day, segment) in &chain.days {
-                ends.extend(segment.moved().and_then(|(name, length)| {
-                    let end = SegmentEnd::of(name, length)?;
-                    Some((&chain.partition, *day, end))
-                }));
+            for (day, segment) in chain.days.iter().filter(|(_, segment)| segment.has_moved()) {
+                ends.extend(segment.end().map(|end| (&chain.partition, *day, end)));
             }
         }
         ends
     }
 
-    /// Takes note that heads and ends are in the database; closes files beyond the bounds.
-    pub(crate) fn settled(&mut self) {
+    /// Takes note that heads, ends and what is sealed are in the database; closes files beyond
+    /// the bounds.
+    pub(crate) fn settled(&mut self, sealed: &Sealed) {
+        self.forget_sealed(sealed);
         for chain in self.chains.values_mut() {
             chain.moved = false;
             for segment in chain.days.values_mut() {
@@ -268,22 +318,9 @@ impl Chain {
             Entry::Vacant(new) => new,
         };
         let known = db.segment(&self.partition, replica, day)?;
-        let SegmentEnd {
-            first,
-            copy,
-            length,
-        } = known.unwrap_or_else(|| SegmentEnd::at(seq));
-        let item = Item::Segment {
-            day,
-            replica: replica.clone(),
-            first,
-            form: Form::JsonLines,
-        };
-        let name = Name {
-            copy,
-            ..Name::new(self.partition.clone(), item)
-        };
-        Ok(new.insert(RecordSegment::new(root, name, length)))
+        let end = known.unwrap_or_else(|| SegmentEnd::at(seq));
+        let name = end.name(&self.partition, replica, day);
+        Ok(new.insert(RecordSegment::new(root, name, end.length)))
     }
 }
 
@@ -300,10 +337,12 @@ pub(crate) enum ChainError {
     Agent,
 }
 
-/// `dir` and its parents, up to `root`.
-fn dirs_up_to(root: &Path, dir: &Path) -> Vec<PathBuf> {
-    dir.ancestors()
-        .take_while(|ancestor| ancestor.starts_with(root))
+/// The directories that something lies in, up to that of all partitions.
+fn dirs_of(root: &Path, name: &Name) -> Vec<PathBuf> {
+    let (path, top) = (root.join(name.to_string()), root.join(ROOT));
+    path.ancestors()
+        .skip(1)
+        .take_while(|dir| dir.starts_with(&top))
         .map(Path::to_owned)
         .collect()
 }

@@ -8,6 +8,7 @@
 mod chains;
 mod deferred;
 mod prune;
+mod sealed;
 mod tokens;
 
 use std::fs::OpenOptions;
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use foldhash::HashMap;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tollgate_core::audit::{Day, Partition};
 use tollgate_core::budget::BudgetKey;
 use tollgate_core::deferred::RemoteId;
@@ -29,8 +30,13 @@ use tollgate_core::time::Timestamp;
 use super::chain::{Layout, Style};
 use super::journal::entry::End;
 
+pub use chains::heads;
 pub(crate) use chains::{Head, SegmentEnd};
 pub(crate) use deferred::DeferredRow;
+pub(crate) use sealed::Handover;
+
+/// The database's file in the data directory.
+pub(crate) const FILE: &str = "state.db";
 
 /// Each brings the tables from the version of its index to the next.
 const STEPS: &[&str] = &[
@@ -40,6 +46,7 @@ const STEPS: &[&str] = &[
     prune::COLUMN,
     tokens::CUT_OFFS,
     chains::TABLES,
+    sealed::TABLES,
 ];
 
 const FIRST_TABLES: &str = "
@@ -102,6 +109,7 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) settled: &'a HashMap<String, PicoUsd>,
     /// When the last call ended.
     pub(crate) latest: Timestamp,
+    pub(crate) now: Timestamp,
     pub(crate) heads: Vec<(&'a Partition, Head)>,
     pub(crate) segments: Vec<(&'a Partition, Day, SegmentEnd)>,
     /// Intents, by id, whose lines are kept here from now on.
@@ -110,6 +118,8 @@ pub(crate) struct Checkpoint<'a> {
     pub(crate) unparked: &'a [String],
     /// What is known of deferred work, or no longer.
     pub(crate) deferred: &'a HashMap<RemoteId, Option<DeferredRow>>,
+    /// What is sealed, and for whom.
+    pub(crate) handover: Handover<'a>,
 }
 
 /// A change to the table of tokens.
@@ -152,6 +162,9 @@ impl Db {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.busy_timeout(Duration::from_secs(5))?;
+        // The outbox writes too, over its own connection. A transaction that began by reading
+        // could not go on to write behind it; one that means to write waits at its beginning.
+        connection.set_transaction_behavior(TransactionBehavior::Immediate);
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         let done = usize::try_from(version).map_err(|_negative| DbError::Version(version))?;
         let missing = STEPS.get(done..).ok_or(DbError::Version(version))?;
@@ -176,29 +189,31 @@ impl Db {
         let row = self
             .connection
             .query_row(
-                "SELECT segment, length, layout, replica FROM position",
+                "SELECT segment, length, layout, replica, segment_bytes FROM position",
                 [],
                 |row| {
                     let end: (i64, i64) = (row.get(0)?, row.get(1)?);
-                    let style: (String, Option<String>) = (row.get(2)?, row.get(3)?);
-                    Ok((end, style))
+                    let layout: String = row.get(2)?;
+                    let style: (Option<String>, Option<i64>) = (row.get(3)?, row.get(4)?);
+                    Ok((end, layout, style))
                 },
             )
             .optional()?;
-        row.map(|((segment, length), (layout, replica))| {
+        row.map(|((segment, length), layout, style)| {
             let end = End {
                 segment: unsigned(segment, "position")?,
                 length: unsigned(length, "position")?,
             };
             let layout = Layout::parse(&layout).ok_or(DbError::Malformed("layout"))?;
-            let style = match replica {
-                Some(replica) => Some(Style {
+            let style = match style {
+                (Some(replica), Some(segment_bytes)) => Some(Style {
                     replica: replica
                         .parse()
                         .map_err(|_e| DbError::Malformed("replica"))?,
                     layout,
+                    segment_bytes: unsigned(segment_bytes, "position")?,
                 }),
-                None => None,
+                _ => None,
             };
             Ok(Position { end, style })
         })
@@ -258,17 +273,27 @@ impl Db {
         }
         deferred::keep(&transaction, change.deferred)?;
         transaction.execute(
-            "INSERT OR REPLACE INTO position (only, segment, length, layout, replica)
-             VALUES (1, ?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO position VALUES (1, ?1, ?2, ?3, ?4, ?5)",
             params![
                 signed(change.position.segment),
                 signed(change.position.length),
                 change.style.layout.as_str(),
-                change.style.replica.as_str()
+                change.style.replica.as_str(),
+                signed(change.style.segment_bytes)
             ],
         )?;
-        transaction.commit()?;
-        Ok(())
+        let waiting = change.handover.waiting;
+        let entered = sealed::keep(&transaction, change)?;
+        for (to, amount) in &entered {
+            waiting.enter(*to, *amount);
+        }
+        let committed = transaction.commit();
+        if committed.is_err() {
+            for (to, amount) in &entered {
+                waiting.leave(*to, *amount);
+            }
+        }
+        Ok(committed?)
     }
 
     pub(crate) fn tokens(&self) -> Result<Vec<TokenRow>, DbError> {
@@ -334,7 +359,7 @@ fn pico(text: &str) -> Result<PicoUsd, DbError> {
     Ok(PicoUsd::new(pico))
 }
 
-fn unsigned(value: i64, what: &'static str) -> Result<u64, DbError> {
+pub(super) fn unsigned(value: i64, what: &'static str) -> Result<u64, DbError> {
     u64::try_from(value).map_err(|_negative| DbError::Malformed(what))
 }
 

@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 
 use tollgate_core::audit::{Item, Link, Name};
 
-/// A segment ends once it is this long, so that copying one away takes seconds.
-const SEGMENT_BYTES: u64 = 64 << 20;
+use super::db::SegmentEnd;
 
 /// The segment of one partition and day that is being written.
 pub(crate) struct RecordSegment {
@@ -25,6 +24,8 @@ pub(crate) struct RecordSegment {
     length: u64,
     pending: Vec<u8>,
     file: Option<Opened>,
+    /// Those before it that nothing more is written to, and their lengths.
+    ended: Vec<(Name, u64)>,
     /// Written to since the last sync.
     unsynced: bool,
     /// Moved since the last checkpoint.
@@ -40,21 +41,30 @@ impl RecordSegment {
             length,
             pending: Vec::new(),
             file: None,
+            ended: Vec::new(),
             unsynced: false,
             moved: false,
         }
     }
 
-    /// The directory it is in.
-    pub(crate) fn dir(&self) -> PathBuf {
-        let mut path = self.path();
-        path.pop();
-        path
+    /// What it is called.
+    pub(crate) const fn name(&self) -> &Name {
+        &self.name
     }
 
-    /// Which it is and how long, if that has changed since the last checkpoint.
-    pub(crate) fn moved(&self) -> Option<(&Name, u64)> {
-        self.moved.then_some((&self.name, self.length))
+    /// Where the lines written end.
+    pub(crate) const fn end(&self) -> Option<SegmentEnd> {
+        SegmentEnd::of(&self.name, self.length)
+    }
+
+    /// Whether that has changed since the last checkpoint.
+    pub(crate) const fn has_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Segments that have ended here, to be taken out.
+    pub(crate) const fn ended(&mut self) -> &mut Vec<(Name, u64)> {
+        &mut self.ended
     }
 
     /// Takes note that the end is in the database.
@@ -70,17 +80,22 @@ impl RecordSegment {
 
     /// Whether the next line begins a new segment. Asked before each line, so that the answer
     /// depends on nothing but the lines.
-    pub(crate) fn is_full(&self) -> bool {
-        self.length + self.pending.len() as u64 >= SEGMENT_BYTES
+    pub(crate) fn is_full(&self, segment_bytes: u64) -> bool {
+        self.length + self.pending.len() as u64 >= segment_bytes
     }
 
     /// Goes on in a new segment, whose first record is `first`. Only right after
     /// [`write`](Self::write).
     pub(crate) fn begin(&mut self, first: u64) {
+        self.ended.push((self.name.clone(), self.length));
+        self.go_on(first, 0);
+    }
+
+    fn go_on(&mut self, first: u64, copy: u32) {
         if let Item::Segment { first: number, .. } = &mut self.name.item {
             *number = first;
         }
-        self.name.copy = 0;
+        self.name.copy = copy;
         self.length = 0;
         self.file = None;
         self.moved = true;
@@ -103,6 +118,11 @@ impl RecordSegment {
                 }
                 Placed::Foreign { own } => {
                     opened.file.sync_data()?;
+                    if self.length > 0 || own > 0 {
+                        // As it is: what differs is evidence.
+                        let length = opened.file.metadata()?.len();
+                        self.ended.push((self.name.clone(), length));
+                    }
                     self.leave(own)?;
                 }
             }
@@ -125,8 +145,7 @@ impl RecordSegment {
             Item::Segment { first, .. } if *first == next.seq => self.name.copy + 1,
             _ => 0,
         };
-        self.begin(next.seq);
-        self.name.copy = copy;
+        self.go_on(next.seq, copy);
         Ok(())
     }
 
@@ -153,8 +172,10 @@ impl RecordSegment {
     }
 
     fn open(&self) -> io::Result<Opened> {
-        fs::create_dir_all(self.dir())?;
         let path = self.path();
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
         let opened = OpenOptions::new()
             .read(true)
             .write(true)
@@ -217,23 +238,22 @@ fn place(opened: &Opened, start: u64, lines: &[u8]) -> io::Result<Placed> {
 
 /// Writes `content` under `name`, which names one record, unless it is there already. Something
 /// else that is there stays, and the record goes beside it. Nobody writes to it ever after.
-pub(crate) fn write_object(root: &Path, name: &mut Name, content: &[u8]) -> io::Result<PathBuf> {
+pub(crate) fn write_object(root: &Path, name: &mut Name, content: &[u8]) -> io::Result<()> {
     loop {
         let path = root.join(name.to_string());
         match fs::read(&path) {
-            Ok(there) if there == content => return Ok(path),
+            Ok(there) if there == content => return Ok(()),
             Ok(_other_bytes) => name.copy += 1,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                write_whole(&path, content)?;
-                return Ok(path);
+                return write_whole(&path, content);
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Renamed into place, so that no reader ever sees half of it.
-fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Synced and renamed into place, so that nobody ever sees half of it, after a power cut neither.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     use io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -249,6 +269,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(&unfinished)?;
     file.write_all(content)?;
     file.set_permissions(fs::Permissions::from_mode(SEALED_MODE))?;
+    file.sync_all()?;
     fs::rename(&unfinished, path)
 }
 

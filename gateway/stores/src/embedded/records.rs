@@ -1,6 +1,7 @@
 //! What becomes a record, put into the journal; the shipper makes the record of it.
 //!
-//! An intent is the only thing waited for. Worst case: under a flood of strangers all but a
+//! An intent is the only thing waited for, and the only thing that is not kept while too much waits
+//! for the object store: what was under way ends, and refusals go on being told. Worst case: under a flood of strangers all but a
 //! hundred a second go unrecorded, and are counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger};
 
 use super::journal::Journal;
 use super::journal::entry::Written;
+use super::outbox::Waiting;
 
 /// Strangers recorded per second: anybody can be one, at no cost, and the disk is finite.
 const STRANGERS_PER_SECOND: u32 = 100;
@@ -20,15 +22,17 @@ const STRANGERS_PER_SECOND: u32 = 100;
 /// The record log of one data directory.
 pub struct Records {
     journal: Arc<Journal>,
+    outbox: Arc<Waiting>,
     /// The second of the last stranger, and how many there were in it.
     strangers: Mutex<(i64, u32)>,
     unrecorded_strangers: AtomicU64,
 }
 
 impl Records {
-    pub(crate) fn new(journal: Arc<Journal>) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, outbox: Arc<Waiting>) -> Self {
         Self {
             journal,
+            outbox,
             strangers: Mutex::new((0, 0)),
             unrecorded_strangers: AtomicU64::new(0),
         }
@@ -58,6 +62,11 @@ impl Records {
     }
 }
 
+/// No call is made whose record could not be handed over for long.
+#[derive(Debug, thiserror::Error)]
+#[error("too many records wait for the object store")]
+struct TooMuchWaits;
+
 #[async_trait]
 impl RecordLog for Records {
     async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
@@ -65,12 +74,16 @@ impl RecordLog for Records {
             subject: &intent.subject,
             hold: &intent.hold,
         };
-        let appended = self.journal.append(intent.subject.id, &entry).await;
-        appended.map_err(|error| StoreError {
+        let failed = |cause| StoreError {
             operation: "keep an intent",
             store: "record",
-            cause: Box::new(error),
-        })
+            cause,
+        };
+        if self.outbox.is_full() {
+            return Err(failed(Box::new(TooMuchWaits)));
+        }
+        let appended = self.journal.append(intent.subject.id, &entry).await;
+        appended.map_err(|error| failed(Box::new(error)))
     }
 
     fn conclude(&self, id: RecordId, ending: &Ending) {

@@ -11,15 +11,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tollgate_core::admin_log::{self, Ended};
+use tollgate_core::audit::Destination;
 use tollgate_core::ids::RecordId;
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 use tollgate_core::time::Timestamp;
 
-use super::chain::{Chains, Style};
+use super::chain::{Chains, Sealing, Style, Which};
 use super::db::{Db, Position};
 use super::journal::entry::{End, Written};
 use super::journal::segment::{self, Damaged};
 use super::journal::{Fsync, Journal};
+use super::outbox::Waiting;
 use super::shipper::{Begun, ShipError, Shipper};
 
 /// Why the state from before cannot be taken over.
@@ -41,14 +43,24 @@ pub(crate) struct Recovered {
     pub(crate) interrupted: usize,
 }
 
+/// How to go on.
+pub(crate) struct Onward {
+    pub(crate) style: Style,
+    pub(crate) sealing: Sealing,
+    pub(crate) fsync: Fsync,
+    /// Who has got parcels so far, and gets more.
+    pub(crate) destinations: Vec<Destination>,
+    pub(crate) outbox: Arc<Waiting>,
+}
+
 /// Brings journal and database in `data_dir` to one state.
 pub(crate) fn recover(
     data_dir: &Path,
     db: &Arc<Mutex<Db>>,
-    style: &Style,
-    fsync: Fsync,
+    onward: Onward,
     now: Timestamp,
 ) -> Result<Recovered, RecoverError> {
+    let style = &onward.style;
     let dir = data_dir.join("journal");
     fs::create_dir_all(&dir)?;
     let known = db
@@ -62,20 +74,27 @@ pub(crate) fn recover(
     };
     // What was shipped before the crash must come out the same again, so in the old style.
     let old_style = old_style.unwrap_or_else(|| style.clone());
-    let chains = Chains::new(data_dir, old_style);
-    let mut shipper = Shipper::new(db.clone(), chains, position, now)?;
+    let same_replica = old_style.replica == style.replica;
+    let chains = {
+        let db = db.lock().unwrap_or_else(PoisonError::into_inner);
+        Chains::load(data_dir, old_style, onward.sealing, &db, now).map_err(ShipError::from)?
+    };
+    let mut shipper = Shipper::new(db.clone(), chains, onward.outbox, position, now)?;
+    shipper.set_destinations(onward.destinations);
     let last = replay(&dir, &mut shipper, position)?;
 
     let number = last.segment.max(position.segment) + 1;
-    let journal = Journal::create(&dir, number, Some(last), fsync)?;
+    let journal = Journal::create(&dir, number, Some(last), onward.fsync)?;
     let interrupted = interrupt(&journal, shipper.open()?, now);
     journal.flush()?;
     journal.sync()?;
     shipper.go_to(number);
     shipper.ship(&journal)?;
-    shipper.checkpoint(&journal)?;
-    shipper.set_style(style);
-    shipper.checkpoint(&journal)?;
+    // Nobody will go on in the chains of another replica.
+    let which = if same_replica { Which::Due } else { Which::All };
+    shipper.checkpoint(&journal, which, now)?;
+    shipper.set_style(style, now)?;
+    shipper.checkpoint(&journal, Which::Due, now)?;
     Ok(Recovered {
         journal,
         shipper,

@@ -11,15 +11,17 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
+use tollgate_core::audit::Destination;
 use tollgate_core::deferred::RemoteId;
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::{Timestamp, Window};
 
-use super::chain::{ChainError, Chains, Style};
-use super::db::{Checkpoint, Db, DbError, DeferredRow};
+use super::chain::{ChainError, Chains, Counts, Style, Which};
+use super::db::{Checkpoint, Db, DbError, DeferredRow, Handover};
 use super::journal::entry::{self, Cost, End, Entry};
 use super::journal::{Journal, Readable, segment};
+use super::outbox::Waiting as InOutbox;
 
 /// Read at once from the journal: little enough to stay in the processor's cache throughout.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -69,6 +71,9 @@ pub(crate) enum Begun {
 pub(crate) struct Shipper {
     db: Arc<Mutex<Db>>,
     chains: Chains,
+    /// Who gets what is sealed.
+    destinations: Vec<Destination>,
+    outbox: Arc<InOutbox>,
     open: HashMap<RecordId, Waiting>,
     position: End,
     /// Changes since the last checkpoint.
@@ -90,6 +95,7 @@ impl Shipper {
     pub(crate) fn new(
         db: Arc<Mutex<Db>>,
         chains: Chains,
+        outbox: Arc<InOutbox>,
         position: End,
         now: Timestamp,
     ) -> Result<Self, ShipError> {
@@ -108,6 +114,8 @@ impl Shipper {
         Ok(Self {
             db,
             chains,
+            destinations: Vec::new(),
+            outbox,
             open,
             position,
             settled: HashMap::default(),
@@ -126,14 +134,19 @@ impl Shipper {
         self.position
     }
 
-    /// Whether there is anything to commit.
-    pub(crate) const fn is_dirty(&self) -> bool {
-        self.dirty
+    /// Whether a checkpoint may have anything to do, now or later.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.dirty && !self.chains.has_unsigned()
     }
 
-    /// Records made since start.
-    pub(crate) const fn written(&self) -> u64 {
-        self.chains.written
+    /// Figures since start.
+    pub(crate) const fn counts(&self) -> Counts {
+        self.chains.counts
+    }
+
+    /// From here on, what is sealed is for these.
+    pub(crate) fn set_destinations(&mut self, destinations: Vec<Destination>) {
+        self.destinations = destinations;
     }
 
     /// Whatever has begun and not ended.
@@ -149,11 +162,13 @@ impl Shipper {
     }
 
     /// From here on, records are laid out like this. Only right after a checkpoint.
-    pub(crate) fn set_style(&mut self, style: &Style) {
+    pub(crate) fn set_style(&mut self, style: &Style, now: Timestamp) -> Result<(), ShipError> {
         if self.chains.style() != style {
             self.dirty = true;
-            self.chains.set_style(style.clone());
+            let db = lock(&self.db);
+            self.chains.set_style(style.clone(), &db, now)?;
         }
+        Ok(())
     }
 
     /// Goes on at the beginning of `segment`.
@@ -309,6 +324,7 @@ impl Shipper {
                 self.chains.append(db, &place, &[stranger])?;
             }
             Entry::Notice { place, notice } => self.chains.append(db, &place, &[notice])?,
+            Entry::Event { place, event } => self.chains.append(db, &place, &[event])?,
         }
         Ok(())
     }
@@ -376,12 +392,19 @@ impl Shipper {
         }
     }
 
-    /// Commits everything shipped so far; then the segments before the current one can go.
-    pub(crate) fn checkpoint(&mut self, journal: &Journal) -> Result<(), ShipError> {
-        if !self.dirty {
+    /// Commits everything shipped so far, and seals what is to be; then the segments of the
+    /// journal before the current one can go.
+    pub(crate) fn checkpoint(
+        &mut self,
+        journal: &Journal,
+        which: Which,
+        now: Timestamp,
+    ) -> Result<(), ShipError> {
+        if !self.dirty && !self.chains.is_due(which, now) {
             return Ok(());
         }
         self.write()?;
+        let sealed = self.chains.seal(&self.db, which, now)?;
         self.chains.sync().map_err(ShipError::Write)?;
         let segment = self.position.segment;
         let to_park = |waiting: &&mut Waiting| !waiting.parked && waiting.segment < segment;
@@ -394,6 +417,7 @@ impl Shipper {
             style: self.chains.style(),
             settled: &self.settled,
             latest: self.latest,
+            now,
             heads: self.chains.heads(),
             segments: self.chains.ends(),
             parked: parked
@@ -401,9 +425,15 @@ impl Shipper {
                 .collect(),
             unparked: &self.unparked,
             deferred: &self.deferred,
+            handover: Handover {
+                sealed: &sealed,
+                locked: self.chains.locked(),
+                destinations: &self.destinations,
+                waiting: &self.outbox,
+            },
         };
         lock(&self.db).checkpoint(&checkpoint)?;
-        self.chains.settled();
+        self.chains.settled(&sealed);
         self.settled.clear();
         self.unparked.clear();
         self.deferred.clear();

@@ -6,11 +6,14 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tollgate_core::time::Timestamp;
+
+use super::chain::{Counts, Which};
 use super::journal::{Fsync, Journal};
 use super::shipper::{ShipError, Shipper};
 
@@ -30,17 +33,20 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     shipper: Mutex<Shipper>,
     shipping_ok: AtomicBool,
-    records_written: AtomicU64,
+    /// What the shipper has counted by now.
+    counts: Mutex<Counts>,
+    clock: fn() -> Timestamp,
     stop: AtomicBool,
     /// For sleeping a fixed time, yet waking up at a stop.
     naps: (Mutex<()>, Condvar),
 }
 
 impl Shared {
-    pub(crate) fn new(journal: Arc<Journal>, shipper: Shipper) -> Self {
+    pub(crate) fn new(journal: Arc<Journal>, shipper: Shipper, clock: fn() -> Timestamp) -> Self {
         Self {
             journal,
-            records_written: AtomicU64::new(shipper.written()),
+            counts: Mutex::new(shipper.counts()),
+            clock,
             shipper: Mutex::new(shipper),
             shipping_ok: AtomicBool::new(true),
             stop: AtomicBool::new(false),
@@ -52,18 +58,22 @@ impl Shared {
         self.journal.healthy() && self.shipping_ok.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn records_written(&self) -> u64 {
-        self.records_written.load(Ordering::Relaxed)
+    /// What has been counted since start.
+    pub(crate) fn counts(&self) -> Counts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn flush(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn count(&self, shipper: &Shipper) {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = shipper.counts();
+    }
+
+    pub(crate) fn flush(&self, which: Which) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.journal.flush()?;
         self.journal.sync()?;
         let mut shipper = self.shipper();
         shipper.ship(&self.journal)?;
-        shipper.checkpoint(&self.journal)?;
-        self.records_written
-            .store(shipper.written(), Ordering::Relaxed);
+        shipper.checkpoint(&self.journal, which, (self.clock)())?;
+        self.count(&shipper);
         Ok(())
     }
 
@@ -125,12 +135,12 @@ impl Shared {
     fn ship(&self) {
         let mut next_checkpoint = Instant::now() + CHECKPOINT_EVERY;
         while !self.stopped() {
-            let (position, dirty) = {
+            let (position, idle) = {
                 let shipper = self.shipper();
-                (shipper.position(), shipper.is_dirty())
+                (shipper.position(), shipper.is_idle())
             };
             let until_checkpoint = next_checkpoint.saturating_duration_since(Instant::now());
-            let at_most = if dirty { until_checkpoint } else { IDLE };
+            let at_most = if idle { IDLE } else { until_checkpoint };
             self.journal.wait_for_more(position, &self.stop, at_most);
             if self.stopped() {
                 return;
@@ -148,11 +158,11 @@ impl Shared {
     fn ship_once(&self, next_checkpoint: &mut Instant) -> Result<(), ShipError> {
         let mut shipper = self.shipper();
         shipper.ship(&self.journal)?;
-        self.records_written
-            .store(shipper.written(), Ordering::Relaxed);
+        self.count(&shipper);
         let start = Instant::now();
         if start >= *next_checkpoint {
-            shipper.checkpoint(&self.journal)?;
+            shipper.checkpoint(&self.journal, Which::Due, (self.clock)())?;
+            self.count(&shipper);
             let pause = CHECKPOINT_EVERY.max(start.elapsed() * CHECKPOINT_SHARE);
             *next_checkpoint = Instant::now() + pause;
         }

@@ -5,12 +5,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
-use tollgate_core::audit::{Day, Item, Name, Partition, ROOT};
+use tollgate_core::audit::{Day, Form, Item, Name, Partition, ROOT};
 use tollgate_core::ids::ReplicaId;
 
-use super::{Checkpoint, Db, DbError, signed, unsigned};
+use super::{Checkpoint, Db, DbError, FILE, signed, unsigned};
 
 /// The version of the tables that is the first to know replicas.
 const WITH_REPLICAS: i64 = 6;
@@ -51,6 +52,20 @@ impl SegmentEnd {
             first,
             copy: 0,
             length: 0,
+        }
+    }
+
+    /// What the segment is called.
+    pub(crate) fn name(&self, partition: &Partition, replica: &ReplicaId, day: Day) -> Name {
+        let item = Item::Segment {
+            day,
+            replica: replica.clone(),
+            first: self.first,
+            form: Form::JsonLines,
+        };
+        Name {
+            copy: self.copy,
+            ..Name::new(partition.clone(), item)
         }
     }
 
@@ -114,6 +129,35 @@ impl Db {
     }
 }
 
+/// The last link of every chain in a data directory, as the last commit has it: partition,
+/// replica, number and hash. Reads, and works while a gateway runs.
+///
+/// # Errors
+/// If there is no database or it cannot be read.
+pub fn heads(data_dir: &Path) -> Result<Vec<(Partition, ReplicaId, u64, String)>, DbError> {
+    let path = data_dir.join(FILE);
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    let mut statement = connection
+        .prepare("SELECT partition, replica, seq, hash FROM chains ORDER BY partition, replica")?;
+    let rows = statement.query_map([], |row| {
+        let names: (String, String) = (row.get(0)?, row.get(1)?);
+        Ok((names, row.get::<_, i64>(2)?, row.get(3)?))
+    })?;
+    rows.map(|row| {
+        let ((partition, replica), seq, hash) = row?;
+        let partition = partition.parse();
+        let replica = replica.parse();
+        Ok((
+            partition.map_err(|_e| DbError::Malformed("partition"))?,
+            replica.map_err(|_e| DbError::Malformed("replica"))?,
+            unsigned(seq, "chain")?,
+            hash,
+        ))
+    })
+    .collect()
+}
+
 pub(super) fn keep(
     transaction: &Transaction<'_>,
     change: &Checkpoint<'_>,
@@ -121,8 +165,17 @@ pub(super) fn keep(
     let replica = change.style.replica.as_str();
     for (partition, head) in &change.heads {
         transaction.execute(
-            "INSERT OR REPLACE INTO chains VALUES (?1, ?2, ?3, ?4)",
-            params![partition.as_str(), replica, signed(head.seq), head.hash],
+            "INSERT INTO chains (partition, replica, seq, hash, unsigned_since)
+             VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET seq = excluded.seq, hash = excluded.hash,
+                 unsigned_since = coalesce(unsigned_since, excluded.unsigned_since)",
+            params![
+                partition.as_str(),
+                replica,
+                signed(head.seq),
+                head.hash,
+                change.now.as_micros()
+            ],
         )?;
     }
     for (partition, day, end) in &change.segments {

@@ -16,15 +16,11 @@ pub(super) const COLUMN: &str = "ALTER TABLE counters ADD COLUMN over_since INTE
 const DAY_MICROS: i64 = 86_400_000_000;
 
 impl Db {
-    /// Deletes counters and ends of segments: windows that ended two days before `now`, task totals
+    /// Deletes counters: windows that ended two days before `now`, task totals
     /// untouched for ninety.
     pub(crate) fn prune(&mut self, now: Timestamp) -> Result<(), DbError> {
         let transaction = self.connection.transaction()?;
         prune_counters(&transaction, now)?;
-        let day = Timestamp::from_micros(days_before(now, 7))
-            .date()
-            .to_string();
-        transaction.execute("DELETE FROM segments WHERE day < ?1", [day])?;
         deferred::prune(&transaction, now)?;
         transaction.commit()?;
         Ok(())
@@ -74,8 +70,10 @@ mod tests {
 
     use tollgate_core::money::PicoUsd;
 
-    use super::super::{Checkpoint, End, HashMap, Layout, Style};
+    use super::super::{Checkpoint, End, Handover, HashMap, Layout, Style};
     use super::*;
+    use crate::embedded::chain::Sealed;
+    use crate::embedded::outbox::{Bound, Waiting};
 
     const KEYS: [&str; 3] = [
         "acme/tenant/day:2026-11-18",
@@ -93,14 +91,22 @@ mod tests {
             style: &Style {
                 replica: "r1".parse().expect("a replica"),
                 layout: Layout::Segments,
+                segment_bytes: 1,
             },
             settled: &settled,
             latest: time(at),
+            now: time(at),
             heads: Vec::new(),
             segments: Vec::new(),
             parked: Vec::new(),
             unparked: &[],
             deferred: &HashMap::default(),
+            handover: Handover {
+                sealed: &Sealed::default(),
+                locked: &[],
+                destinations: &[],
+                waiting: &Waiting::new(Bound::default()),
+            },
         })
         .expect("writable");
     }

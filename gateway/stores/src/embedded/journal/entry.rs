@@ -9,13 +9,14 @@
 
 mod json;
 mod read;
+mod write;
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tollgate_core::admin_log::{AdminAction, Ended};
-use tollgate_core::audit::Day;
+use tollgate_core::audit::{Day, Event};
 use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::deferred::{Known, RemoteId};
 use tollgate_core::ids::RecordId;
@@ -24,7 +25,7 @@ use tollgate_core::notice::Notice;
 use tollgate_core::record::{Ending, Stranger, Subject};
 use tollgate_core::time::Timestamp;
 
-use json::Json;
+use write::write_body;
 
 /// What is written.
 pub(crate) enum Written<'a> {
@@ -71,6 +72,8 @@ pub(crate) enum Written<'a> {
     Action(&'a AdminAction),
     /// How that ended.
     Ended { id: RecordId, ended: &'a Ended },
+    /// Something else that happened to a partition.
+    Event(&'a Event),
 }
 
 /// What is read back; the parts as they stand in the line.
@@ -127,6 +130,8 @@ pub(crate) enum Entry<'a> {
     Action { place: Place<'a>, action: &'a [u8] },
     /// How that ended.
     Ended { id: RecordId, ended: &'a [u8] },
+    /// Something else that happened to a partition.
+    Event { place: Place<'a>, event: &'a [u8] },
 }
 
 /// What decides where a record goes.
@@ -160,7 +165,7 @@ pub(crate) struct Cost {
     at: i64,
 }
 
-/// The heads that are seldom written; those of every call are put together by [`Json`]. All of
+/// The heads that are seldom written; those of every call are put together by [`json::Json`]. All of
 /// them are read as [`ReadHead`].
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -175,6 +180,7 @@ enum WrittenHead<'a> {
     Notice(Place<'a>),
     Action(Place<'a>),
     Ended(RecordId),
+    Event(Place<'a>),
 }
 
 #[derive(Deserialize)]
@@ -199,6 +205,8 @@ enum ReadHead<'a> {
     #[serde(borrow)]
     Action(Place<'a>),
     Ended(RecordId),
+    #[serde(borrow)]
+    Event(Place<'a>),
 }
 
 /// Budget keys with spaces between, which none of them contains.
@@ -256,6 +264,16 @@ impl<'a> Place<'a> {
             id: action.id,
             at: action.at.as_micros(),
             partition: Some(action.partition.as_str()),
+            agent: None,
+            elevated: false,
+        }
+    }
+
+    fn of_event(event: &'a Event) -> Self {
+        Self {
+            id: event.id,
+            at: event.at.as_micros(),
+            partition: Some(event.partition.as_str()),
             agent: None,
             elevated: false,
         }
@@ -359,6 +377,10 @@ impl<'a> Entry<'a> {
                 action: parts,
             },
             ReadHead::Ended(id) => Self::Ended { id, ended: parts },
+            ReadHead::Event(place) => Self::Event {
+                place,
+                event: parts,
+            },
         })
     }
 }
@@ -393,87 +415,6 @@ pub(crate) fn write_line(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_jso
     buffer[start..start + CHECKSUM_LEN].copy_from_slice(&digits);
     buffer.push(b'\n');
     Ok(())
-}
-
-fn write_body(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<()> {
-    match entry {
-        Written::Intent { subject, hold } => {
-            let mut json = Json::new(buffer);
-            json.raw(r#"{"intent":["#);
-            json.place(&Place::of(subject))?;
-            json.raw(",");
-            json.hold(&hold.keys, hold.amount.as_pico())?;
-            json.raw("]}\t");
-            json.subject(subject)
-        }
-        Written::Outcome { id, ending } => {
-            let mut json = Json::new(buffer);
-            json.raw(r#"{"outcome":[""#);
-            json.raw(&id.text());
-            json.raw(r#"","#);
-            json.cost(Cost::of(ending))?;
-            json.raw("]}\t");
-            json.ending(ending)
-        }
-        Written::Refused { subject, ending } => {
-            let mut json = Json::new(buffer);
-            json.raw(r#"{"refused":"#);
-            json.place(&Place::of(subject))?;
-            json.raw("}\t");
-            json.subject(subject)?;
-            json.raw("\t");
-            json.ending(ending)
-        }
-        Written::Correction {
-            id,
-            ending,
-            of,
-            keys,
-        } => {
-            let head = WrittenHead::Correction(*id, Cost::of(ending), of, Spaced(keys));
-            write_head(buffer, &head)?;
-            write_part(buffer, ending)
-        }
-        Written::Segment { previous } => write_head(
-            buffer,
-            &WrittenHead::Segment {
-                previous: *previous,
-            },
-        ),
-        Written::Synced(end) => write_head(buffer, &WrittenHead::Synced(*end)),
-        Written::Remembered { id, at, known } => {
-            write_head(buffer, &WrittenHead::Remembered(id, at.as_micros()))?;
-            write_part(buffer, known)
-        }
-        Written::Forgotten(id) => write_head(buffer, &WrittenHead::Forgotten(id)),
-        Written::Withdrawn(id) => write_head(buffer, &WrittenHead::Withdrawn(*id)),
-        Written::Stranger(stranger) => {
-            let head = WrittenHead::Stranger(Place::of_stranger(stranger));
-            write_head(buffer, &head)?;
-            write_part(buffer, stranger)
-        }
-        Written::Notice(notice) => {
-            write_head(buffer, &WrittenHead::Notice(Place::of_notice(notice)))?;
-            write_part(buffer, notice)
-        }
-        Written::Action(action) => {
-            write_head(buffer, &WrittenHead::Action(Place::of_action(action)))?;
-            write_part(buffer, action)
-        }
-        Written::Ended { id, ended } => {
-            write_head(buffer, &WrittenHead::Ended(*id))?;
-            write_part(buffer, ended)
-        }
-    }
-}
-
-fn write_head(buffer: &mut Vec<u8>, head: &WrittenHead<'_>) -> serde_json::Result<()> {
-    serde_json::to_writer(buffer, head)
-}
-
-fn write_part(buffer: &mut Vec<u8>, part: &impl Serialize) -> serde_json::Result<()> {
-    buffer.push(b'\t');
-    serde_json::to_writer(buffer, part)
 }
 
 /// Head and parts of a line without its newline, or `None` if the checksum does not fit.

@@ -81,6 +81,7 @@ fn words(dir: &Path, segment: u64) -> Vec<String> {
         | Entry::Notice { .. }
         | Entry::Action { .. }
         | Entry::Ended { .. }
+        | Entry::Event { .. }
         | Entry::Correction { .. }
         | Entry::Remembered { .. }
         | Entry::Forgotten(_) => "other".to_owned(),

@@ -2,17 +2,21 @@
 //! moment, opened, and must add up.
 
 use super::*;
+use crate::embedded::chain::Which;
 use crate::embedded::journal::Journal;
+use crate::embedded::outbox::Waiting;
 use crate::embedded::shipper::Shipper;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use tollgate_core::audit::Destination;
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Begin {
         tenant: usize,
     },
@@ -27,6 +31,10 @@ enum Step {
     Sync,
     Ship,
     Checkpoint,
+    /// A minute passes.
+    Wait,
+    /// As at an orderly end.
+    Seal,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -39,15 +47,19 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Sync),
         2 => Just(Step::Ship),
         1 => Just(Step::Checkpoint),
+        1 => Just(Step::Wait),
+        1 => Just(Step::Seal),
     ]
 }
 
 /// The stores without their threads.
-struct Stepped {
-    dir: tempfile::TempDir,
-    journal: Arc<Journal>,
-    records: Records,
-    shipper: Shipper,
+pub(super) struct Stepped {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) db: Arc<Mutex<Db>>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) records: Records,
+    pub(super) shipper: Shipper,
+    pub(super) now: Timestamp,
     /// Calls by id: their tenant. Refused ones have no hold.
     begun: BTreeMap<RecordId, &'static str>,
     open: Vec<RecordId>,
@@ -57,16 +69,20 @@ struct Stepped {
 }
 
 impl Stepped {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let db = Db::open(&dir.path().join("state.db")).expect("a database");
         let db = Arc::new(Mutex::new(db));
-        let fsync = Fsync::Interval(Duration::from_millis(50));
-        let style = Style {
-            replica: name("r1"),
-            layout: Layout::Segments,
-        };
-        let recovered = recovery::recover(dir.path(), &db, &style, fsync, now());
+        let mut config = config(dir.path());
+        // A handful of records to a segment.
+        config.segment_bytes = 3000;
+        let outbox = Arc::new(Waiting::new(Bound::default()));
+        let everybody = Destination::ALL.to_vec();
+        for to in Destination::ALL {
+            lock_db(&db).know_destination(to, "").expect("writable");
+        }
+        let onward = config.onward(everybody, &outbox);
+        let recovered = recovery::recover(dir.path(), &db, onward, now());
         let Recovered {
             mut journal,
             shipper,
@@ -76,10 +92,12 @@ impl Stepped {
         journal.set_segment_bytes(4000);
         let journal = Arc::new(journal);
         Self {
-            records: Records::new(journal.clone()),
+            records: Records::new(journal.clone(), outbox),
             dir,
+            db,
             journal,
             shipper,
+            now: now(),
             begun: BTreeMap::new(),
             open: Vec::new(),
             next: 0,
@@ -87,12 +105,14 @@ impl Stepped {
         }
     }
 
-    async fn play(&mut self, step: &Step) {
+    pub(super) async fn play(&mut self, step: &Step) {
         match step {
             Step::Begin { tenant } => {
                 let id = self.begin(TENANTS[*tenant]);
+                let mut subject = subject(id, TENANTS[*tenant], "bot");
+                subject.elevated = self.next.is_multiple_of(5);
                 let intent = Intent {
-                    subject: subject(id, TENANTS[*tenant], "bot"),
+                    subject,
                     hold: Hold {
                         id,
                         keys: vec![daily(TENANTS[*tenant], None).key],
@@ -119,11 +139,22 @@ impl Stepped {
             Step::Flush => self.journal.flush().expect("writable"),
             Step::Sync => self.journal.sync().expect("the disk syncs"),
             Step::Ship => self.shipper.ship(&self.journal).expect("writable"),
-            Step::Checkpoint => {
-                self.shipper.checkpoint(&self.journal).expect("writable");
-                self.certain = lengths(&self.dir.path().join("audit"));
-            }
+            Step::Checkpoint => self.checkpoint(Which::Due),
+            Step::Wait => self.now = self.now.plus(Duration::from_secs(60)),
+            Step::Seal => self.checkpoint(Which::All),
         }
+    }
+
+    /// The call that has been under way for longest ends.
+    pub(super) fn end_one(&mut self) {
+        let id = self.open.remove(0);
+        self.records.conclude(id, &completed(1));
+    }
+
+    fn checkpoint(&mut self, which: Which) {
+        let done = self.shipper.checkpoint(&self.journal, which, self.now);
+        done.expect("writable");
+        self.certain = lengths(&self.dir.path().join("audit"));
     }
 
     fn begin(&mut self, tenant: &'static str) -> RecordId {
@@ -137,19 +168,33 @@ impl Stepped {
     fn crash(&self, cut: u64) -> tempfile::TempDir {
         let copy = tempfile::tempdir().expect("a directory");
         copy_dir(self.dir.path(), copy.path());
-        for (path, length) in lengths(&copy.path().join("audit")) {
-            let certain = self.certain.get(&path).copied().unwrap_or(0);
-            let left = certain + (length - certain) * cut / 10;
-            let file = fs::File::options()
-                .write(true)
-                .open(copy.path().join("audit").join(&path));
-            file.and_then(|file| file.set_len(left)).expect("writable");
-        }
+        tear(copy.path(), &self.certain, cut);
         copy
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+/// Takes away what may not have been written yet: of files beyond their `certain` lengths all but
+/// `cut` tenths, and files that appear whole if there is to be less than half.
+fn tear(dir: &Path, certain: &BTreeMap<PathBuf, u64>, cut: u64) {
+    for (path, length) in lengths(&dir.join("audit")) {
+        let certain = certain.get(&path).copied().unwrap_or(0);
+        let path = dir.join("audit").join(&path);
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            if certain == 0 && cut < 5 {
+                fs::remove_file(path).expect("writable");
+            }
+            continue;
+        }
+        let left = certain + (length - certain) * cut / 10;
+        let file = fs::File::options().write(true).open(&path);
+        file.and_then(|file| file.set_len(left)).expect("writable");
+    }
+}
+
+pub(super) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("writable");
     for entry in fs::read_dir(from).expect("listable") {
         let entry = entry.expect("listable");
@@ -162,8 +207,19 @@ fn copy_dir(from: &Path, to: &Path) {
     }
 }
 
+/// The segments that are not read-only.
+pub(super) fn writable(dir: &Path) -> Vec<PathBuf> {
+    let audit = dir.join("audit");
+    let paths = lengths(&audit).into_keys().map(|path| audit.join(path));
+    let open = |path: &PathBuf| {
+        let mode = fs::metadata(path).expect("there").permissions().mode();
+        mode & 0o222 != 0
+    };
+    paths.filter(open).collect()
+}
+
 /// The files below `dir` with their lengths, by path from there.
-fn lengths(dir: &Path) -> BTreeMap<PathBuf, u64> {
+pub(super) fn lengths(dir: &Path) -> BTreeMap<PathBuf, u64> {
     fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, u64>) {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let path = entry.path();
@@ -181,9 +237,21 @@ fn lengths(dir: &Path) -> BTreeMap<PathBuf, u64> {
     found
 }
 
-/// Every call of `begun` has exactly one record, and the counters are the sum of them.
+/// What the last run may have handed over, byte for byte.
+fn handed_over(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let db = rusqlite::Connection::open(dir.join("state.db")).expect("a database");
+    let mut names = db.prepare("SELECT name FROM outbox").expect("a table");
+    let names = names.query_map([], |row| row.get::<_, String>(0));
+    let names = names.expect("rows").map(|name| name.expect("a name"));
+    let read = |name: String| (name.clone(), fs::read(dir.join(name)).expect("it is there"));
+    names.map(read).collect()
+}
+
+/// Every call of `begun` has exactly one record, the counters are the sum of them, and what was
+/// handed over before stays as it was.
 async fn check(dir: &Path, begun: &BTreeMap<RecordId, &'static str>) {
-    let stores = open(dir);
+    let before = handed_over(dir);
+    let stores = open_with_takers(dir);
     for tenant in TENANTS {
         let records = read_back(dir, tenant);
         let mut ids: Vec<_> = records.iter().map(|r| r.subject.id).collect();
@@ -195,6 +263,22 @@ async fn check(dir: &Path, begun: &BTreeMap<RecordId, &'static str>) {
         assert_eq!(settled(&stores, tenant).await, sum, "{tenant}: its money");
         assert_eq!(check_chain(dir, tenant), records.len());
     }
+    drop(stores);
+    let after = handed_over(dir);
+    for (name, bytes) in before {
+        assert!(after.get(&name) == Some(&bytes), "{name} was final");
+    }
+    sealing::check_signatures(dir);
+}
+
+/// As [`Stepped`] does, with everybody who can get parcels.
+pub(super) fn open_with_takers(dir: &Path) -> Embedded {
+    let config = EmbeddedConfig {
+        destinations: Destination::ALL.map(|to| (to, String::new())).to_vec(),
+        segment_bytes: 3000,
+        ..config(dir)
+    };
+    Embedded::open(&config, now()).expect("it opens")
 }
 
 proptest! {
@@ -226,6 +310,7 @@ proptest! {
 /// Recovers in `dir` up to before the checkpoint, and crashes there.
 fn interrupted_recovery(dir: &Path, cut: u64) -> tempfile::TempDir {
     let before = lengths(&dir.join("audit"));
+    let open_before = writable(dir);
     let database = tempfile::tempdir().expect("a directory");
     for file in ["state.db", "state.db-wal", "state.db-shm"] {
         // Taken before the recovery, put back after it: as if its commit had never happened.
@@ -238,18 +323,14 @@ fn interrupted_recovery(dir: &Path, cut: u64) -> tempfile::TempDir {
         drop(fs::remove_file(dir.join(file)));
         drop(fs::copy(database.path().join(file), dir.join(file)));
     }
+    for path in open_before {
+        fs::set_permissions(path, Permissions::from_mode(0o644)).expect("ours");
+    }
     // Its new segment stays, beside those it would have deleted.
     copy_dir(journal.path(), &dir.join("journal"));
     let copy = tempfile::tempdir().expect("a directory");
     copy_dir(dir, copy.path());
-    for (path, length) in lengths(&copy.path().join("audit")) {
-        let certain = before.get(&path).copied().unwrap_or(0);
-        let left = certain + (length - certain) * cut / 10;
-        let file = fs::File::options()
-            .write(true)
-            .open(copy.path().join("audit").join(&path));
-        file.and_then(|file| file.set_len(left)).expect("writable");
-    }
+    tear(copy.path(), &before, cut);
     copy
 }
 

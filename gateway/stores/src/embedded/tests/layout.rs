@@ -9,7 +9,10 @@ async fn another_replica_begins_chains_of_its_own_after_what_the_first_left_open
     end(&stores, &hold, 1);
     begin(&stores, 2, "acme", 1).await;
     drop(stores);
-    let other = EmbeddedConfig::new(dir.path(), name("r2"));
+    let other = EmbeddedConfig {
+        replica: name("r2"),
+        ..config(dir.path())
+    };
     let stores = Embedded::open(&other, now()).expect("opens");
     let hold = begin(&stores, 3, "acme", 1).await;
     end(&stores, &hold, 1);
