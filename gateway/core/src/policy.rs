@@ -3,6 +3,7 @@
 //!
 //! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
+mod grant;
 pub mod issuer;
 pub mod parse;
 pub mod pattern;
@@ -23,6 +24,7 @@ use crate::money::PicoUsd;
 use crate::rate::Limits;
 use crate::vault::SecretName;
 
+pub use grant::{Grant, covers};
 pub use issuer::Issuer;
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
@@ -296,19 +298,6 @@ pub struct ScopeLimits {
     pub limits: Limits,
 }
 
-/// Leave to call a provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
-    /// The provider.
-    pub provider: ProviderName,
-    /// Which models; empty means every one.
-    pub models: Vec<NamePattern>,
-    /// Which agents; empty means every one.
-    pub agents: Vec<NamePattern>,
-    /// Which paths; empty means every endpoint of the provider.
-    pub paths: Vec<PathPattern>,
-}
-
 /// A tenant's key for a provider, and where it may go.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Credential {
@@ -446,51 +435,4 @@ impl Tenant {
         let models = self.models.iter();
         agents.chain(models.map(|(pattern, of)| (Scope::Model(pattern.clone()), of.caps)))
     }
-
-    /// The grant that lets `agent` call `provider` at `path` (and with `model`, if there is one).
-    #[must_use]
-    pub fn grant(&self, agent: &AgentId, provider: &ProviderName, path: &str) -> Option<&Grant> {
-        self.grants.iter().find(|grant| {
-            grant.provider == *provider
-                && covers(&grant.agents, agent.as_str())
-                && (grant.paths.is_empty()
-                    || grant.paths.iter().any(|pattern| pattern.matches(path)))
-        })
-    }
-
-    /// The grant that lets `agent` use `model` of `provider` at `path`.
-    #[must_use]
-    pub fn grant_of_model(
-        &self,
-        agent: &AgentId,
-        provider: &ProviderName,
-        path: &str,
-        model: &ModelName,
-    ) -> Option<&Grant> {
-        self.grants.iter().find(|grant| {
-            grant.provider == *provider
-                && covers(&grant.agents, agent.as_str())
-                && (grant.paths.is_empty()
-                    || grant.paths.iter().any(|pattern| pattern.matches(path)))
-                && covers(&grant.models, model.as_str())
-        })
-    }
-
-    /// Whether some grant lets `agent` use `model` of `provider` at `path`.
-    #[must_use]
-    pub fn allows_model(
-        &self,
-        agent: &AgentId,
-        provider: &ProviderName,
-        path: &str,
-        model: &ModelName,
-    ) -> bool {
-        self.grant_of_model(agent, provider, path, model).is_some()
-    }
-}
-
-/// Whether a list of patterns covers a name; an empty list covers every name.
-#[must_use]
-pub fn covers(patterns: &[NamePattern], name: &str) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
 }
