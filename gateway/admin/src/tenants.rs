@@ -74,6 +74,14 @@ pub fn describe(tenant: &Tenant) -> Value {
             "paths": texts(&grant.paths),
         })
     });
+    let elevated = tenant.elevated.iter().map(|rule| {
+        json!({
+            "provider": rule.provider,
+            "methods": texts(&rule.methods),
+            "paths": texts(&rule.paths),
+            "agents": texts(&rule.agents),
+        })
+    });
     let credentials = tenant.credentials.values();
     let part = |what: &str, name: String, of: &ScopeLimits| {
         json!({
@@ -100,6 +108,7 @@ pub fn describe(tenant: &Tenant) -> Value {
     .into();
     described["notify_percent"] = tenant.notify_percent.clone().into();
     described["allow"] = grants.collect();
+    described["elevated"] = elevated.collect();
     described["credentials"] = credentials.map(|of| credential(of)).collect();
     described["agents"] = agents.collect();
     described["models"] = models.collect();

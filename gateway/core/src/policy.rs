@@ -3,6 +3,7 @@
 //!
 //! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
+mod elevated;
 mod grant;
 pub mod issuer;
 pub mod parse;
@@ -24,6 +25,7 @@ use crate::money::PicoUsd;
 use crate::rate::Limits;
 use crate::vault::SecretName;
 
+pub use elevated::{ElevatedRule, Elevation};
 pub use grant::{Grant, covers};
 pub use issuer::Issuer;
 pub use parse::{PolicyFile, parse};
@@ -132,7 +134,8 @@ pub struct Endpoint {
     pub operation: Operation,
     /// A fixed price per call, for tools.
     pub price_per_call: Option<PicoUsd>,
-    /// Whether it counts as an elevated action.
+    /// Whether it counts as an elevated action, which only a tenant's [`ElevatedRule`] lets an
+    /// agent use.
     pub elevated: bool,
     /// Whether it shows or changes what the whole account behind the key keeps, so that it is
     /// refused on a key that tenants share. Some operations are so of themselves.
@@ -228,6 +231,8 @@ pub struct Tenant {
     pub notify_percent: Vec<u8>,
     /// What it may call.
     pub grants: Vec<Grant>,
+    /// What of it is elevated, and for whom.
+    pub elevated: Vec<ElevatedRule>,
     /// Its credentials by handle name.
     pub credentials: BTreeMap<HandleName, Arc<Credential>>,
     /// Agents with limits of their own. An agent that is not listed has only the tenant's.
@@ -386,6 +391,13 @@ impl Policy {
 }
 
 impl Upstream {
+    /// Scheme, host, and port where it is not the usual one.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
     /// Host and port as a `Host` header names them: brackets around IPv6, no default port.
     #[must_use]
     pub fn authority(&self) -> String {

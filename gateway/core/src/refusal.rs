@@ -26,6 +26,9 @@ pub enum Refusal {
         /// `route`, `method`, `provider`, `agent`, `host`: what the rule was about.
         what: &'static str,
     },
+    /// An elevated action that no rule of the tenant lets this agent use.
+    #[error("this is an elevated action, and it is not granted to this agent")]
+    ElevatedNotGranted,
     /// The model is not on the tenant's list.
     #[error("the model {0} is not allowed for this caller")]
     ModelDenied(ModelName),
@@ -132,7 +135,10 @@ impl Refusal {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Unauthenticated(_) => "invalid_api_key",
-            Self::NotAllowed { .. } | Self::ModelDenied(_) | Self::SharedAccount => "not_allowed",
+            Self::NotAllowed { .. }
+            | Self::ElevatedNotGranted
+            | Self::ModelDenied(_)
+            | Self::SharedAccount => "not_allowed",
             Self::CredentialDenied { .. } => "credential_denied",
             Self::HandleRepeated => "handle_repeated",
             Self::BadHandle { .. } => "bad_handle",
@@ -152,6 +158,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated(fault) => fault.reason(),
             Self::NotAllowed { what } => what,
+            Self::ElevatedNotGranted => "elevated_not_granted",
             Self::ModelDenied(_) => "model",
             Self::SharedAccount => "shared_account",
             Self::CredentialDenied { reason } => reason,

@@ -55,7 +55,8 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Rejected> {
     let identified = authenticate(gw, live, head, shown, draft, now).await?; // who asks?
     let routed = route(live, head, draft)?; //                      for what, where?
-    let permit = authorize(identified, routed)?.with_sealed(&gw.sealed); //                 may they?
+    let permit = authorize(identified, routed, &head.method, draft)?; // may they?
+    let permit = permit.with_sealed(&gw.sealed);
     let bound = bind(permit, head)?; //                             whose key goes where?
     let call = read_ask(gw, bound, head, body, draft).await?; //    with which model, how much?
     let held = reserve(gw, live, call, draft, now).await?; //       can they afford it?

@@ -1,15 +1,18 @@
-//! Caller + route -> permit: may this agent of this tenant call this endpoint at all?
+//! Caller + route -> permit: may this agent of this tenant call this endpoint at all, and is that
+//! an elevated action, which takes more?
 //!
 //! The model is judged later, once the body has been read.
 
 use std::sync::Arc;
 
+use http::Method;
 use tollgate_core::identity::Caller;
-use tollgate_core::policy::Tenant;
+use tollgate_core::policy::{Elevation, Tenant};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::route::Route;
 
 use crate::authenticate::Identified;
+use crate::record::Draft;
 use crate::route::Routed;
 use crate::sealed::SealedTokens;
 
@@ -36,14 +39,25 @@ impl Permit<'_> {
     }
 }
 
-pub(crate) fn authorize(identified: Identified, routed: Routed<'_>) -> Result<Permit<'_>, Refusal> {
+pub(crate) fn authorize<'r>(
+    identified: Identified,
+    routed: Routed<'r>,
+    method: &Method,
+    draft: &mut Draft,
+) -> Result<Permit<'r>, Refusal> {
     let Identified { caller, tenant } = identified;
     let route = routed.route;
+    // First of all, so that attempts at elevated actions are recorded as such.
+    let elevation = tenant.elevation(&caller.agent, &route, method);
+    draft.is_elevated(elevation.is_elevated());
     if tenant
         .grant(&caller.agent, &route.provider.name, route.path)
         .is_none()
     {
         return Err(Refusal::NotAllowed { what: "provider" });
+    }
+    if elevation == Elevation::NotGranted {
+        return Err(Refusal::ElevatedNotGranted);
     }
     Ok(Permit {
         caller,

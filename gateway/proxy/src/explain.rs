@@ -9,6 +9,7 @@
 //! vault holds the secret and whether the upstream answers are not asked; other calls may take
 //! what is left of a cap between the explanation and the call.
 
+mod elevation;
 mod look;
 mod words;
 
@@ -100,8 +101,8 @@ pub struct Explanation {
 /// One decision.
 #[derive(Debug, Serialize)]
 pub struct Step {
-    /// Which stage decides: `identity`, `route`, `grant`, `credential`, `request`, `model`,
-    /// `money` or `pace`.
+    /// Which stage decides: `identity`, `route`, `grant`, `elevation`, `credential`, `request`,
+    /// `model`, `money` or `pace`.
     pub stage: &'static str,
     /// Whether the call goes on from here.
     pub passed: bool,
@@ -201,11 +202,12 @@ impl Walk<'_> {
         let routed = route(live, head, &mut self.draft)?;
         self.tell_route(&routed.route);
         self.at = "grant";
-        let mut permit = authorize(identified, routed)?;
+        let mut permit = authorize(identified, routed, &head.method, &mut self.draft)?;
         if let Some(sealed) = self.view.sealed {
             permit = permit.with_sealed(sealed);
         }
         self.tell_grant(&permit);
+        self.tell_elevation(&permit, &head.method);
         self.at = "credential";
         let bound = bind(permit, head)?;
         self.at = "request";

@@ -113,7 +113,11 @@ impl Draft {
         self.provider = Some(route.provider.name.clone());
         self.operation = Some(operation_name(route.endpoint.operation));
         self.upstream = Some(format!("{}:{}", upstream.host, upstream.port));
-        self.elevated = route.endpoint.elevated;
+    }
+
+    /// Whether it is an elevated action, be it granted or not.
+    pub(crate) const fn is_elevated(&mut self, elevated: bool) {
+        self.elevated = elevated;
     }
 
     pub(crate) fn asks_for(&mut self, ask: &Ask, mentions_handle: bool) {

@@ -206,6 +206,7 @@ const fn refusal_status(refusal: &Refusal) -> StatusCode {
         Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
         Refusal::NotAllowed { .. }
         | Refusal::ModelDenied(_)
+        | Refusal::ElevatedNotGranted
         | Refusal::SharedAccount
         | Refusal::CredentialDenied { .. }
         | Refusal::HandleRepeated
@@ -366,6 +367,7 @@ const fn kind(rejected: &Rejected) -> Kind {
             }
             Refusal::NotAllowed { .. }
             | Refusal::ModelDenied(_)
+            | Refusal::ElevatedNotGranted
             | Refusal::SharedAccount
             | Refusal::CredentialDenied { .. }
             | Refusal::HandleRepeated

@@ -24,6 +24,7 @@ mod cli_tokens;
 mod crash;
 mod credential_kinds;
 mod dashboards;
+mod elevated;
 mod explain;
 mod full_disk;
 mod harness;

@@ -87,6 +87,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
         limits: Limits::default(),
         default_max_output_tokens: 4096,
         grants: Vec::new(),
+        elevated: Vec::new(),
         credentials: credentials
             .into_iter()
             .map(|credential| (credential.name.clone(), Arc::new(credential)))

@@ -6,6 +6,7 @@
 
 mod certificate;
 mod credential;
+mod elevated;
 mod issuer;
 mod kind;
 mod place;

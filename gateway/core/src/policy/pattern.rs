@@ -7,6 +7,8 @@
 //!
 //! Worst case: a model whose own name holds a colon cannot be called where actions follow it.
 
+mod look_alike;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;

@@ -114,6 +114,42 @@ async fn an_allowed_call_names_every_rule_and_takes_nothing() {
     );
 }
 
+#[tokio::test]
+async fn an_elevated_action_names_the_rule_that_lets_it_or_all_that_do_not() {
+    let rule =
+        "\n[[elevated]]\nprovider = \"openai\"\nmethods = [\"DELETE\"]\nagents = [\"root\"]\n";
+    let free = TENANT.replace("daily_usd = \"25\"\n", "");
+    let (gw, _) = world(&(free.clone() + rule + &rule.replace("root", "b*")));
+    let head = || head(Method::DELETE, "/openai/v1/files", &[]);
+    let told = explained(&gw, false, &bot(), &head(), "").await;
+    assert!(told.allowed, "{told:#?}");
+    let step = &told.steps[3];
+    assert_eq!(
+        (step.stage, &step.facts["elevated"]),
+        ("elevation", &json!(2))
+    );
+    assert_eq!(
+        step.decided_by.as_deref(),
+        Some("tenant acme, [[elevated]] 2: provider openai, methods DELETE, agents b*")
+    );
+
+    let (gw, _) = world(&(free + rule));
+    let told = explained(&gw, false, &bot(), &head(), "").await;
+    let refusal = told.refusal.expect("a refusal");
+    assert_eq!(
+        (refusal.status, refusal.code, refusal.reason),
+        (403, "not_allowed", "elevated_not_granted")
+    );
+    let last = told.steps.last().expect("a step");
+    assert_eq!((last.stage, last.passed), ("elevation", false));
+    assert_eq!(
+        last.hint.as_deref(),
+        Some(
+            "none of these lets it: tenant acme, [[elevated]] 1: provider openai, methods DELETE, agents root"
+        )
+    );
+}
+
 /// Calls that are refused, and where: the stage, the code and the reason.
 fn refused() -> Vec<(Identity, Parts, &'static str, [&'static str; 3])> {
     let chat = |lines: &[&str]| head(Method::POST, CHAT, lines);

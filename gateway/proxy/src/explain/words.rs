@@ -9,7 +9,7 @@ use http::request::Parts;
 use serde_json::{Map, Value, json};
 use tollgate_core::ids::ProviderName;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::policy::{Credential, CredentialKind, Grant, Place, Policy, Provider, Tenant};
+use tollgate_core::policy::{Credential, CredentialKind, Grant, Place, Policy, Tenant};
 use tollgate_core::rate::{Limit, Size};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::route::Route;
@@ -29,7 +29,7 @@ use crate::settle::Tariff;
 const NEAREST: usize = 3;
 
 impl Walk<'_> {
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         stage: &'static str,
         decision: String,
@@ -78,13 +78,8 @@ impl Walk<'_> {
 
     pub(super) fn tell_route(&mut self, route: &Route<'_>) {
         let (provider, endpoint) = (&route.provider, &route.endpoint);
-        let origin = origin(provider);
-        let elevated = if endpoint.elevated {
-            ", an elevated action"
-        } else {
-            ""
-        };
-        let decision = format!("provider {} at {origin}{elevated}", provider.name);
+        let origin = provider.upstream.origin();
+        let decision = format!("provider {} at {origin}", provider.name);
         let methods = methods(&endpoint.methods);
         let by = format!(
             "provider {}, [[endpoint]] {methods} {}",
@@ -95,7 +90,6 @@ impl Walk<'_> {
             "upstream": origin,
             "methods": endpoint.methods.iter().map(Method::as_str).collect::<Vec<_>>(),
             "path": endpoint.path.to_string(),
-            "elevated": endpoint.elevated,
             "model_in_path": route.model,
         });
         self.tell("route", decision, Some(by), facts);
@@ -117,7 +111,7 @@ impl Walk<'_> {
             return;
         };
         let place = place(&credential.binding.place);
-        let to = origin(&bound.permit.route.provider);
+        let to = bound.permit.route.provider.upstream.origin();
         let sent = sent(&credential.kind);
         let decision = format!("{}{sent} would go into {place}, to {to}", credential.name);
         let facts = json!({
@@ -228,6 +222,7 @@ impl Walk<'_> {
         }
         let stage = match rejected {
             Rejected::Refused(Refusal::ModelDenied(_)) => "model",
+            Rejected::Refused(Refusal::ElevatedNotGranted) => "elevation",
             _ => self.at,
         };
         let hint = match rejected {
@@ -237,6 +232,7 @@ impl Walk<'_> {
             Rejected::Refused(
                 Refusal::NotAllowed { what: "provider" } | Refusal::ModelDenied(_),
             ) => self.grants(),
+            Rejected::Refused(Refusal::ElevatedNotGranted) => self.elevated_rules(),
             Rejected::Refused(Refusal::CredentialDenied { reason }) => {
                 Some(credential_rule(reason).to_owned())
             }
@@ -312,7 +308,7 @@ fn binding(tenant: &Tenant, credential: &Credential) -> String {
     text
 }
 
-fn list<T: Display>(items: &[T]) -> String {
+pub(super) fn list<T: Display>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
     items.join(" ")
 }
@@ -330,15 +326,6 @@ const fn sent(kind: &CredentialKind) -> &'static str {
         | CredentialKind::OAuth2ClientCredentials(_)
         | CredentialKind::OAuth2RefreshToken(_) => ", as an access token got for it,",
     }
-}
-
-fn origin(provider: &Provider) -> String {
-    let scheme = if provider.upstream.tls {
-        "https"
-    } else {
-        "http"
-    };
-    format!("{scheme}://{}", provider.upstream.authority())
 }
 
 fn place(place: &Place) -> String {

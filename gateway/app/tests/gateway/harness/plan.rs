@@ -194,19 +194,16 @@ impl ProviderPlan {
 
     /// A tool over HTTP.
     pub(crate) fn github(url: &str) -> Self {
-        let mut plan = Self::new(
+        Self::new(
             "http",
             url,
             "",
-            &[("GET", "/user", "tool"), ("GET", "/repos/**", "tool")],
-        );
-        plan.endpoint(
-            "POST",
-            "/repos/**",
-            "tool",
-            "elevated = true\nprice_per_call_usd = \"0.001\"\n",
-        );
-        plan
+            &[
+                ("GET", "/user", "tool"),
+                ("GET", "/repos/**", "tool"),
+                ("POST", "/repos/**", "tool"),
+            ],
+        )
     }
 
     /// Adds an endpoint, with further `lines`.

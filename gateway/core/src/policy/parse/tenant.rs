@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::str::FromStr;
 
-use super::{Providers, certificate, credential, records};
+use super::{Providers, certificate, credential, elevated, records};
 use crate::ids::{AgentId, ProviderName};
 use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
@@ -70,6 +70,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<TenantFi
         .into_iter()
         .flatten()
         .collect();
+    let elevated = elevated::read(root, providers);
     let (agents, disabled_agents) = read_agents(root);
     let records = records::read(root);
     let usage_readers = root.table("usage", |section| patterns(section, "readers"));
@@ -90,6 +91,7 @@ pub(super) fn read(root: &Section<'_>, providers: &Providers) -> Option<TenantFi
         unreported,
         notify_percent,
         grants,
+        elevated,
         credentials,
         agents,
         disabled_agents,

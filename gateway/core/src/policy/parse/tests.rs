@@ -1,6 +1,7 @@
 //! Policy files, sound and mistaken, and what is said of them.
 
 mod certificate;
+mod elevated;
 mod kinds;
 mod issuer;
 mod provider;

@@ -235,3 +235,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_watched_is_seen_in_every_spelling_that_a_server_may_take_for_it() {
+    for (pattern, path, alike) in [
+        ("/v1/files/*", "/v1/files/f1", true),
+        ("/v1/files/*", "/v1/files/f1/", true),
+        ("/v1/files/*", "/V1/Files/f1", true),
+        ("/v1/files/*", "/v1/files/f1/x", false),
+        ("/v1/files/*", "/v1/files", false),
+        ("/v1/files/*", "/v1/files/", false),
+        ("/admin/@me", "/admin/%40me", true),
+        ("/admin/@me", "/admin/%40ME/", true),
+        ("/admin/@me", "/admin/@you", false),
+        ("/repos/**", "/repos/a/b/", true),
+        ("/repos/**", "/repos", false),
+        ("/a/", "/a", true),
+        ("/", "/", true),
+        ("/m/{model}:tune", "/m/gpt%3Atune", true),
+        ("/m/{model}:tune", "/m/gpt:Tune", true),
+        ("/m/{model}:tune", "/m/gpt:read", false),
+    ] {
+        let parsed: PathPattern = pattern.parse().expect(pattern);
+        assert_eq!(parsed.resembles(path), alike, "{pattern} {path}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_fits_a_pattern_also_resembles_it(
+        pattern in "(/(a|B|%40|\\*|\\{model\\}:go)){1,3}(/\\*\\*)?",
+        path in "(/(a|B|%40|x:go|y)){1,4}",
+    ) {
+        let parsed: Result<PathPattern, _> = pattern.parse();
+        if let Ok(parsed) = parsed {
+            prop_assert!(!parsed.matches(&path) || parsed.resembles(&path));
+        }
+    }
+}
