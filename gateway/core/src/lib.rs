@@ -24,6 +24,7 @@ pub mod ids;
 pub mod money;
 pub mod secret;
 pub mod time;
+pub mod trace;
 
 pub mod admin_log;
 pub mod audit;

@@ -11,6 +11,7 @@ use crate::ids::{
 };
 use crate::money::PicoUsd;
 use crate::time::Timestamp;
+use crate::trace::{SpanId, TraceId};
 use crate::usage::Usage;
 
 /// The version of this shape, in every record.
@@ -183,6 +184,20 @@ pub struct Subject {
         skip_serializing_if = "std::ops::Not::not"
     )]
     pub elevated: bool,
+    /// The trace that the client says the call belongs to, untrusted like the next two.
+    #[serde(
+        rename = "tollgate.trace.id",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub trace: Option<TraceId>,
+    /// The client's span in it.
+    #[serde(
+        rename = "tollgate.trace.span.id",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub span: Option<SpanId>,
     /// Tenant names and the like that the client supplied, kept as untrusted text.
     #[serde(
         rename = "tollgate.untrusted",

@@ -14,6 +14,7 @@ use tollgate_core::policy::Operation;
 use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject};
 use tollgate_core::route::Route;
 use tollgate_core::time::Timestamp;
+use tollgate_core::trace::TraceParent;
 
 use crate::admit::Rejected;
 use crate::gateway::Gateway;
@@ -66,6 +67,7 @@ pub(crate) struct Draft {
     price_version: Option<String>,
     reserved: Option<PicoUsd>,
     elevated: bool,
+    trace: Option<TraceParent>,
     untrusted: Vec<String>,
     notes: Vec<String>,
 }
@@ -89,6 +91,7 @@ impl Draft {
             price_version: None,
             reserved: None,
             elevated: false,
+            trace: trace_parent(head),
             untrusted: claims(head),
             notes: Vec::new(),
         }
@@ -198,6 +201,8 @@ impl Draft {
             price_version: self.price_version.clone(),
             reserved: self.reserved,
             elevated: self.elevated,
+            trace: self.trace.map(|parent| parent.trace),
+            span: self.trace.map(|parent| parent.span),
             untrusted: self.untrusted.clone(),
             notes: self.notes.clone(),
         }
@@ -358,6 +363,16 @@ const fn operation_name(operation: Operation) -> &'static str {
         Operation::Free => "metadata",
         Operation::Tool | Operation::OauthToken => "execute_tool",
     }
+}
+
+/// The trace that the client says it calls in. Two of them are none.
+fn trace_parent(head: &Parts) -> Option<TraceParent> {
+    let mut values = head.headers.get_all("traceparent").iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        return None;
+    }
+    TraceParent::read(value.as_bytes())
 }
 
 fn claims(head: &Parts) -> Vec<String> {

@@ -96,6 +96,8 @@ pub fn subject(id: RecordId, tenant: &str, agent: &str) -> Subject {
         price_version: Some("2026-11-01".into()),
         reserved: Some(PicoUsd::new(1000)),
         elevated: false,
+        trace: None,
+        span: None,
         untrusted: vec!["x-tenant-id: \"globex\" {\u{e9}}\n".into()],
         notes: Vec::new(),
     }

@@ -30,6 +30,8 @@ fn record(tenant: &str, model: &str, at: &str, cost: i128, outcome: Outcome) -> 
             price_provider: None,
             reserved: None,
             elevated: false,
+            trace: None,
+            span: None,
             untrusted: Vec::new(),
             notes: Vec::new(),
         },

@@ -122,6 +122,8 @@ impl<'a> Json<'a> {
             price_provider,
             reserved,
             elevated,
+            trace,
+            span,
             untrusted,
             notes,
         } = subject;
@@ -155,6 +157,12 @@ impl<'a> Json<'a> {
         }
         if *elevated {
             self.raw(r#","tollgate.elevated":true"#);
+        }
+        if let Some(trace) = trace {
+            self.plain(r#","tollgate.trace.id":"#, &trace.to_string());
+        }
+        if let Some(span) = span {
+            self.plain(r#","tollgate.trace.span.id":"#, &span.to_string());
         }
         if !untrusted.is_empty() {
             self.value(r#","tollgate.untrusted":"#, untrusted)?;

@@ -90,6 +90,12 @@ impl Drawn {
             price_provider: self.text(6, 7),
             reserved: self.given(8).then(|| self.money(0)),
             elevated: self.given(9),
+            trace: self
+                .given(31)
+                .then(|| name(&format!("{:032x}", self.given.max(1)))),
+            span: self
+                .given(29)
+                .then(|| name(&format!("{:016x}", self.given.max(1)))),
             untrusted: self.text(7, 10).into_iter().collect(),
             notes: self.text(8, 11).into_iter().collect(),
         }
