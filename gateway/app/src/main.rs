@@ -14,6 +14,7 @@ mod live;
 mod logging;
 mod operator;
 mod output;
+mod permissions;
 mod prices;
 mod quickstart;
 mod reconcile;

@@ -104,19 +104,24 @@ pub(crate) struct Watcher {
 }
 
 /// Looks at the directory at every `interval` on a thread of its own, logs each change and hands
-/// it to `changed`, which puts it in force and counts it.
+/// it to `changed`, which puts it in force and counts it. What cannot be put in force is handed
+/// back, and tried again at the next look unless there is something newer.
 ///
 /// # Errors
 /// If the thread cannot be started.
 pub(crate) fn spawn(
     mut watched: Watched,
     interval: Duration,
-    changed: impl Fn(Reloaded) + Send + 'static,
+    mut changed: impl FnMut(Reloaded) -> Result<(), Reloaded> + Send + 'static,
 ) -> io::Result<Watcher> {
+    let mut waiting = None;
     Watcher::every(interval, "policy-watch", move || {
-        if let Some(reloaded) = watched.look() {
-            log(&reloaded);
-            changed(reloaded);
+        let next = watched.look();
+        if let Some(reloaded) = &next {
+            log(reloaded);
+        }
+        if let Some(reloaded) = next.or_else(|| waiting.take()) {
+            waiting = changed(reloaded).err();
         }
     })
 }
@@ -152,7 +157,7 @@ fn log(reloaded: &Reloaded) {
             version = %policy.version,
             providers = policy.providers.len(),
             tenants = policy.tenants.len(),
-            "policy reloaded"
+            "policy read anew"
         ),
         Reloaded::Kept(mistakes) => {
             let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();

@@ -57,6 +57,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         gateway,
         embedded,
         watched,
+        permissions,
         data,
         ..
     } = &wired;
@@ -64,9 +65,10 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     let (stop_admin, admin_stopped) = watch::channel(false);
     let admin = admin::start(settings, &wired, Arc::clone(&ready), admin_stopped)?;
     let reloads = figures::Reloads::of_policies(&wired.registry)?;
+    let mut permissions = permissions.take()?;
     let watcher = reload::spawn(watched.take()?, reload::INTERVAL, {
         let gateway = Arc::clone(gateway);
-        move |reloaded| reloads.apply(&gateway, reloaded)
+        move |reloaded| reloads.apply(&gateway, &mut permissions, reloaded)
     })?;
     let mut priced = wired.priced.take()?;
     let price_reloads = figures::Reloads::of_prices(&wired.registry)?;

@@ -1,7 +1,9 @@
 //! `tollgate tenant`: shows what the policy files say about tenants.
 //!
-//! Reads the files, not the running gateway, and of the vault only which secrets there are.
+//! Reads the files, not the running gateway; of the vault only which secrets there are, and of
+//! the data directory which permissions were adopted.
 
+mod permissions;
 mod show;
 
 use std::collections::BTreeMap;
@@ -39,6 +41,9 @@ pub(crate) struct List {
 pub(crate) struct Show {
     /// The tenant's id
     tenant: TenantId,
+    /// Show instead which agents may use which elevated actions, and since when
+    #[arg(long)]
+    permissions: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -53,16 +58,28 @@ impl TenantCommand {
         let policy = policy(settings)?;
         match self {
             Self::List(List { json }) => list(&policy, *json),
-            Self::Show(Show { tenant, json }) => {
-                let unknown = || anyhow!("no policy file defines a tenant {tenant}");
-                let known = policy.tenants.get(tenant).with_context(unknown)?;
-                let shown = show::describe(known, &secrets(settings, tenant)?);
-                if *json {
-                    output::json(&shown)
-                } else {
-                    output::data(&show::text(&shown))
-                }
-            }
+            Self::Show(asked) => asked.answer(settings, &policy),
+        }
+    }
+}
+
+impl Show {
+    fn answer(&self, settings: &Settings, policy: &Policy) -> anyhow::Result<()> {
+        let id = &self.tenant;
+        let unknown = || anyhow!("no policy file defines a tenant {id}");
+        let tenant = policy.tenants.get(id).with_context(unknown)?;
+        let (shown, text): (Value, fn(&Value) -> String) = if self.permissions {
+            let adopted = crate::permissions::adopted(&settings.data_dir)?;
+            let shown = permissions::describe(policy, tenant, adopted.as_ref());
+            (shown, permissions::text)
+        } else {
+            let shown = show::describe(tenant, &secrets(settings, id)?);
+            (shown, show::text)
+        };
+        if self.json {
+            output::json(&shown)
+        } else {
+            output::data(&text(&shown))
         }
     }
 }

@@ -8,6 +8,7 @@ mod grant;
 pub mod issuer;
 pub mod parse;
 pub mod pattern;
+pub mod permissions;
 mod place;
 mod pointer;
 pub mod reader;

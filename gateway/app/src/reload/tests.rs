@@ -151,12 +151,18 @@ fn hidden_and_foreign_files_are_passed_over() {
 }
 
 #[test]
-fn a_watcher_hands_over_changes_and_ends_when_dropped() {
+fn a_watcher_hands_over_changes_until_they_are_taken_and_ends_when_dropped() {
     let dir = policies();
     let (_, watched) = Watched::open(dir.path()).unwrap();
     let (told, heard) = mpsc::channel();
+    let mut refusals = 2;
     let watcher = spawn(watched, Duration::from_millis(2), move |reloaded| {
+        if refusals > 0 {
+            refusals -= 1;
+            return Err(reloaded);
+        }
         let _ = told.send(reloaded);
+        Ok(())
     })
     .unwrap();
     write(&dir, "tenants/b.toml", &tenant("b"));

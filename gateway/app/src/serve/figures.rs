@@ -13,6 +13,7 @@ use tollgate_proxy::gateway::Gateway;
 use tollgate_stores::embedded::Embedded;
 
 use crate::clock;
+use crate::permissions::Ledger;
 use crate::reload::Reloaded;
 
 /// What came of changes to files that are watched.
@@ -62,16 +63,29 @@ impl Reloads {
         Ok(Self { results, last_good })
     }
 
-    /// Puts a new policy in force, and counts.
-    pub(super) fn apply(&self, gateway: &Gateway, reloaded: Reloaded) {
+    /// Puts a new policy in force, and counts; or hands it back, because what it changes of
+    /// elevated permissions cannot be recorded.
+    pub(super) fn apply(
+        &self,
+        gateway: &Gateway,
+        permissions: &mut Ledger,
+        reloaded: Reloaded,
+    ) -> Result<(), Reloaded> {
         let (result, in_step) = match reloaded {
             Reloaded::Adopted(policy) => {
+                if let Err(error) = permissions.adopt(&policy, clock::now()) {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "permissions cannot be recorded; the policy waits");
+                    self.last_good.set(0);
+                    return Err(Reloaded::Adopted(policy));
+                }
                 gateway.live.replace_policy(policy);
                 ("adopted", 1)
             }
             Reloaded::Kept(_mistakes) => ("kept", 0),
         };
         self.count(result, in_step);
+        Ok(())
     }
 
     /// Puts new prices in force, and counts.

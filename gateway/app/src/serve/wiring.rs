@@ -8,6 +8,7 @@ use anyhow::Context;
 use prometheus::Registry;
 use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
+use tollgate_core::policy::Policy;
 use tollgate_proxy::authenticate::{Keys, Standings};
 use tollgate_proxy::collect::MemoryBudget;
 use tollgate_proxy::engine::EngineConfig;
@@ -30,6 +31,7 @@ use tracing::{info, warn};
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
+use crate::permissions::{Ledger, Logged};
 use crate::prices::book::{PriceFiles, PriceWatch};
 use crate::reload::Watched;
 use crate::{clock, tenant, vault};
@@ -42,6 +44,8 @@ pub(super) struct Wired {
     pub(super) embedded: Arc<Embedded>,
     /// The policy files, to be watched.
     pub(super) watched: Unwatched<Watched>,
+    /// Which elevated permissions were adopted; goes with the policy files.
+    pub(super) permissions: Unwatched<Ledger>,
     /// The price files, to be watched.
     pub(super) priced: Unwatched<PriceWatch>,
     /// Where keys are.
@@ -97,6 +101,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         tenants = policy.tenants.len(),
         "loaded"
     );
+    let permissions = permissions(settings, &policy)?;
     let registry = Registry::new();
     let desk = Arc::new(TokenDesk {
         mint: mint(settings, &data)?,
@@ -138,6 +143,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         gateway,
         embedded: Arc::new(embedded),
         watched: Unwatched::new(watched),
+        permissions: Unwatched::new(permissions),
         priced: Unwatched::new(priced),
         data,
         registry,
@@ -212,6 +218,13 @@ pub(super) fn listener(
     let engine = Arc::clone(&gateway.engine);
     let tracker = gateway.tracker.clone();
     Ok(listen(&config, Arc::clone(gateway), engine, tracker)?)
+}
+
+/// Takes note of the first policy's elevated permissions.
+fn permissions(settings: &Settings, policy: &Policy) -> anyhow::Result<Ledger> {
+    let mut permissions = Ledger::open(&settings.data_dir, Arc::new(Logged))?;
+    permissions.adopt(policy, clock::now())?;
+    Ok(permissions)
 }
 
 /// What the stores of this installation are opened with.

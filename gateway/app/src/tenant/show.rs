@@ -112,7 +112,7 @@ fn keys(shown: &Value) -> Vec<Vec<String>> {
     table
 }
 
-fn row(cells: &[&str]) -> Vec<String> {
+pub(super) fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|&cell| cell.to_owned()).collect()
 }
 
@@ -120,7 +120,7 @@ fn dash() -> String {
     "-".to_owned()
 }
 
-fn word(value: &Value) -> String {
+pub(super) fn word(value: &Value) -> String {
     match value {
         Value::Null => dash(),
         Value::String(text) => text.clone(),
@@ -128,7 +128,7 @@ fn word(value: &Value) -> String {
     }
 }
 
-fn list(value: &Value, empty: &str) -> String {
+pub(super) fn list(value: &Value, empty: &str) -> String {
     match value.as_array() {
         Some(items) if !items.is_empty() => items.iter().map(word).collect::<Vec<_>>().join(", "),
         _ => empty.to_owned(),

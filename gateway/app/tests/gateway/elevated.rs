@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use tollgate_testkit::raw::Answer;
+use tollgate_testkit::wait::until;
 
-use crate::harness::{Ask, Dialect, Plan, Refused, World};
+use crate::harness::{Ask, Dialect, Plan, Refused, Site, World, start_mock};
 
 const RELEASES: &str = "/github/repos/acme/releases";
 
@@ -138,4 +139,113 @@ async fn leave_for_an_elevated_action_alone_opens_no_provider() {
     let record = own_object(&world, deploy, &answer).await;
     assert_eq!(record["tollgate.refusal.reason"], "provider");
     world.assert_no_contact();
+}
+
+fn permissions(site: &Site, tenant: &str) -> Value {
+    let shown = site.cli_ok(&["tenant", "show", tenant, "--permissions", "--json"], "");
+    serde_json::from_str(&shown).unwrap()
+}
+
+/// What is shown once the gateway has adopted what the files say.
+async fn adopted(site: &Site, tenant: &str) -> Value {
+    until("the policy is adopted", || {
+        let shown = permissions(site, tenant);
+        (shown["adopted"] == true).then_some(shown)
+    })
+    .await
+}
+
+/// Since when an agent may use something elevated, permission by permission.
+fn since<'s>(shown: &'s Value, agent: &str) -> Vec<&'s Value> {
+    let mut agents = shown["agents"].as_array().unwrap().iter();
+    let agent = agents.find(|of| of["agent"] == agent).expect("an agent");
+    let elevated = agent["elevated"].as_array().unwrap();
+    elevated.iter().map(|of| &of["since"]).collect()
+}
+
+#[tokio::test]
+async fn permissions_are_shown_with_the_time_since_when_each_holds() {
+    let mock = start_mock().await;
+    let mut plan = Plan::at(mock.addr());
+    planned(&mut plan);
+    let site = Site::new();
+    plan.write(&site);
+    let early = permissions(&site, "acme");
+    assert_eq!(
+        (&early["adopted"], &early["since"]),
+        (&json!(false), &Value::Null)
+    );
+    let text = site.cli_ok(&["tenant", "show", "acme", "--permissions"], "");
+    assert!(
+        text.contains("not adopted yet: no gateway has run"),
+        "{text}"
+    );
+
+    let gateway = site.serve().await;
+    let first = permissions(&site, "acme");
+    assert_eq!(first["adopted"], true, "{first:#}");
+    assert_eq!(first["policy"], first["policy_in_force"]);
+    let held = &first["agents"][0];
+    assert_eq!(held["agent"], "deploy-*");
+    let held = &held["elevated"][0];
+    for (field, value) in [
+        ("provider", json!("github")),
+        ("server", json!(format!("http://{}", mock.addr()))),
+        ("methods", json!(["POST"])),
+        ("paths", json!(["/repos/*/releases"])),
+        ("granted_to", json!("deploy-*")),
+        ("since", first["since"].clone()),
+    ] {
+        assert_eq!(held[field], value, "{field}: {first:#}");
+    }
+    let nobodys = json!([{ "provider": "github", "methods": ["DELETE"], "path": "/repos/**" }]);
+    assert_eq!(first["for_nobody"], nobodys);
+    let others = permissions(&site, "globex");
+    assert_eq!(others["for_nobody"], nobodys);
+
+    let acme = plan.tenant("acme");
+    acme.more.push_str(&DEPLOY.replace("deploy-*", "root"));
+    site.write_policy("tenants/acme.toml", &acme.text("acme"));
+    let second = adopted(&site, "acme").await;
+    assert_ne!(second["since"], first["since"]);
+    assert_ne!(second["permissions_sha256"], first["permissions_sha256"]);
+    assert_eq!(since(&second, "deploy-*"), [&first["since"]], "it holds on");
+    assert_eq!(since(&second, "root"), [&second["since"]]);
+    let token = gateway.mint("acme", "root", "t1").await;
+    let used = Ask::new("POST", RELEASES)
+        .bearer(&token)
+        .send(gateway.address)
+        .await;
+    assert_eq!(used.status, 200, "{}", used.text());
+
+    plan.tenant("globex").caps = "daily_usd = \"7\"\n".to_owned();
+    site.write_policy(
+        "tenants/globex.toml",
+        &plan.tenants["globex"].text("globex"),
+    );
+    let third = adopted(&site, "acme").await;
+    assert_eq!(
+        third["since"], second["since"],
+        "nothing elevated has changed"
+    );
+    assert_eq!(third["since_policy"], second["policy"]);
+    assert_eq!(adopted(&site, "globex").await["since"], others["since"]);
+    drop(gateway);
+
+    plan.tenant("acme").more = DEPLOY.replace("deploy-*", "root");
+    site.write_policy("tenants/acme.toml", &plan.tenants["acme"].text("acme"));
+    let waiting = permissions(&site, "acme");
+    assert_eq!(
+        (&waiting["adopted"], &waiting["since"]),
+        (&json!(false), &Value::Null)
+    );
+    let _again = site.serve().await;
+    let fourth = permissions(&site, "acme");
+    assert_eq!(fourth["adopted"], true);
+    assert_eq!(
+        since(&fourth, "root"),
+        [&second["since"]],
+        "through a restart as well"
+    );
+    assert_ne!(fourth["since"], third["since"]);
 }
