@@ -4,4 +4,5 @@
 //! Nothing here is on a call's path.
 
 pub mod lines;
+pub mod otlp;
 pub mod shelf;

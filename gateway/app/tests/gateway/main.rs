@@ -34,6 +34,7 @@ mod limits;
 mod live;
 mod money;
 mod notices;
+mod otlp;
 mod own_usage;
 mod reconcile;
 mod refusals;
