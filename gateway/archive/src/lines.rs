@@ -5,10 +5,11 @@
 //! Worst case: a line longer than [`MAX_LINE`] ends the reading with an error; the gateway writes
 //! none.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
 use tollgate_core::audit::{Form, Item, Name};
 
+use crate::forms;
 use crate::shelf::{Shelf, ShelfError};
 
 /// The longest line that is read. Records are some hundred bytes, a few KiB at most.
@@ -34,7 +35,7 @@ impl Lines {
             Item::Object { .. } | Item::Checkpoint { .. } => Form::JsonLines,
         };
         let place = name.to_string();
-        let from = decoded(form, bytes).map_err(|cause| ShelfError {
+        let from = forms::decode(form, bytes).map_err(|cause| ShelfError {
             place: place.clone(),
             cause,
         })?;
@@ -75,16 +76,6 @@ impl Lines {
             place: self.place.clone(),
             cause,
         }
-    }
-}
-
-fn decoded(form: Form, bytes: Box<dyn Read + Send>) -> io::Result<Box<dyn BufRead + Send>> {
-    match form {
-        Form::JsonLines => Ok(Box::new(BufReader::with_capacity(256 << 10, bytes))),
-        Form::Zstd | Form::Parquet => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this form is not read yet",
-        )),
     }
 }
 

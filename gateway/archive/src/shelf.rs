@@ -5,12 +5,16 @@
 //! file that is not one of ours is told of as foreign, and nothing is read from it.
 
 mod local;
+mod object;
 
 use std::io::{self, Read};
 
 use tollgate_core::audit::{Day, Name, Partition};
 
+use crate::store::{self, NoStore, Place, StoreConfig};
+
 pub use local::LocalShelf;
+pub(crate) use local::UNFINISHED;
 
 /// A shelf cannot be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -95,4 +99,47 @@ pub trait Shelf: Send + Sync {
         names.sort_unstable();
         Ok(names)
     }
+}
+
+/// The shelf at a place that partitions are copied to. `variables` are those of the environment in
+/// which the providers' own tools look for credentials.
+///
+/// # Errors
+/// If something that is needed is missing or cannot be used. Nothing is asked of the place yet.
+pub fn open(
+    config: &StoreConfig,
+    variables: &[(String, String)],
+) -> Result<Box<dyn Shelf>, NoStore> {
+    if let Place::Directory(dir) = &config.place {
+        return Ok(Box::new(LocalShelf::new(dir)));
+    }
+    let objects = store::objects(config, variables)?;
+    let shelf = object::ObjectShelf::new(objects);
+    Ok(Box::new(
+        shelf.map_err(|error| NoStore::Setup(error.into()))?,
+    ))
+}
+
+/// Whether what lies below a path can belong to those days; only whole days are sorted out, and
+/// months and years without any of them.
+fn may_hold(path: &str, days: Days) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    let between = |text: &str| {
+        let cut = |day: Option<Day>| day.map(|day| day.to_string());
+        let not_before = cut(days.from).is_none_or(|from| text >= &from[..text.len().min(10)]);
+        let not_after = cut(days.to).is_none_or(|to| text <= &to[..text.len().min(10)]);
+        not_before && not_after
+    };
+    let period = match &*parts {
+        [_, _, date] if date.starts_with("date=") => date.trim_start_matches("date=").to_owned(),
+        [_, _, "checkpoints", ..] => return true,
+        [_, _, year] => (*year).to_owned(),
+        [_, _, year, month] => format!("{year}-{month}"),
+        [_, _, year, month, day] => format!("{year}-{month}-{day}"),
+        _ => return true,
+    };
+    // What is no date of ours is not sorted out but looked at, and told of as foreign.
+    let digits = |c: char| c.is_ascii_digit() || c == '-';
+    let is_a_period = matches!(period.len(), 4 | 7 | 10) && period.chars().all(digits);
+    !is_a_period || between(&period)
 }

@@ -7,12 +7,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tollgate_core::audit::{Day, Name, Partition, ROOT};
+use tollgate_core::audit::{Name, Partition, ROOT};
 
-use super::{Days, Found, Shelf, ShelfError};
+use super::{Days, Found, Shelf, ShelfError, may_hold};
 
 /// What the gateway writes beside a file until it is whole.
-const UNFINISHED: &str = ".unfinished";
+pub(crate) const UNFINISHED: &str = ".unfinished";
 
 /// A directory that has `audit/` in it.
 #[derive(Debug, Clone)]
@@ -89,19 +89,6 @@ impl Shelf for LocalShelf {
         let file = File::open(&path).map_err(|cause| failed(&path, cause))?;
         Ok(Box::new(file))
     }
-}
-
-/// Whether a directory can hold anything of those days; only days are sorted out.
-fn may_hold(path: &str, days: Days) -> bool {
-    let parts: Vec<&str> = path.split('/').collect();
-    let day: Option<Day> = match &*parts {
-        [_, _, date] => date
-            .strip_prefix("date=")
-            .and_then(|date| date.parse().ok()),
-        [_, _, year, month, day] => format!("{year}-{month}-{day}").parse().ok(),
-        _ => None,
-    };
-    day.is_none_or(|day| days.contain(day))
 }
 
 /// The names in a directory, ascending; none if it is not there.
