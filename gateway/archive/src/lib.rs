@@ -3,6 +3,7 @@
 //! Knows names, lines and stores of objects; who may ask and what a call is are decided elsewhere.
 //! Nothing here is on a call's path.
 
+pub mod courier;
 pub mod forms;
 pub mod lines;
 pub mod otlp;

@@ -18,6 +18,7 @@ pub mod contract;
 pub mod forge;
 pub mod kv2;
 pub mod issuer;
+pub mod parcels;
 pub mod partition;
 pub mod raw;
 pub mod recorder;

@@ -37,6 +37,7 @@ mod notices;
 mod otlp;
 mod own_usage;
 mod reconcile;
+mod record_store;
 mod refusals;
 mod relay;
 mod revocation;
