@@ -141,6 +141,8 @@ impl Report {
                 message: conflict.to_string(),
             });
         }
+        let store = settings.store.as_ref();
+        self.warnings.extend(suspicion::about_locks(policy, store));
         if let Ok(prices) = PriceFiles::of(settings).load() {
             self.warnings
                 .extend(suspicion::about_aliases(policy, &prices, now()));
@@ -158,7 +160,10 @@ fn absent_files(settings: &Settings) -> Vec<String> {
             [Some(&tls.certificate), Some(&tls.key), clients]
         })
         .flatten();
+    let store = settings.store.iter();
+    let of_store = store.filter_map(|store| store.config.ca_file.as_ref());
     tls.chain(&settings.prices_file)
+        .chain(of_store)
         .filter(|file| !file.exists())
         .map(|file| format!("gateway.toml names {}, which is not there", file.display()))
         .collect()

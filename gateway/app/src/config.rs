@@ -7,6 +7,7 @@
 pub(crate) mod files;
 mod print;
 mod read;
+mod store;
 #[cfg(test)]
 mod tests;
 mod vault;
@@ -21,6 +22,7 @@ use tollgate_core::ids::ReplicaId;
 use tollgate_core::policy::{Mistake, Upstream};
 use tollgate_core::secret::Secret;
 
+pub(crate) use store::StoreSettings;
 pub(crate) use vault::{AuthSettings, Kv2Settings, VaultSettings};
 
 /// Where the policies are, if nothing says otherwise.
@@ -49,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) tokens: TokenSettings,
     /// How records are kept.
     pub(crate) records: RecordSettings,
+    /// Where partitions are copied to, if anywhere.
+    pub(crate) store: Option<StoreSettings>,
     /// Bounds on size and number.
     pub(crate) limits: LimitSettings,
     /// Bounds on time.
@@ -200,6 +204,8 @@ pub(crate) struct InsecureSettings {
     pub(crate) plain_http_webhook: bool,
     /// Lets the vault server be an `http://` URL.
     pub(crate) plain_http_vault: bool,
+    /// Lets the record store's endpoint be an `http://` URL.
+    pub(crate) plain_http_record_store: bool,
     /// Lets secrets lie in the environment.
     pub(crate) environment_vault: bool,
 }

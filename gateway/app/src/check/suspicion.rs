@@ -4,6 +4,8 @@ use tollgate_core::policy::{Credential, Policy, Provider, Tenant};
 use tollgate_core::price::PriceBook;
 use tollgate_core::time::Timestamp;
 
+use crate::config::StoreSettings;
+
 /// Everything suspicious, tenant by tenant in the order of their names.
 pub(super) fn find(policy: &Policy) -> Vec<String> {
     let mut found = Vec::new();
@@ -48,6 +50,29 @@ pub(super) fn about_aliases(policy: &Policy, prices: &PriceBook, at: Timestamp) 
         }
     }
     found
+}
+
+/// Locks that nobody will hold.
+pub(super) fn about_locks(policy: &Policy, store: Option<&StoreSettings>) -> Vec<String> {
+    if store.is_some_and(StoreSettings::can_lock) {
+        return Vec::new();
+    }
+    let why = match store {
+        Some(store) => format!("{} cannot lock objects", store.config.place),
+        None => "there is no [records.store] to hold them".to_owned(),
+    };
+    let mut whose: Vec<String> = policy
+        .tenants
+        .values()
+        .filter(|tenant| tenant.records.lock.is_some())
+        .map(|tenant| format!("tenant `{}`", tenant.id))
+        .collect();
+    whose.sort_unstable();
+    if store.is_some_and(|store| store.retention.lock.is_some()) {
+        whose.push("[records.store]".to_owned());
+    }
+    let warning = |whose| format!("{whose} asks for records to be locked, and {why}");
+    whose.into_iter().map(warning).collect()
 }
 
 fn is_metered(provider: &Provider) -> bool {

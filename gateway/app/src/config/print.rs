@@ -48,6 +48,7 @@ impl fmt::Display for Settings {
             admin_beyond_loopback,
             plain_http_webhook,
             plain_http_vault,
+            plain_http_record_store,
             environment_vault,
         } = self.insecure;
         writeln!(
@@ -56,6 +57,7 @@ impl fmt::Display for Settings {
         )?;
         writeln!(f, "plain_http_webhook = {plain_http_webhook}")?;
         writeln!(f, "plain_http_vault = {plain_http_vault}")?;
+        writeln!(f, "plain_http_record_store = {plain_http_record_store}")?;
         writeln!(f, "environment_vault = {environment_vault}")
     }
 }
@@ -98,7 +100,11 @@ impl Settings {
             WhenFull::Refuse => "refuse",
             WhenFull::Admit => "admit",
         };
-        writeln!(f, "when_full = \"{when_full}\"")
+        writeln!(f, "when_full = \"{when_full}\"")?;
+        match &self.store {
+            Some(store) => write!(f, "{store}"),
+            None => Ok(()),
+        }
     }
 
     fn print_limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,8 +11,8 @@ use toml::de::DeValue;
 
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    RecordSettings, Settings, TlsFiles, TokenSettings, Vars, VaultSettings, WebhookSettings,
-    WhenFull, policies_dir,
+    RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars, VaultSettings,
+    WebhookSettings, WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -79,12 +79,7 @@ fn read(
         .unwrap_or(true);
     let drain = seconds(root, "drain_seconds", 0, 30);
     let insecure = root.table("insecure", read_insecure).unwrap_or_default();
-    if !admin_listen.ip().is_loopback() && !insecure.admin_beyond_loopback {
-        root.mistake(
-            admin_at,
-            format!("the admin listener speaks plain HTTP and {admin_listen} can be reached from other machines; listen on 127.0.0.1, or set `admin_beyond_loopback = true` in [insecure]"),
-        );
-    }
+    judge_admin_listen(root, admin_at, admin_listen, insecure);
     let webhook = root
         .table("notifications", |section| {
             read_webhook(section, &policies_dir, insecure)
@@ -96,7 +91,12 @@ fn read(
         })
         .unwrap_or_default();
     let tokens = with_defaults(root, "tokens", read_tokens);
-    let records = with_defaults(root, "records", read_records);
+    let read_store =
+        |store: &Section<'_>| StoreSettings::read(store, &policies_dir, &data_dir, insecure);
+    let (records, store) = with_defaults(root, "records", |section| {
+        let store = section.table("store", read_store).flatten();
+        (read_records(section), store)
+    });
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
     Settings {
@@ -110,11 +110,27 @@ fn read(
         prices_file,
         tokens,
         records,
+        store,
         limits,
         deadlines,
         vault,
         insecure,
         webhook,
+    }
+}
+
+/// Notes an admin listener that others can reach, unless that is allowed.
+fn judge_admin_listen(
+    root: &Section<'_>,
+    at: usize,
+    listen: SocketAddr,
+    insecure: InsecureSettings,
+) {
+    if !listen.ip().is_loopback() && !insecure.admin_beyond_loopback {
+        root.mistake(
+            at,
+            format!("the admin listener speaks plain HTTP and {listen} can be reached from other machines; listen on 127.0.0.1, or set `admin_beyond_loopback = true` in [insecure]"),
+        );
     }
 }
 
@@ -153,6 +169,7 @@ fn read_insecure(section: &Section<'_>) -> InsecureSettings {
         admin_beyond_loopback: switch("admin_beyond_loopback"),
         plain_http_webhook: switch("plain_http_webhook"),
         plain_http_vault: switch("plain_http_vault"),
+        plain_http_record_store: switch("plain_http_record_store"),
         environment_vault: switch("environment_vault"),
     }
 }

@@ -10,7 +10,10 @@ impl Vars for BTreeMap<&str, &str> {
     }
 }
 
-fn settings(text: &str, vars: &[(&'static str, &'static str)]) -> Result<Settings, String> {
+pub(super) fn settings(
+    text: &str,
+    vars: &[(&'static str, &'static str)],
+) -> Result<Settings, String> {
     let vars: BTreeMap<&str, &str> = vars.iter().copied().collect();
     read::settings("p/gateway.toml", text, &Directories::default(), &vars).map_err(|mistakes| {
         let lines: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
