@@ -239,6 +239,17 @@ pub(crate) fn secret_variables() -> HashMap<String, Secret> {
     all.collect()
 }
 
+/// The variables in which the providers' own tools find credentials for object stores.
+pub(crate) fn store_variables() -> Vec<(String, String)> {
+    let all = std::env::vars_os().filter_map(|(name, value)| {
+        let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+        let of_a_store = ["AWS_", "GOOGLE_", "AZURE_"];
+        let wanted = of_a_store.iter().any(|prefix| name.starts_with(prefix));
+        (wanted && !value.is_empty()).then_some((name, value))
+    });
+    all.collect()
+}
+
 /// Directories given on the command line; they win over environment and file.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Directories {

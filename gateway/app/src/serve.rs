@@ -11,6 +11,7 @@
 //! second time it stops waiting. Calls that are cut by that are settled as such; nothing is lost.
 
 mod admin;
+mod courier;
 mod figures;
 mod leave;
 mod readiness;
@@ -81,6 +82,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         }
     })?;
     let webhook = wiring::webhook(settings)?;
+    let courier = courier::start(settings, &wired)?;
     let calls = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tollgate-calls")
         .enable_all()
@@ -114,6 +116,8 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     stop_admin.send_replace(true);
     admin.join();
     let rested = rest(wired);
+    // It takes along what the stores have sealed just now.
+    courier::finish(courier);
     if served? == leave::LISTENER_ENDED {
         bail!("the listener ended by itself");
     }

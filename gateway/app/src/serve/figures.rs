@@ -257,6 +257,6 @@ impl OutboxFigures {
 }
 
 /// Moves a counter up to a figure that is counted elsewhere.
-fn advance(counter: &IntCounter, to: u64) {
+pub(super) fn advance(counter: &IntCounter, to: u64) {
     counter.inc_by(to.saturating_sub(counter.get()));
 }

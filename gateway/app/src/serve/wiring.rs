@@ -28,6 +28,7 @@ use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig};
 use tracing::{info, warn};
 
+use super::courier;
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
@@ -255,6 +256,7 @@ fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<EmbeddedConfig>
                 WhenFull::Admit => embedded::WhenFull::Admit,
             },
         },
+        destinations: courier::destination(settings).into_iter().collect(),
         ..EmbeddedConfig::new(&settings.data_dir, replica, key, clock::now)
     })
 }

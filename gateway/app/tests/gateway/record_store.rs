@@ -3,6 +3,7 @@
 //! What is copied has been written as a gateway writes it; the store's own client looks at what is
 //! there. A test whose Python packages are lacking fails and says so (`make sdk`).
 
+mod gateways;
 mod locks;
 mod outages;
 mod server;

@@ -62,6 +62,28 @@ impl S3 {
         }
     }
 
+    /// Lines of `gateway.toml` that send records to it; more of `[records.store]` may follow.
+    pub(super) fn settings(&self) -> String {
+        format!(
+            "[insecure]\nplain_http_record_store = true\n[records.store]\n\
+             url = \"s3://records/{PREFIX}\"\nregion = \"eu-central-1\"\nendpoint = \"{}\"\n",
+            self.url
+        )
+    }
+
+    /// Variables with which a gateway may write to it.
+    pub(super) fn variables(&self) -> [(&'static str, &str); 2] {
+        [
+            ("AWS_ACCESS_KEY_ID", &self.key),
+            ("AWS_SECRET_ACCESS_KEY", &self.secret),
+        ]
+    }
+
+    /// What nothing may show.
+    pub(super) fn secret(&self) -> &str {
+        &self.secret
+    }
+
     /// It, as a courier is told of it.
     pub(super) fn target(&self) -> Target {
         let config = StoreConfig {
@@ -70,14 +92,11 @@ impl S3 {
             plain_http: true,
             ..StoreConfig::new(format!("s3://records/{PREFIX}").parse().unwrap())
         };
-        let variables = [
-            ("AWS_ACCESS_KEY_ID", &self.key),
-            ("AWS_SECRET_ACCESS_KEY", &self.secret),
-        ];
+        let variables = self.variables();
         Target {
             config,
             variables: variables
-                .map(|(name, value)| (name.to_owned(), value.clone()))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             retention: Arc::new(|_| Retention::default()),
         }

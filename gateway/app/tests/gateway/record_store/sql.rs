@@ -14,7 +14,7 @@ use super::{Scene, Target};
 use crate::harness::text;
 use crate::sdk::python;
 
-fn duckdb(form: &str, directory: &Path) -> Vec<Value> {
+pub(super) fn duckdb(form: &str, directory: &Path) -> Vec<Value> {
     let mut command = python("duckdb_reads.py", form);
     let output = command.arg(directory).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
