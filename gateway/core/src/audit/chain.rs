@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::ids::{RecordId, ReplicaId};
 use crate::record::SCHEMA;
+use crate::time::Timestamp;
 
 /// The "hash of the line before" of the first record.
 pub const FIRST_PREV_HASH: &str =
@@ -36,9 +37,15 @@ pub struct Link<'a> {
     /// The record's own id.
     #[serde(rename = "tollgate.record.id")]
     pub record: RecordId,
+    /// When it began, which decides the day it lies under.
+    #[serde(rename = "tollgate.started_at", default)]
+    pub started_at: Option<Timestamp>,
     /// Whose it is or whom it is about, as the line says.
     #[serde(rename = "tenant.id", borrow, default)]
     pub tenant: Option<Cow<'a, str>>,
+    /// The agent, which decides where a record of its own lies.
+    #[serde(rename = "gen_ai.agent.id", borrow, default)]
+    pub agent: Option<Cow<'a, str>>,
     /// What tells it from the record of a call.
     #[serde(rename = "tollgate.event", borrow, default)]
     pub event: Option<Cow<'a, str>>,

@@ -71,8 +71,9 @@ fn replica() -> ReplicaId {
 #[test]
 fn a_line_says_its_place_and_keeps_the_bytes_it_is_made_of() {
     let mut line = Vec::new();
-    let parts: [&[u8]; 3] = [
+    let parts: [&[u8]; 4] = [
         br#"{"tollgate.record.id":"0193a1b2c3d47e5f8a9b0c1d2e3f4a5b","tenant.id":"acme"}"#,
+        br#"{"tollgate.started_at":"2026-11-23T08:15:00Z","gen_ai.agent.id":"bot"}"#,
         b"{}",
         br#"{"x":"a\nb"}"#,
     ];
@@ -81,6 +82,8 @@ fn a_line_says_its_place_and_keeps_the_bytes_it_is_made_of() {
     assert_eq!(link.seq, 7);
     assert_eq!(link.prev_hash, FIRST_PREV_HASH);
     assert_eq!(link.tenant.as_deref(), Some("acme"));
+    assert_eq!(link.agent.as_deref(), Some("bot"));
+    assert_eq!(link.started_at, "2026-11-23T08:15:00Z".parse().ok());
     assert_eq!(
         link.record,
         "0193a1b2c3d47e5f8a9b0c1d2e3f4a5b"
@@ -89,7 +92,8 @@ fn a_line_says_its_place_and_keeps_the_bytes_it_is_made_of() {
     );
     let text = str::from_utf8(&line).expect("text");
     assert!(
-        text.ends_with(r#","tenant.id":"acme","x":"a\nb"}"#),
+        text.contains(r#","tenant.id":"acme","tollgate.started_at":"#)
+            && text.ends_with(r#","gen_ai.agent.id":"bot","x":"a\nb"}"#),
         "{text}"
     );
     assert_eq!(
