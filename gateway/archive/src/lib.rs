@@ -5,7 +5,10 @@
 
 pub mod courier;
 pub mod forms;
+pub mod export;
 pub mod lines;
 pub mod otlp;
 pub mod shelf;
 pub mod store;
+pub mod tombstone;
+pub mod verify;
