@@ -10,6 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admins::AdminCommand;
+use crate::audit::AuditCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::explain::Explain;
 use crate::logging::{self, LogFormat};
@@ -73,6 +74,9 @@ enum Command {
     Report(report::Command),
     /// Compare a provider's exported usage with the records, and explain the difference
     Reconcile(Reconcile),
+    /// Check and export what is kept
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Say what would become of a call, and which rule decides
     Explain(Explain),
     /// Show, compare and change what things cost
@@ -148,6 +152,7 @@ impl Cli {
             }
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Reconcile(asked) => return asked.run(&settings(&given)?),
+            Command::Audit(command) => return command.run(|| settings(&given)),
             Command::Prices(command) => command.run(&settings(&given)?)?,
             Command::Explain(asked) => {
                 let find = || operator(&given, asked.admin.as_deref());

@@ -4,6 +4,7 @@
 //! output, everything said about it to standard error.
 
 mod admins;
+mod audit;
 mod check;
 mod cli;
 mod clock;

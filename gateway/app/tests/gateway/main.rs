@@ -15,6 +15,7 @@ mod batches;
 mod cases;
 mod certificates;
 mod clamp;
+mod cli_audit;
 mod cli_files;
 mod cli_prices;
 mod cli_quickstart;

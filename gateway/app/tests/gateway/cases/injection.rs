@@ -88,6 +88,20 @@ async fn case_74_no_word_of_an_agent_becomes_a_line_or_a_partition_of_its_own() 
         let cells = ["=", "+", "@"].map(|sign| format!("\"{sign}"));
         assert!(!cells.iter().any(|cell| row.contains(cell)), "{csv}");
     }
+    let rows = csv.lines().count() - 1;
+    let table = site.cli_ok(&["report", "--by", "tenant,model"], "");
+    assert_eq!(
+        table.lines().count(),
+        rows + 2,
+        "a head and a total: {table}"
+    );
+    let controls = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+    assert!(!controls(&table), "{table}");
+    let json = site.cli_ok(&["report", "--by", "tenant,model", "--json"], "");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    let listed = json["rows"].as_array().unwrap();
+    assert_eq!(listed.len(), rows);
+    assert!(listed.iter().all(|row| row["tenant"] == "acme"), "{json:#}");
     let report = site.cli_ok(&["report", "--tenant", "globex", "--json"], "");
     assert!(!report.contains("HYPERLINK"), "{report}");
 }
