@@ -7,3 +7,4 @@ mod children;
 pub mod mock;
 pub mod overhead;
 pub mod proof;
+pub mod report;

@@ -19,6 +19,7 @@ use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
     self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig, RevokeConfig, What,
 };
+use tollgate_loadtest::report::{self, ReportArgs};
 
 /// Load tools for Tollgate.
 #[derive(Debug, Parser)]
@@ -52,6 +53,10 @@ enum Command {
     ///
     /// Prints a table for each kind on stderr. Exit code 1 if a promise did not hold.
     Revoke(RevokeArgs),
+    /// Show what reports over many records cost in time and memory, and that their sums are right.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a sum was wrong.
+    Report(ReportArgs),
 }
 
 /// What the scenarios about money share.
@@ -204,6 +209,7 @@ fn main() -> ExitCode {
         Command::Crash(args) => crash(args),
         Command::Drift(args) => drift(args),
         Command::Revoke(args) => revoke(args),
+        Command::Report(args) => report::run(&args).map(exit),
     };
     match done {
         Ok(code) => code,
