@@ -27,7 +27,7 @@ use tollgate_core::policy::Policy;
 use tollgate_core::policy::parse::{PolicyFile, parse};
 use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
 use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
-use tollgate_core::report::{Dimension, Report, Row, Sums};
+use tollgate_core::report::{Report, Row, Summary, Sums, Topic};
 use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
@@ -35,7 +35,7 @@ use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credent
 use crate::explain::{Explainer, NotACall, Question, Who};
 use crate::live::LiveFigures;
 use crate::probes::Readiness;
-use crate::reports::{CostQuestion, CostReports, NoReport};
+use crate::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
 use crate::server::router;
 use crate::{Admin, CurrentPolicy};
 
@@ -162,27 +162,42 @@ impl RateStore for Busy {
 struct Reports;
 
 impl CostReports for Reports {
-    fn cost(&self, question: &CostQuestion) -> Result<Value, NoReport> {
-        match question.by.as_deref() {
+    fn cost(&self, question: &CostQuestion) -> Result<CostAnswer, NoReport> {
+        Ok(CostAnswer::Json(match question.by.as_deref() {
             Some("forever") => {
                 std::thread::sleep(Duration::from_millis(200));
-                Ok(json!({}))
+                json!({})
             }
-            Some("tenant") => {
+            Some(by @ ("tenant" | "reason")) => {
                 let row = Row {
-                    key: vec!["acme".to_owned()],
+                    key: "acme".into(),
                     sums: Sums::default(),
                 };
-                Ok(tollgate_core::report::json(&Report {
-                    by: vec![Dimension::Tenant],
+                let topic = if question.refusals {
+                    Topic::Refusals
+                } else {
+                    Topic::Costs
+                };
+                tollgate_core::report::json(&Report {
+                    summary: Summary {
+                        topic,
+                        by: vec![by.parse().expect("a dimension")],
+                        left_out: u64::from(question.top == Some(1)),
+                        ..Summary::default()
+                    },
                     rows: vec![row],
-                    left_out: 0,
-                    total: Sums::default(),
-                }))
+                })
             }
-            Some("colour") => Err(NoReport::Question("cannot group by colour".to_owned())),
-            by => Ok(json!({ "by": by, "tenant": question.tenant })),
-        }
+            Some("colour") => {
+                return Err(NoReport::Question("cannot group by colour".to_owned()));
+            }
+            Some("day") => {
+                let kind = "text/csv; charset=utf-8; header=present";
+                let text = "day,calls\r\n".to_owned();
+                return Ok(CostAnswer::Text { kind, text });
+            }
+            by => json!({ "by": by, "tenant": question.tenant }),
+        }))
     }
 }
 

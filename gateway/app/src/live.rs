@@ -27,7 +27,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 pub(crate) struct Live {
     /// How caps and limits stand in the running gateway, how fast money goes, and when a cap will
     /// be reached at that pace
-    #[arg(long, conflicts_with_all = ["by", "from", "to", "top", "sort", "format"])]
+    #[arg(long, conflicts_with_all = ["by", "from", "to", "top", "sort", "format", "refusals", "conditions", "records"])]
     pub(crate) live: bool,
     /// Look again every second, on a terminal
     #[arg(long, requires = "live", conflicts_with = "json")]

@@ -12,13 +12,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
+use tollgate_archive::records::Scope;
+use tollgate_archive::shelf::LocalShelf;
+use tollgate_core::audit::Partition;
 use tollgate_core::ids::{HandleName, ProviderName, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::reconcile::{
     Export, Exporter, Keys, Reconciliation, Records, Tolerance, compare, json, read, table,
 };
 use tollgate_core::time::Timestamp;
-use tollgate_stores::embedded::Audit;
 
 use crate::config::Settings;
 use crate::output;
@@ -200,14 +202,16 @@ impl Reconcile {
         let from = midnight(first)?.minus(DAY);
         let later = DAY.saturating_mul(u32::try_from(LATER_DAYS.saturating_add(1))?);
         let to = midnight(last)?.plus(later);
-        let tenants = keys.tenants();
+        let tenants = keys.tenants().into_iter();
+        let scope = Scope {
+            partitions: tenants.map(Partition::Tenant).collect(),
+            from: Some(from),
+            to: Some(to),
+        };
         let mut records = Records::new(named, keys);
-        let audit = Audit::of(data_dir);
-        for tenant in tenants {
-            for record in audit.records(&tenant, Some(from), Some(to))? {
-                records.add(&record.context("the records cannot be read")?);
-            }
-        }
+        let shelf = LocalShelf::new(data_dir);
+        let read = scope.records(&shelf, &mut |record| records.add(&record));
+        read.context("the records cannot be read")?;
         let tolerance = Tolerance {
             tokens: self.tolerance_tokens,
             usd: self.tolerance_usd,

@@ -1,21 +1,41 @@
-//! `tollgate report`: what has been spent on what, from the records on disk.
+//! `tollgate report`: what has been spent on what, and who was refused why, from the records.
 //!
 //! Reads the partitions of the tenants asked for and no others; needs no running gateway. What
-//! has happened in the last tenth of a second may still be on its way into the records.
+//! has happened in the last tenth of a second may still be on its way into the records. Rows are
+//! written as they come, so a report may be larger than memory.
 
-use std::path::Path;
+mod asked;
+mod page;
 
-use anyhow::Context;
+use std::io;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
-use tollgate_core::ids::TenantId;
-use tollgate_core::record::Record;
-use tollgate_core::report::{self, Dimension, Order, Query, Report, Tally};
-use tollgate_core::time::Timestamp;
-use tollgate_stores::embedded::{Audit, ReadError};
+use tollgate_admin::reports::{CostAnswer, CostQuestion};
+use tollgate_archive::records::Unread;
+use tollgate_archive::shelf::LocalShelf;
+use tollgate_archive::tally::Table;
+use tollgate_core::audit::ROOT;
+use tollgate_core::report::{self, Form, Printer};
 
 use crate::config::Settings;
 use crate::live::Live;
-use crate::output;
+use crate::{clock, output};
+
+pub(crate) use asked::{Asked, Texts, Unanswered};
+pub(crate) use page::Page;
+
+/// How much text is collected before it is written, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// The admin API answers with as many rows at most; its JSON stays below a few MiB.
+const MOST_ROWS: usize = 10_000;
+
+/// More threads read no faster: by then the disk is what is waited for.
+const MOST_THREADS: usize = 8;
 
 /// What a report looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -27,16 +47,25 @@ pub(crate) enum Format {
     Csv,
     /// For programs; money as exact decimal text
     Json,
+    /// A table of GitHub's Markdown
+    Markdown,
+    /// One page that needs nothing else, with charts
+    Html,
 }
 
 /// The order of rows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Sort {
     /// The dearest first
-    #[default]
     Cost,
     /// The most calls first
     Calls,
+    /// The most refusals first
+    Refusals,
+    /// Those that were refused the most money first
+    Asked,
+    /// The most tokens first
+    Tokens,
     /// By what they are grouped by
     Name,
 }
@@ -46,48 +75,54 @@ pub(crate) struct Command {
     /// Only this tenant; otherwise all
     #[arg(long)]
     pub(crate) tenant: Option<String>,
-    /// What to group by, separated by commas: tenant, agent, task, model, provider, outcome, day,
-    /// month
-    #[arg(long, default_value = "tenant,model")]
-    by: String,
-    /// Only calls since this UTC date or time, such as 2026-11-23 or 2026-11-23T08:00:00Z
+    /// Who was refused, by which rule, and how much was asked, instead of what calls cost
+    #[arg(long)]
+    refusals: bool,
+    /// What to group by, separated by commas: tenant, agent, task, model, provider, tool,
+    /// operation, credential, outcome, hour, day, month, prices; code, reason, limit of refusals
+    /// [default: tenant,model; with --refusals: tenant,agent,reason,limit]
+    #[arg(long, value_name = "NAMES")]
+    by: Option<String>,
+    /// Only what meets this: NAME=PATTERN or NAME!=PATTERN, where * stands for anything. Several
+    /// for one name are alternatives, those for different names must all hold
+    #[arg(long = "where", value_name = "CONDITION")]
+    conditions: Vec<String>,
+    /// Only agents of this name: the same as --where agent=…
+    #[arg(long, value_name = "PATTERN")]
+    agent: Vec<String>,
+    /// Only tasks of this name
+    #[arg(long, value_name = "PATTERN")]
+    task: Vec<String>,
+    /// Only models of this name
+    #[arg(long, value_name = "PATTERN")]
+    model: Vec<String>,
+    /// Only providers of this name
+    #[arg(long, value_name = "PATTERN")]
+    provider: Vec<String>,
+    /// Only calls since this UTC month, date or time, such as 2026-11, 2026-11-23 or
+    /// 2026-11-23T08:00:00Z
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// Only calls before this UTC date or time; a date counts whole
+    /// Only calls before this UTC month, date or time; a month or date counts whole
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Only this many rows
+    /// Only this many rows; the others are summed into one
     #[arg(long, value_name = "ROWS")]
     top: Option<usize>,
-    /// The order of rows
-    #[arg(long, value_enum, default_value_t)]
-    sort: Sort,
+    /// The order of rows [default: cost; with --refusals: refusals]
+    #[arg(long, value_enum)]
+    sort: Option<Sort>,
     /// What it looks like
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     /// Print JSON: the same as --format json
     #[arg(long, conflicts_with = "format")]
     pub(crate) json: bool,
+    /// Read the records below this directory, an export or a copy, instead of the gateway's own
+    #[arg(long, value_name = "DIR")]
+    records: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) live: Live,
-}
-
-/// A question that can be answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
-    tenant: Option<TenantId>,
-    query: Query,
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Unanswered {
-    /// The question has a value that cannot be used.
-    #[error("{0}")]
-    Question(String),
-    /// The records cannot be read.
-    #[error("the records cannot be read")]
-    Records(#[from] ReadError),
 }
 
 impl Command {
@@ -96,144 +131,135 @@ impl Command {
     /// # Errors
     /// If the question cannot be understood or the records not be read.
     pub(crate) fn run(&self, settings: &Settings) -> anyhow::Result<()> {
-        let mut asked = Asked::from_texts(
-            self.tenant.as_deref(),
-            Some(&self.by),
-            self.from.as_deref(),
-            self.to.as_deref(),
-            self.top,
-        )?;
-        asked.query.order = match self.sort {
-            Sort::Cost => Order::Cost,
-            Sort::Calls => Order::Calls,
-            Sort::Name => Order::Key,
-        };
-        let report = asked
-            .answer(&settings.data_dir)
-            .context("there is no report")?;
-        match self.format {
-            _ if self.json => output::json(&report::json(&report)),
-            Format::Json => output::json(&report::json(&report)),
-            Format::Csv => output::data(&report::csv(&report)),
-            Format::Table => output::data(&report::table(&report)),
+        let asked = self.asked()?;
+        let dir = self.records.as_ref().unwrap_or(&settings.data_dir);
+        if self.records.is_some() {
+            let root = dir.join(ROOT);
+            ensure!(root.is_dir(), "{} is no directory", root.display());
         }
+        let shelf = LocalShelf::new(dir);
+        let form = match self.format {
+            _ if self.json => Form::Json,
+            Format::Json => Form::Json,
+            Format::Table => Form::Table,
+            Format::Csv => Form::Csv,
+            Format::Markdown => Form::Markdown,
+            Format::Html => {
+                let source = dir.join(ROOT).display().to_string();
+                let page = Page::of(&asked, &shelf, source, clock::now(), threads());
+                let page = page.context("there is no report")?;
+                return output::data(&page.html());
+            }
+        };
+        let table = asked.table(&shelf, threads());
+        write(&table.context("there is no report")?, form)
     }
-}
 
-impl Asked {
-    /// Reads a question from texts.
-    ///
-    /// # Errors
-    /// [`Unanswered::Question`] with the first text that cannot be used.
-    pub(crate) fn from_texts(
-        tenant: Option<&str>,
-        by: Option<&str>,
-        from: Option<&str>,
-        to: Option<&str>,
-        top: Option<usize>,
-    ) -> Result<Self, Unanswered> {
-        let tenant = tenant.map(str::parse).transpose();
-        let by = by.unwrap_or("tenant,model").split(',');
-        let by = by.map(str::trim).filter(|name| !name.is_empty());
-        let by: Result<Vec<Dimension>, _> = by.map(str::parse).collect();
-        Ok(Self {
-            tenant: tenant.map_err(|wrong| question(&wrong))?,
-            query: Query {
-                by: by.map_err(|wrong| question(&wrong))?,
-                from: from.map(|text| moment(text, Edge::Start)).transpose()?,
-                to: to.map(|text| moment(text, Edge::End)).transpose()?,
-                order: Order::Cost,
-                top,
-            },
+    fn asked(&self) -> Result<Asked, Unanswered> {
+        let by_name = [
+            ("agent", &self.agent),
+            ("task", &self.task),
+            ("model", &self.model),
+            ("provider", &self.provider),
+        ];
+        let named = by_name.into_iter().flat_map(|(name, patterns)| {
+            patterns
+                .iter()
+                .map(move |pattern| format!("{name}={pattern}"))
+        });
+        Asked::from_texts(&Texts {
+            tenant: self.tenant.as_deref(),
+            by: self.by.as_deref(),
+            from: self.from.as_deref(),
+            to: self.to.as_deref(),
+            top: self.top,
+            sort: self.sort,
+            refusals: self.refusals,
+            conditions: self.conditions.iter().cloned().chain(named).collect(),
         })
     }
+}
 
-    /// Reads the records of the tenants asked for. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`Unanswered::Records`].
-    pub(crate) fn answer(self, data_dir: &Path) -> Result<Report, Unanswered> {
-        let mut tally = Tally::new(self.query.clone());
-        self.each(&Audit::of(data_dir), |record| tally.add(&record))?;
-        Ok(tally.finish())
+/// The answer to a question that was put to the admin API, with at most [`MOST_ROWS`] rows. Reads
+/// on one thread: beside it calls go on.
+///
+/// # Errors
+/// If the question cannot be understood or the records not be read.
+pub(crate) fn answer(
+    question: &CostQuestion,
+    shelf: &LocalShelf,
+) -> Result<CostAnswer, Unanswered> {
+    let wrong = |why: String| Unanswered::Question(why);
+    let format = question.format.as_deref().unwrap_or("json");
+    let format = Format::from_str(format, false)
+        .map_err(|_none| wrong("a report is json, csv, markdown, table or html".to_owned()))?;
+    let sort = question
+        .sort
+        .as_deref()
+        .map(|sort| Sort::from_str(sort, false));
+    let sort = sort.transpose().map_err(|_none| {
+        wrong("rows are sorted by cost, calls, refusals, asked, tokens or name".to_owned())
+    })?;
+    let asked = Asked::from_texts(&Texts {
+        tenant: question.tenant.as_deref(),
+        by: question.by.as_deref(),
+        from: question.from.as_deref(),
+        to: question.to.as_deref(),
+        top: question.top,
+        sort,
+        refusals: question.refusals,
+        conditions: question.conditions.clone(),
+    })?;
+    if format == Format::Html {
+        let page = Page::of(
+            &asked,
+            shelf,
+            "the gateway's records".to_owned(),
+            clock::now(),
+            1,
+        )?;
+        let kind = "text/html; charset=utf-8";
+        let text = page.html();
+        return Ok(CostAnswer::Text { kind, text });
     }
+    let table = asked.at_most(MOST_ROWS).table(shelf, 1)?;
+    let report = table.into_report().map_err(Unread::Temporary)?;
+    let (kind, form) = match format {
+        Format::Csv => ("text/csv; charset=utf-8; header=present", Form::Csv),
+        Format::Markdown => ("text/markdown; charset=utf-8", Form::Markdown),
+        Format::Table => ("text/plain; charset=utf-8", Form::Table),
+        Format::Json | Format::Html => return Ok(CostAnswer::Json(report::json(&report))),
+    };
+    let text = report::print(&report, form);
+    Ok(CostAnswer::Text { kind, text })
+}
 
-    /// Shows every record asked for to `look`. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`Unanswered::Records`].
-    pub(crate) fn each(
-        &self,
-        audit: &Audit,
-        mut look: impl FnMut(Record),
-    ) -> Result<(), Unanswered> {
-        let tenants = match &self.tenant {
-            Some(tenant) => vec![tenant.clone()],
-            None => audit.tenants()?,
-        };
-        for tenant in tenants {
-            for record in audit.records(&tenant, self.query.from, self.query.to)? {
-                look(record?);
-            }
+/// As many as read faster than fewer.
+fn threads() -> usize {
+    available_parallelism()
+        .map_or(1, NonZero::get)
+        .min(MOST_THREADS)
+}
+
+/// Writes a table to standard output, row by row.
+fn write(table: &Table, form: Form) -> anyhow::Result<()> {
+    let mut printer = Printer::new(form, &table.summary);
+    if printer.measures() {
+        table.each(&mut |row| {
+            printer.measure(row);
+            Ok(())
+        })?;
+    }
+    let mut text = String::new();
+    printer.begin(&mut text);
+    table.each(&mut |row| {
+        printer.row(row, &mut text);
+        if text.len() >= PIECE {
+            output::data(&text).map_err(io::Error::other)?;
+            text.clear();
         }
         Ok(())
-    }
-}
-
-fn question(wrong: &impl std::fmt::Display) -> Unanswered {
-    Unanswered::Question(wrong.to_string())
-}
-
-/// Which end of a stretch of time a date stands for.
-#[derive(Clone, Copy)]
-enum Edge {
-    Start,
-    End,
-}
-
-/// A UTC time, or a UTC date: its first moment, or as an end, the moment after its last.
-fn moment(text: &str, edge: Edge) -> Result<Timestamp, Unanswered> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    let midnight: Timestamp = format!("{text}T00:00:00Z").parse().map_err(|_no_date| {
-        Unanswered::Question(format!(
-            "{text:?} is no UTC date or time, such as 2026-11-23 or 2026-11-23T08:00:00Z"
-        ))
     })?;
-    Ok(match edge {
-        Edge::Start => midnight,
-        Edge::End => midnight.plus(std::time::Duration::from_secs(24 * 60 * 60)),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn asked(from: &str, to: &str) -> Result<Query, Unanswered> {
-        Asked::from_texts(None, Some("day, model"), Some(from), Some(to), None).map(|a| a.query)
-    }
-
-    #[test]
-    fn a_date_counts_whole_at_either_end() {
-        let query = asked("2026-11-23", "2026-11-23").expect("understood");
-        assert_eq!(query.by, [Dimension::Day, Dimension::Model]);
-        assert_eq!(query.from, "2026-11-23T00:00:00Z".parse().ok());
-        assert_eq!(query.to, "2026-11-24T00:00:00Z".parse().ok());
-        let query = asked("2026-11-23T08:00:00Z", "2026-11-23T09:00:00+01:00").expect("times");
-        assert_eq!(query.from, query.to);
-    }
-
-    #[test]
-    fn what_cannot_be_understood_is_said() {
-        assert!(matches!(
-            asked("yesterday", "2026-11-23"),
-            Err(Unanswered::Question(_))
-        ));
-        let by = Asked::from_texts(None, Some("colour"), None, None, None);
-        assert!(matches!(by, Err(Unanswered::Question(_))));
-        let tenant = Asked::from_texts(Some("../b"), None, None, None, None);
-        assert!(matches!(tenant, Err(Unanswered::Question(_))));
-    }
+    printer.end(&mut text);
+    output::data(&text)
 }

@@ -4,11 +4,13 @@
 //! Nothing here is on a call's path.
 
 pub mod courier;
-pub mod forms;
 pub mod export;
+pub mod forms;
 pub mod lines;
 pub mod otlp;
+pub mod records;
 pub mod shelf;
 pub mod store;
+pub mod tally;
 pub mod tombstone;
 pub mod verify;

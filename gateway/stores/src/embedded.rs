@@ -15,7 +15,6 @@ mod journal;
 mod notices;
 mod outbox;
 mod rates;
-mod reader;
 mod record_segment;
 mod records;
 mod recovery;
@@ -45,7 +44,6 @@ pub use journal::Fsync;
 pub use notices::Notices;
 pub use outbox::{Bound, WhenFull};
 pub use rates::Rates;
-pub use reader::{Audit, ReadError};
 pub use records::Records;
 pub use registry::Registry;
 

@@ -203,6 +203,19 @@ async fn reports_are_asked_for_by_query() {
     let (status, problem) = get(&admin, "/v1/reports/cost?by=colour").await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(problem["detail"], "cannot group by colour");
+    let asked = request(
+        Method::GET,
+        "/v1/reports/cost?by=day&format=csv",
+        Some(&format!("Bearer {OPERATOR}")),
+        "",
+    );
+    let answer = router(Arc::clone(&admin)).oneshot(asked).await;
+    let headers = answer.expect("an answer").headers().clone();
+    assert_eq!(
+        headers["content-type"],
+        "text/csv; charset=utf-8; header=present"
+    );
+    assert_eq!(headers["x-content-type-options"], "nosniff");
     assert_eq!(
         get(&admin, "/v1/reports/cost?top=x").await.0,
         StatusCode::BAD_REQUEST

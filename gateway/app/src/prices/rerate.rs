@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Policy;
 use tollgate_core::price::{PriceBook, Rerated};
 use tollgate_core::record::Record;
-use tollgate_stores::embedded::Audit;
 
 use super::book::PriceFiles;
 use crate::config::Settings;
-use crate::report::Asked;
+use crate::report::{Asked, Texts};
 use crate::{output, tenant};
 
 #[derive(Debug, Args)]
@@ -65,15 +65,15 @@ impl Rerate {
         };
         let book = other.as_ref().unwrap_or(in_force);
         let policy = tenant::policy(settings)?;
-        let asked = Asked::from_texts(
-            self.tenant.as_deref(),
-            None,
-            self.from.as_deref(),
-            self.to.as_deref(),
-            None,
-        )?;
+        let asked = Asked::from_texts(&Texts {
+            tenant: self.tenant.as_deref(),
+            from: self.from.as_deref(),
+            to: self.to.as_deref(),
+            ..Texts::default()
+        })?;
         let mut rows = Rows::new();
-        asked.each(&Audit::of(&settings.data_dir), |record| {
+        let shelf = LocalShelf::new(&settings.data_dir);
+        asked.scope(&shelf)?.records(&shelf, &mut |record| {
             add(&mut rows, book, &policy, &record);
         })?;
         if self.json {

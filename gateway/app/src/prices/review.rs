@@ -8,12 +8,13 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+use tollgate_archive::records::{self, Scope};
+use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::call::Terms;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::time::Timestamp;
 use tollgate_core::usage::Usage;
-use tollgate_stores::embedded::Audit;
 
 use crate::config::Settings;
 
@@ -79,20 +80,22 @@ pub(crate) fn objections(
 
 /// Providers and models that have been called and priced lately.
 fn in_use(settings: &Settings, now: Timestamp) -> anyhow::Result<BTreeSet<(String, String)>> {
-    let audit = Audit::of(&settings.data_dir);
+    let shelf = LocalShelf::new(&settings.data_dir);
+    let scope = Scope {
+        partitions: records::tenants(&shelf)?,
+        from: Some(now.minus(IN_USE)),
+        to: None,
+    };
     let mut used = BTreeSet::new();
-    for tenant in audit.tenants()? {
-        for record in audit.records(&tenant, Some(now.minus(IN_USE)), None)? {
-            let record = record?;
-            let Some(provider) = record.subject.price_provider else {
-                continue;
-            };
-            let asked = record.subject.request_model.map(|model| model.to_string());
-            for model in asked.into_iter().chain(record.ending.response_model) {
-                used.insert((provider.clone(), model));
-            }
+    scope.records(&shelf, &mut |record| {
+        let Some(provider) = record.subject.price_provider else {
+            return;
+        };
+        let asked = record.subject.request_model.map(|model| model.to_string());
+        for model in asked.into_iter().chain(record.ending.response_model) {
+            used.insert((provider.clone(), model));
         }
-    }
+    })?;
     Ok(used)
 }
 

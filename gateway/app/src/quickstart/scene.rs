@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::report;
 use tollgate_loadtest::mock::Mock;
 
@@ -16,7 +17,7 @@ use super::Interrupt;
 use super::client::{Answer, post};
 use super::stage::Stage;
 use crate::output;
-use crate::report::Asked;
+use crate::report::{Asked, Texts};
 
 /// How long records may take from a call to the report, and notices to the log.
 const RECORD_DEADLINE: Duration = Duration::from_secs(5);
@@ -293,11 +294,17 @@ fn cost(stage: &Stage, calls: usize) -> anyhow::Result<()> {
     )?;
     let deadline = Instant::now() + RECORD_DEADLINE;
     loop {
-        let asked = Asked::from_texts(None, Some("tenant,agent,model"), None, None, None)?;
-        let report = asked.answer(&stage.data())?;
-        let kept = report.total.calls.saturating_add(report.total.refusals);
+        let asked = Asked::from_texts(&Texts {
+            by: Some("tenant,agent,model"),
+            ..Texts::default()
+        })?;
+        let report = asked
+            .table(&LocalShelf::new(stage.data()), 1)?
+            .into_report()?;
+        let total = &report.summary.total;
+        let kept = total.calls.saturating_add(total.refusals);
         if kept >= u64::try_from(calls)? {
-            let indented: Vec<String> = report::table(&report)
+            let indented: Vec<String> = report::print(&report, report::Form::Table)
                 .lines()
                 .map(|line| format!("  {line}\n"))
                 .collect();

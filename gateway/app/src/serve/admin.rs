@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::Value;
 use tokio::sync::watch;
 use tollgate_admin::live::LiveFigures;
-use tollgate_admin::reports::{CostQuestion, CostReports, NoReport};
+use tollgate_admin::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
 use tollgate_admin::server::{AdminListener, serve};
 use tollgate_admin::{Admin, CurrentPolicy};
+use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::budget::{Scope, StoreError};
 use tollgate_core::burn::Pace;
 use tollgate_core::ids::TenantId;
@@ -29,7 +29,7 @@ use crate::admins;
 use crate::clock;
 use crate::config::Settings;
 use crate::explain;
-use crate::report::{Asked, Unanswered};
+use crate::report::{self, Unanswered};
 
 /// The admin side, running.
 pub(super) struct Running {
@@ -139,22 +139,15 @@ impl LiveFigures for Live {
 struct Reports(PathBuf);
 
 impl CostReports for Reports {
-    fn cost(&self, question: &CostQuestion) -> Result<Value, NoReport> {
-        let asked = Asked::from_texts(
-            question.tenant.as_deref(),
-            question.by.as_deref(),
-            question.from.as_deref(),
-            question.to.as_deref(),
-            question.top,
-        );
-        match asked.and_then(|asked| asked.answer(&self.0)) {
-            Ok(report) => Ok(tollgate_core::report::json(&report)),
-            Err(Unanswered::Question(why)) => Err(NoReport::Question(why)),
-            Err(Unanswered::Records(cause)) => Err(NoReport::Store(StoreError {
+    fn cost(&self, question: &CostQuestion) -> Result<CostAnswer, NoReport> {
+        let shelf = LocalShelf::new(&self.0);
+        report::answer(question, &shelf).map_err(|why| match why {
+            Unanswered::Question(why) => NoReport::Question(why),
+            Unanswered::Records(cause) => NoReport::Store(StoreError {
                 operation: "read records",
                 store: "audit",
                 cause: Box::new(cause),
-            })),
-        }
+            }),
+        })
     }
 }

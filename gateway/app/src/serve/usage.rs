@@ -6,10 +6,13 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tollgate_archive::records::{Scope, Unread};
+use tollgate_archive::shelf::LocalShelf;
+use tollgate_archive::tally;
+use tollgate_core::audit::Partition;
 use tollgate_core::budget::StoreError;
-use tollgate_core::report::{self, Order, Query, Tally};
+use tollgate_core::report::{self, Condition, Dimension, Filter, Pattern, Query};
 use tollgate_proxy::statement::{Question, UsageReports};
-use tollgate_stores::embedded::{Audit, ReadError};
 
 /// The most rows of a statement, the dearest first.
 const MOST_ROWS: usize = 1_000;
@@ -33,7 +36,7 @@ impl UsageReports for OwnUsage {
 }
 
 impl OwnUsage {
-    fn sums(&self, question: &Question) -> Result<Value, ReadError> {
+    fn sums(&self, question: &Question) -> Result<Value, Unread> {
         let Question {
             tenant,
             agent,
@@ -41,23 +44,29 @@ impl OwnUsage {
             from,
             to,
         } = question;
-        let mut tally = Tally::new(Query {
+        // No agent's id has a star in it.
+        let own = agent.iter().map(|agent| Condition {
+            on: Dimension::Agent,
+            pattern: Pattern::new(agent.as_str()),
+            negated: false,
+        });
+        let query = Query {
             by: by.clone(),
+            filter: Filter::new(own.collect()),
+            top: Some(MOST_ROWS),
+            ..Query::default()
+        };
+        let scope = Scope {
+            partitions: vec![Partition::Tenant(tenant.clone())],
             from: Some(*from),
             to: *to,
-            order: Order::Cost,
-            top: Some(MOST_ROWS),
-        });
-        for record in Audit::of(&self.0).records(tenant, Some(*from), *to)? {
-            let record = record?;
-            let its_own = agent
-                .as_ref()
-                .is_none_or(|own| *own == record.subject.agent);
-            if its_own && record.subject.tenant == *tenant {
-                tally.add(&record);
-            }
-        }
-        let mut sums = report::json(&tally.finish());
+        };
+        let tables = tally::tables(&LocalShelf::new(&self.0), &scope, &[query], 1)?;
+        let reports = tables.into_iter().map(tally::Table::into_report);
+        let report = reports
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(Unread::Temporary)?;
+        let mut sums = report.first().map(report::json).unwrap_or_default();
         if let Some(members) = sums.as_object_mut() {
             members.insert("from".to_owned(), from.to_string().into());
             members.insert("to".to_owned(), to.map(|to| to.to_string()).into());

@@ -71,7 +71,7 @@ fn the_demonstration_shows_the_whole_product_and_leaves_nothing_behind() {
         .find(|line| line.contains("globex  intern-bot  "))
         .unwrap();
     let cells: Vec<&str> = report.split_whitespace().collect();
-    assert_eq!(cells[3..7], ["5", "1", "60", "640"], "{report}");
+    assert_eq!(cells[3..8], ["5", "1", "60", "0", "640"], "{report}");
     assert_eq!(
         what_is_left(&temporary),
         [""; 0].map(std::path::PathBuf::from)

@@ -53,8 +53,11 @@ mod tests {
     use tollgate_core::audit::{Partition, line_hash};
     use tollgate_testkit::contract::{now, record_id};
 
+    use tollgate_archive::records::{self, Scope};
+    use tollgate_archive::shelf::LocalShelf;
+
+    use crate::embedded::Embedded;
     use crate::embedded::tests::{config, segment};
-    use crate::embedded::{Audit, Embedded};
 
     fn action(n: u32, partition: Partition) -> AdminAction {
         AdminAction {
@@ -117,12 +120,18 @@ mod tests {
         assert_eq!(field(&operators[0], "tollgate.outcome"), "done");
         assert_eq!(field(&operators[0], "tollgate.admin.name"), "alice");
         assert_eq!(lines(dir.path(), "acme").len(), 1);
-        let audit = Audit::of(dir.path());
-        let acme = "acme".parse().expect("a tenant");
-        let calls = audit.records(&acme, None, None).expect("readable");
-        assert_eq!(calls.count(), 0, "reports count calls only");
-        let tenants = audit.tenants().expect("readable");
+        let shelf = LocalShelf::new(dir.path());
+        let tenants = records::tenants(&shelf).expect("readable");
+        let acme: Partition = "acme".parse().expect("a partition");
         assert_eq!(tenants, [acme], "operators are no tenant");
+        let scope = Scope {
+            partitions: tenants,
+            ..Scope::default()
+        };
+        let mut calls = 0;
+        let read = scope.records(&shelf, &mut |_record| calls += 1);
+        read.expect("readable");
+        assert_eq!(calls, 0, "reports count calls only");
     }
 
     #[tokio::test]

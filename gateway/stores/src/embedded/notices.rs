@@ -138,8 +138,11 @@ mod tests {
     use tollgate_core::money::PicoUsd;
     use tollgate_testkit::contract::{now, record_id};
 
+    use tollgate_archive::records::Scope;
+    use tollgate_archive::shelf::LocalShelf;
+
+    use crate::embedded::Embedded;
     use crate::embedded::tests::{config, segment};
-    use crate::embedded::{Audit, Embedded};
 
     fn notice(n: u32, key: &str, percent: u8, limit: i128) -> Notice {
         let key: BudgetKey = key.parse().expect("a key");
@@ -196,9 +199,13 @@ mod tests {
             std::fs::read_to_string(dir.path().join(segment("acme", 1))).expect("the partition");
         assert!(line.contains("cap_share_reached"), "{line}");
         assert!(line.contains("\"tollgate.cap.share_percent\":80"), "{line}");
-        let audit = Audit::of(dir.path());
-        let acme = "acme".parse().expect("a tenant");
-        let calls = audit.records(&acme, None, None).expect("readable");
-        assert_eq!(calls.count(), 0, "reports count calls only");
+        let scope = Scope {
+            partitions: vec!["acme".parse().expect("a partition")],
+            ..Scope::default()
+        };
+        let mut calls = 0;
+        let read = scope.records(&LocalShelf::new(dir.path()), &mut |_record| calls += 1);
+        read.expect("readable");
+        assert_eq!(calls, 0, "reports count calls only");
     }
 }

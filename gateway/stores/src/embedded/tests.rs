@@ -1,6 +1,8 @@
 use super::*;
 use async_trait::async_trait;
 use std::path::Path;
+use tollgate_archive::records::{self, Scope};
+use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::audit::line_hash;
 use tollgate_core::budget::{Budget, BudgetStore, Hold, Reserved};
 use tollgate_core::identity::new_private_key;
@@ -47,9 +49,14 @@ fn fixture() -> Fixture {
 }
 
 fn read_back(dir: &Path, tenant: &str) -> Vec<Record> {
-    let records = Audit::of(dir).records(&name(tenant), None, None);
-    let records = records.expect("listable").collect::<Result<_, _>>();
-    records.expect("readable")
+    let scope = Scope {
+        partitions: vec![name(tenant)],
+        ..Scope::default()
+    };
+    let mut records = Vec::new();
+    let read = scope.records(&LocalShelf::new(dir), &mut |record| records.push(record));
+    read.expect("readable");
+    records
 }
 
 #[async_trait]
@@ -363,7 +370,8 @@ async fn strangers_go_to_the_gateways_partition_a_hundred_a_second() {
     // The first 125 fall into one second, the other 125 into the next.
     assert_eq!(check_chain(dir.path(), "_gateway"), 200);
     assert_eq!(stores.stats().strangers_unrecorded, 50);
-    assert_eq!(Audit::of(dir.path()).tenants().expect("listable"), []);
+    let tenants = records::tenants(&LocalShelf::new(dir.path()));
+    assert_eq!(tenants.expect("listable"), []);
 }
 
 #[tokio::test]
@@ -456,34 +464,4 @@ async fn a_token_by_which_a_stream_still_lives_can_be_revoked_hours_after_its_en
     registry.revoke(&what, late).await.expect("up");
     let liveness = registry.liveness(&streaming).expect("up");
     assert_eq!(liveness, Liveness::Revoked);
-}
-
-#[tokio::test]
-async fn reports_read_only_the_days_and_the_tenant_asked_for_and_no_torn_line() {
-    let Fixture { stores, dir } = fixture();
-    for (n, tenant, day) in [(1, "acme", 0), (2, "acme", 1), (3, "globex", 0)] {
-        let mut record = Record {
-            subject: subject(record_id(n), tenant, "bot"),
-            ending: refused(),
-        };
-        record.subject.started_at = now().plus(Duration::from_secs(day * 86_400));
-        stores.records.refuse(&record);
-    }
-    stores.flush().expect("the disk takes it");
-    let ids = |from, to| -> Vec<RecordId> {
-        let audit = Audit::of(dir.path());
-        let records = audit.records(&name("acme"), from, to).expect("listable");
-        records.map(|r| r.expect("readable").subject.id).collect()
-    };
-    let tomorrow = now().plus(Duration::from_secs(86_400));
-    assert_eq!(ids(None, None), [record_id(1), record_id(2)]);
-    assert_eq!(ids(Some(tomorrow), None), [record_id(2)]);
-    assert_eq!(ids(None, Some(tomorrow)), [record_id(1)]);
-    let file = dir.path().join(segment("acme", 1));
-    let torn = [std::fs::read(&file).expect("readable"), b"{\"toll".to_vec()].concat();
-    std::fs::write(&file, torn).expect("writable");
-    assert_eq!(ids(None, None), [record_id(1), record_id(2)]);
-    // What another tenant's partition holds is never looked at.
-    std::fs::write(dir.path().join(segment("globex", 1)), "x\n").expect("writable");
-    assert_eq!(ids(None, None), [record_id(1), record_id(2)]);
 }
