@@ -119,38 +119,34 @@ fn retention(
 /// Registers what the courier counts. Stores and courier count for themselves, so the figures are
 /// read when the metrics are.
 fn register(registry: &Registry, tally: &Arc<Tally>) -> prometheus::Result<()> {
-    let figures: [(&str, &str, fn(&Tally) -> u64); 4] = [
-        (
-            "tollgate_records_shipped_total",
-            "Segments, records and checkpoints that have arrived in the record store.",
-            Tally::shipped,
-        ),
-        (
-            "tollgate_records_shipped_bytes_total",
-            "Their bytes, as they were put.",
-            Tally::bytes,
-        ),
-        (
-            "tollgate_record_store_failures_total",
-            "Attempts to put something into the record store that failed.",
-            Tally::failures,
-        ),
-        (
-            "tollgate_record_store_conflicts_total",
-            "Names in the record store that had other bytes already.",
-            Tally::conflicts,
-        ),
-    ];
-    for (name, help, read) in figures {
-        let counter = IntCounter::new(name, help)?;
+    let count = |name: &str, help: &str, read: fn(&Tally) -> u64| {
         let counted = Counted {
-            counter,
+            counter: IntCounter::new(name, help)?,
             tally: Arc::clone(tally),
             read,
         };
-        registry.register(Box::new(counted))?;
-    }
-    Ok(())
+        registry.register(Box::new(counted))
+    };
+    count(
+        "tollgate_records_shipped_total",
+        "Segments, records and checkpoints that have arrived in the record store.",
+        Tally::shipped,
+    )?;
+    count(
+        "tollgate_records_shipped_bytes_total",
+        "Their bytes, as they were put.",
+        Tally::bytes,
+    )?;
+    count(
+        "tollgate_record_store_failures_total",
+        "Attempts to put something into the record store that failed.",
+        Tally::failures,
+    )?;
+    count(
+        "tollgate_record_store_conflicts_total",
+        "Names in the record store that had other bytes already.",
+        Tally::conflicts,
+    )
 }
 
 /// A counter that follows a figure of the courier's.
