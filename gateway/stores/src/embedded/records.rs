@@ -1,8 +1,9 @@
 //! What becomes a record, put into the journal; the shipper makes the record of it.
 //!
 //! An intent is the only thing waited for, and the only thing that is not kept while too much waits
-//! for the object store: what was under way ends, and refusals go on being told. Worst case: under a flood of strangers all but a
-//! hundred a second go unrecorded, and are counted.
+//! for the object store: what was under way ends, and refusals go on being told. A refusal is
+//! written before anybody is told of it, so that a kill forgets none that somebody has seen. Worst
+//! case: under a flood of strangers all but a hundred a second go unrecorded, and are counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +46,13 @@ impl Records {
 
     pub(crate) fn unrecorded_strangers(&self) -> u64 {
         self.unrecorded_strangers.load(Ordering::Relaxed)
+    }
+
+    /// Writes now; if the disk takes nothing, later, as long as there is room for it.
+    fn write_or_keep(&self, entry: &Written<'_>) {
+        if self.journal.append_unsynced(entry).is_err() {
+            self.journal.append_later(entry, true);
+        }
     }
 
     fn has_room_for_stranger(&self, stranger: &Stranger) -> bool {
@@ -92,17 +100,15 @@ impl RecordLog for Records {
     }
 
     fn refuse(&self, record: &Record) {
-        let entry = Written::Refused {
+        self.write_or_keep(&Written::Refused {
             subject: &record.subject,
             ending: &record.ending,
-        };
-        self.journal.append_later(&entry, true);
+        });
     }
 
     fn turn_away(&self, stranger: &Stranger) {
         if self.has_room_for_stranger(stranger) {
-            self.journal
-                .append_later(&Written::Stranger(stranger), true);
+            self.write_or_keep(&Written::Stranger(stranger));
         } else {
             self.unrecorded_strangers.fetch_add(1, Ordering::Relaxed);
         }

@@ -129,12 +129,10 @@ impl Stepped {
             Step::End { .. } => {}
             Step::Refuse { tenant } => {
                 let id = self.begin(TENANTS[*tenant]);
-                // Not durable until flushed: a refusal may be lost with the last 5 ms.
                 self.records.refuse(&Record {
                     subject: subject(id, TENANTS[*tenant], "bot"),
                     ending: refused(),
                 });
-                self.journal.flush().expect("writable");
             }
             Step::Flush => self.journal.flush().expect("writable"),
             Step::Sync => self.journal.sync().expect("the disk syncs"),
