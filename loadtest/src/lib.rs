@@ -8,3 +8,4 @@ pub mod mock;
 pub mod overhead;
 pub mod proof;
 pub mod report;
+pub mod store;

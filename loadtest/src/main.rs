@@ -17,7 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
-    self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig, RevokeConfig, What,
+    self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig, RecordsConfig, RevokeConfig,
+    What,
 };
 use tollgate_loadtest::report::{self, ReportArgs};
 
@@ -49,6 +50,10 @@ enum Command {
     ///
     /// Prints a table on stderr. Exit code 1 if a promise did not hold.
     Drift(DriftArgs),
+    /// Show that neither `kill -9` nor an object store that is away loses, doubles or misplaces a record.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Records(RecordsArgs),
     /// Show that a revocation refuses calls within 1 s, ends open streams within 5 s, and nothing else.
     ///
     /// Prints a table for each kind on stderr. Exit code 1 if a promise did not hold.
@@ -113,6 +118,24 @@ struct DriftArgs {
     /// Callers at once.
     #[arg(long, default_value_t = 64)]
     callers: u64,
+}
+
+#[derive(Debug, Args)]
+struct RecordsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Calls altogether.
+    #[arg(long, default_value_t = 200_000)]
+    calls: u64,
+    /// Tenants.
+    #[arg(long, default_value_t = 50)]
+    tenants: u64,
+    /// Callers at once.
+    #[arg(long, default_value_t = 64)]
+    callers: u64,
+    /// Seconds between two kills, on average.
+    #[arg(long, default_value_t = 3)]
+    kill_seconds: u64,
 }
 
 #[derive(Debug, Args)]
@@ -208,6 +231,7 @@ fn main() -> ExitCode {
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
         Command::Drift(args) => drift(args),
+        Command::Records(args) => records(args),
         Command::Revoke(args) => revoke(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
@@ -306,6 +330,18 @@ fn drift(args: DriftArgs) -> anyhow::Result<ExitCode> {
         callers: args.callers,
     };
     tell("drift", &on_threads(proof::drift(&config))?, json)
+}
+
+fn records(args: RecordsArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = RecordsConfig {
+        common,
+        calls: args.calls,
+        tenants: args.tenants,
+        callers: args.callers,
+        kill_every: Duration::from_secs(args.kill_seconds),
+    };
+    tell("records", &on_threads(proof::records(&config))?, json)
 }
 
 fn revoke(args: RevokeArgs) -> anyhow::Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! Shows that the promises about money and revocation hold: under load, under faults, and under
+//! Shows that the promises about money, records and revocation hold: under load, under faults, and under
 //! `kill -9`.
 //!
 //! Each scenario runs a gateway as a process of its own before a mock provider in this one, and
@@ -13,6 +13,7 @@ mod crash;
 mod drift;
 mod money;
 mod overshoot;
+mod records;
 mod revoke;
 mod rig;
 
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 pub use crash::{CrashConfig, crash};
 pub use drift::{DriftConfig, drift};
 pub use overshoot::{OvershootConfig, overshoot};
+pub use records::{RecordsConfig, records};
 pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};
 
 /// What every scenario needs.

@@ -27,6 +27,20 @@ pub(super) struct Call {
     pub(super) hangs_up: bool,
 }
 
+impl Call {
+    /// A call that needs no token.
+    pub(super) fn get(path: &str) -> Self {
+        Self {
+            method: "GET",
+            path: path.to_owned(),
+            token: String::new(),
+            label: "proof".to_owned(),
+            body: String::new(),
+            hangs_up: false,
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Answer {

@@ -288,7 +288,7 @@ impl Books {
 }
 
 /// The label as the record keeps it, among what the client claims.
-fn label(record: &Value) -> anyhow::Result<String> {
+pub(super) fn label(record: &Value) -> anyhow::Result<String> {
     let claims = record.get("tollgate.untrusted").and_then(Value::as_array);
     let label = claims.into_iter().flatten().find_map(|claim| {
         let label = claim.as_str()?.strip_prefix("x-user-id: ")?;
@@ -297,7 +297,7 @@ fn label(record: &Value) -> anyhow::Result<String> {
     label.with_context(|| format!("a record without label: {record}"))
 }
 
-fn tokens(record: &Value) -> Option<(u64, u64)> {
+pub(super) fn tokens(record: &Value) -> Option<(u64, u64)> {
     let usage = record.get("tollgate.usage")?;
     let count = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
     Some((count("input_tokens"), count("output_tokens")))

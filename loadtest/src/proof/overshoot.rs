@@ -108,7 +108,7 @@ async fn one(config: &OvershootConfig, faults: Faults) -> anyhow::Result<Finding
     let cap = pico(&config.cap_usd)?;
     let tenants = [
         Tenant {
-            id: BUSY,
+            id: BUSY.to_owned(),
             daily_usd: config.cap_usd.clone(),
             unreported: if faults.strict {
                 "reservation"

@@ -1,4 +1,4 @@
-//! A gateway with two tenants before a mock: started, killed, asked for its books.
+//! A gateway with its tenants before a mock: started, killed, asked for its books.
 //!
 //! The gateway is driven by its command line and its admin API only, and its records are read from
 //! the disk as an auditor would.
@@ -25,7 +25,7 @@ const ROOMY: &str = "1000000";
 
 /// A tenant and its caps.
 pub(super) struct Tenant {
-    pub(super) id: &'static str,
+    pub(super) id: String,
     /// US dollars per day.
     pub(super) daily_usd: String,
     /// What is charged where the provider does not say what was used.
@@ -34,9 +34,9 @@ pub(super) struct Tenant {
 
 impl Tenant {
     /// One whose cap is never reached.
-    pub(super) fn roomy(id: &'static str) -> Self {
+    pub(super) fn roomy(id: &str) -> Self {
         Self {
-            id,
+            id: id.to_owned(),
             daily_usd: ROOMY.to_owned(),
             unreported: "estimate",
         }
@@ -53,6 +53,7 @@ pub(super) struct Counter {
 /// The whole set-up; everything ends and goes with it.
 pub(super) struct Rig {
     common: Common,
+    environment: Vec<(&'static str, &'static str)>,
     directory: TempDir,
     running: Option<Running>,
     /// Where agents connect.
@@ -65,6 +66,16 @@ pub(super) struct Rig {
 impl Rig {
     /// Writes policies and secrets and starts the gateway.
     pub(super) async fn start(common: &Common, tenants: &[Tenant]) -> anyhow::Result<Self> {
+        Self::start_with(common, tenants, "", &[]).await
+    }
+
+    /// The same with settings and environment variables of its own.
+    pub(super) async fn start_with(
+        common: &Common,
+        tenants: &[Tenant],
+        settings: &str,
+        environment: &[(&'static str, &'static str)],
+    ) -> anyhow::Result<Self> {
         raise_file_limit();
         let directory = tempfile::Builder::new()
             .prefix("tollgate-proof-")
@@ -72,26 +83,29 @@ impl Rig {
         let unset = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut rig = Self {
             common: common.clone(),
+            environment: environment.to_vec(),
             directory,
             running: None,
             addr: unset,
             admin: unset,
             mock: Mock::start(unset).await?,
         };
-        rig.write_policies(tenants)?;
+        rig.write_policies(tenants, settings)?;
         rig.restart()?;
         Ok(rig)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// A place in the rig's own directory.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn write_policies(&self, tenants: &[Tenant]) -> anyhow::Result<()> {
+    fn write_policies(&self, tenants: &[Tenant], settings: &str) -> anyhow::Result<()> {
         let policies = self.path("policies");
         fs::create_dir_all(policies.join("providers"))?;
         fs::create_dir_all(policies.join("tenants"))?;
-        fs::write(policies.join("gateway.toml"), GATEWAY_TOML)?;
+        let settings = format!("{GATEWAY_TOML}{settings}");
+        fs::write(policies.join("gateway.toml"), settings)?;
         for (name, text) in PROVIDERS {
             let text = text.replace("{MOCK}", &self.mock.addr().to_string());
             fs::write(policies.join(format!("providers/{name}.toml")), text)?;
@@ -127,10 +141,12 @@ impl Rig {
         Ok(())
     }
 
-    fn tollgate(&self, arguments: &[&str]) -> Command {
+    /// A command of the gateway's program, on this gateway's files.
+    pub(super) fn tollgate(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.common.gateway);
         command
             .args(arguments)
+            .envs(self.environment.iter().copied())
             .env("TOLLGATE_POLICIES", self.path("policies"))
             .env("TOLLGATE_DATA", self.path("data"));
         command
@@ -165,6 +181,16 @@ impl Rig {
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
         let mut running = self.running.take().context("the gateway does not run")?;
         running.end("TERM")
+    }
+
+    /// A metric without labels, or with exactly these.
+    pub(super) async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let call = Call::get("/metrics");
+        let (_, text) = Caller::default().text(self.admin, &call).await?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.with_context(|| format!("there is no metric {name}"))?;
+        // Gauges of whole numbers.
+        Ok(value.trim().parse()?)
     }
 
     /// A task token, good for five minutes.
