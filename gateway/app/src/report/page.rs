@@ -87,7 +87,7 @@ impl Page {
     ) -> std::io::Result<Self> {
         let mut tables = tables.into_iter();
         let mut next = || tables.next().ok_or(std::io::ErrorKind::UnexpectedEof);
-        let mut report = || std::io::Result::Ok(next()?.into_report()?);
+        let mut report = || next()?.into_report();
         let rows = report()?;
         let largest = report()?;
         let prices = report()?;
