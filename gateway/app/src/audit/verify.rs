@@ -140,6 +140,17 @@ pub(super) fn threads() -> usize {
 }
 
 /// The last record of every chain, as the gateway's database knows it; nothing without one.
-pub(super) fn heads(_data_dir: &Path) -> anyhow::Result<Option<Vec<Head>>> {
-    Ok(None)
+pub(super) fn heads(data_dir: &Path) -> anyhow::Result<Option<Vec<Head>>> {
+    if !data_dir.join("state.db").exists() {
+        return Ok(None);
+    }
+    let heads = tollgate_stores::embedded::heads(data_dir);
+    let heads = heads.context("the heads of chains in state.db cannot be read")?;
+    let head = |(partition, replica, seq, hash)| Head {
+        partition,
+        replica,
+        seq,
+        hash,
+    };
+    Ok(Some(heads.into_iter().map(head).collect()))
 }
