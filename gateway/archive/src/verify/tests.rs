@@ -106,6 +106,8 @@ impl Written {
                 });
             }
         }
+        // Shelves list in no order that holds on every file system.
+        found.sort_by(|a, b| (&a.replica, a.seq).cmp(&(&b.replica, b.seq)));
         found
     }
 

@@ -109,24 +109,37 @@ fn an_inserted_record_is_named() {
 #[test]
 fn a_duplicated_record_is_named() {
     each_way(45, |written, found, dice| {
-        let records = written.records("acme");
-        let target = dice.pick(&records).clone();
-        if !target.file.ends_with(".jsonl") {
-            return None;
-        }
-        let text = fs::read(written.path(&found.file)).expect("readable");
-        let line = lines(&text)[found.line].clone();
-        rewrite(written, &target.file, |lines| {
-            lines.insert(target.line, line)
-        });
-        if target.replica != found.replica {
-            let shown = written.verify("acme", None).findings;
-            assert_eq!(shown[0].kind, Kind::OtherChain, "{shown:#?}");
-            assert_eq!(shown[0].record, Some(found.id));
-            return None;
-        }
+        duplicate(written, found, dice, |target| target == found.replica);
         let kinds = vec![Kind::Duplicated, Kind::Misplaced, Kind::Inserted];
         Some((found.seq, kinds))
+    });
+}
+
+#[test]
+fn a_record_duplicated_into_another_replicas_file_is_named() {
+    for seed in 1..SEEDS {
+        let written = Written::new(seed % 10);
+        let mut dice = Dice(seed * 7919);
+        let records = written.records("acme");
+        let found = dice.pick(&records).clone();
+        duplicate(&written, &found, &mut dice, |target| {
+            target != found.replica
+        });
+        let shown = written.verify("acme", None).findings;
+        assert_eq!(shown[0].kind, Kind::OtherChain, "{shown:#?}");
+        assert_eq!(shown[0].record, Some(found.id));
+    }
+}
+
+/// Writes a record once more, in front of one in a segment of a replica that fits.
+fn duplicate(written: &Written, found: &Found, dice: &mut Dice, fits: impl Fn(&str) -> bool) {
+    let mut targets = written.records("acme");
+    targets.retain(|target| target.file.ends_with(".jsonl") && fits(&target.replica));
+    let target = dice.pick(&targets);
+    let text = fs::read(written.path(&found.file)).expect("readable");
+    let line = lines(&text)[found.line].clone();
+    rewrite(written, &target.file, |lines| {
+        lines.insert(target.line, line)
     });
 }
 
