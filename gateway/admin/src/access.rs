@@ -49,6 +49,8 @@ pub(crate) enum Action {
     ReadTenant,
     /// Asking what would become of a call.
     Explain,
+    /// Reading what signatures of records are checked with.
+    ReadAuditKey,
 }
 
 impl Action {
@@ -64,6 +66,7 @@ impl Action {
             Self::ListTenants => "tenants.list",
             Self::ReadTenant => "tenant.read",
             Self::Explain => "explain",
+            Self::ReadAuditKey => "audit_key.read",
         }
     }
 
@@ -80,6 +83,7 @@ impl Action {
                     | Self::ListTenants
                     | Self::ReadTenant
                     | Self::Explain
+                    | Self::ReadAuditKey
             ),
             Role::Minter(_) => matches!(
                 self,

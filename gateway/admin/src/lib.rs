@@ -9,6 +9,7 @@
 //! until it is removed; secrets never pass through here.
 
 mod access;
+pub mod audit_key;
 pub mod budgets;
 pub mod credentials;
 pub mod explain;
@@ -60,6 +61,8 @@ pub struct Admin {
     pub live: Arc<dyn live::LiveFigures>,
     /// What would become of a call.
     pub explainer: Arc<dyn explain::Explainer>,
+    /// What signs the records.
+    pub signer: audit_key::Signer,
     /// What the gateway still lacks.
     pub readiness: Arc<dyn probes::Readiness>,
     /// Counters of the whole process.

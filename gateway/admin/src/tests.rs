@@ -15,6 +15,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate_core::admin_log::{AdminAction, AdminLog, Ended};
+use tollgate_core::audit::AuditKey;
 use tollgate_core::budget::{
     Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
 };
@@ -31,6 +32,7 @@ use tollgate_core::report::{Report, Row, Summary, Sums, Topic};
 use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
+use crate::audit_key::Signer;
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
 use crate::explain::{Explainer, NotACall, Question, Who};
 use crate::live::LiveFigures;
@@ -321,6 +323,14 @@ fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
     admin_with(lacking, Known(true), Arc::new(Book::default()))
 }
 
+fn signer() -> Signer {
+    let key = AuditKey::from_pem(&new_private_key(&[9; 32])).expect("a key");
+    Signer {
+        replica: "r1".parse().expect("a replica"),
+        key: key.public().clone(),
+    }
+}
+
 fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<Admin> {
     let mint = Mint::from_pem(&new_private_key(&[7; 32]), "tollgate", "tollgate").expect("a key");
     let policy = policy();
@@ -342,6 +352,7 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
         live: Arc::new(Busy),
         explainer: Arc::new(Echo),
         reports: Arc::new(Reports),
+        signer: signer(),
         readiness: Arc::new(Lacking(lacking)),
         metrics,
         refresh_metrics: Arc::new(move || counter.inc()),

@@ -189,6 +189,7 @@ const EXCHANGES: &[Exchange] = &[
     (Good, OPERATOR, "get", "/v1/live", "?tenant=no", 404),
     (Good, OPERATOR, "get", "/v1/live", "?task=t", 400),
     (Good, OPERATOR, "post", "/v1/explain", CALL, 200),
+    (Good, AUDITOR, "get", "/v1/audit/key", "", 200),
     (Good, OPERATOR, "get", "/v1/tenants", "", 200),
     (Good, OPERATOR, "get", "/v1/tenants/{tenant}", "", 200),
     (Good, OPERATOR, "get", "/v1/reports/cost", "?by=tenant", 200),

@@ -24,7 +24,7 @@ use tracing::error;
 
 use super::figures;
 use super::readiness::Ready;
-use super::wiring::{Wired, keys};
+use super::wiring::{Wired, keys, signer};
 use crate::admins;
 use crate::clock;
 use crate::config::Settings;
@@ -93,6 +93,7 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
         reports: Arc::new(Reports(settings.data_dir.clone())),
         live: Arc::new(Live(Arc::downgrade(gateway), embedded.rates.clone())),
         explainer: Arc::new(explain::Running::new(gateway)),
+        signer: signer(settings, data)?,
         readiness: ready,
         metrics: registry.clone(),
         refresh_metrics: figures::carry(registry, gateway, embedded)?,

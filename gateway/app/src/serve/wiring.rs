@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use prometheus::Registry;
+use tollgate_admin::audit_key::Signer;
 use tollgate_core::identity::{KeySet, Mint};
+use tollgate_core::ids::ReplicaId;
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::policy::Policy;
 use tollgate_proxy::authenticate::{Keys, Standings};
@@ -228,16 +230,33 @@ fn permissions(settings: &Settings, policy: &Policy) -> anyhow::Result<Ledger> {
     Ok(permissions)
 }
 
+/// Who writes the chains of records here.
+///
+/// # Errors
+/// If neither settings nor directory tell, and none can be made up.
+fn replica(settings: &Settings, data: &DataDir) -> anyhow::Result<ReplicaId> {
+    let named = settings.records.replica.as_ref();
+    named.map_or_else(|| data.replica(), |replica| Ok(replica.clone()))
+}
+
+/// What the chains of records here are signed with, as everybody may know it.
+///
+/// # Errors
+/// As [`stores`].
+pub(super) fn signer(settings: &Settings, data: &DataDir) -> anyhow::Result<Signer> {
+    Ok(Signer {
+        replica: replica(settings, data)?,
+        key: data.audit_key()?.public().clone(),
+    })
+}
+
 /// What the stores of this installation are opened with.
 ///
 /// # Errors
 /// If the directory does not tell whose records it holds, or the key cannot be used.
 fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<EmbeddedConfig> {
     let records = &settings.records;
-    let replica = match &records.replica {
-        Some(replica) => replica.clone(),
-        None => data.replica()?,
-    };
+    let replica = replica(settings, data)?;
     let key = Arc::new(data.audit_key()?);
     Ok(EmbeddedConfig {
         fsync: match records.fsync {

@@ -1,5 +1,6 @@
 //! Who may do what on the admin listener, and the record of it, against the real binary.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -162,6 +163,13 @@ async fn a_role_opens_what_it_is_for_and_only_for_its_tenants() {
             _ => (403, listed.1.clone()),
         };
         assert_eq!(listed, expected, "{role}");
+        let (status, told) = ask(&world.gateway, credential, "GET /v1/audit/key", "").await;
+        let published = fs::read_to_string(site.data().join("keys/audit.pub")).unwrap();
+        let told = (status, told["public_key"].as_str());
+        match *role {
+            "minter" => assert_eq!(told, (403, None)),
+            _ => assert_eq!(told, (200, Some(&*published)), "{role}"),
+        }
     }
     world.assert_no_contact();
 }
