@@ -26,7 +26,7 @@ async fn send(world: &World, (tenant, agent): (&str, &str), method: &str, path: 
     world.send(&Ask::new(method, path).bearer(&token)).await
 }
 
-/// Every file of a tenant's that holds the record.
+/// Every file of a tenant's that holds the record, once it has its name.
 fn places(world: &World, tenant: &str, id: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut dirs = vec![world.gateway.site.data().join("audit").join(tenant)];
@@ -35,7 +35,9 @@ fn places(world: &World, tenant: &str, id: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 dirs.push(path);
-            } else if fs::read_to_string(&path).unwrap().contains(id) {
+            } else if path.extension().is_none_or(|end| end != "unfinished")
+                && fs::read_to_string(&path).unwrap().contains(id)
+            {
                 found.push(path);
             }
         }
@@ -48,7 +50,11 @@ async fn own_object(world: &World, (tenant, agent): (&str, &str), answer: &Answe
     let record = world.record_of(tenant, answer).await;
     let id = record["tollgate.record.id"].as_str().unwrap();
     let place = Path::new(agent).join(format!("{id}.json"));
-    let found = places(world, tenant, id);
+    let found = until("the record has its name", || {
+        let found = places(world, tenant, id);
+        (!found.is_empty()).then_some(found)
+    })
+    .await;
     assert!(
         matches!(&found[..], [only] if only.ends_with(&place)),
         "{found:?}"
