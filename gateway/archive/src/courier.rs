@@ -5,7 +5,8 @@
 //! ```
 //! At least once, under names that make the second time harmless: a name that is taken is looked
 //! at, and if the same lines lie there, they have arrived. Several parcels go at once; memory and
-//! processors are shared out beforehand. Knows no calls and holds none up: a store that is down
+//! processors are shared out beforehand. A checkpoint goes once what it vouches for has arrived, so
+//! that whoever checks a copy in the midst of it misses nothing that is signed. Knows no calls and holds none up: a store that is down
 //! costs lag. Worst case: a crash between arrival and note of it sends a parcel once more; if the
 //! form was changed in between, its records lie there in both.
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tollgate_core::audit::{Destination, Form, Name, Outbox, Parcel, Partition};
+use tollgate_core::audit::{Destination, Form, Item, Name, Outbox, Parcel, Partition};
 use tollgate_core::policy::Retention;
 use tollgate_core::time::Timestamp;
 use tracing::{error, warn};
@@ -98,6 +99,8 @@ pub struct Courier {
     queue: VecDeque<Parcel>,
     under_way: JoinSet<(Parcel, Result<(), delivery::Failure>)>,
     names: HashSet<Name>,
+    /// Checkpoints that have been passed over, since records before them still wait.
+    held: usize,
     /// When it is worth looking at the outbox again.
     look_at: Instant,
 }
@@ -123,6 +126,7 @@ impl Courier {
             queue: VecDeque::new(),
             under_way: JoinSet::new(),
             names: HashSet::new(),
+            held: 0,
             look_at: Instant::now(),
         }
     }
@@ -203,12 +207,15 @@ impl Courier {
     /// Looks at what waits.
     async fn look(&mut self) {
         let now = Instant::now();
-        let limit = LOOK + self.patience.aside() + self.names.len();
+        let limit = LOOK + self.patience.aside() + self.names.len() + self.held;
         let outbox = Arc::clone(&self.outbox);
         let waiting = move || outbox.waiting(Destination::ObjectStore, limit);
         match tokio::task::spawn_blocking(waiting).await {
             Ok(Ok(waiting)) => {
                 self.patience.forget(&waiting, limit);
+                let all = waiting.len();
+                let waiting = without_early_checkpoints(waiting);
+                self.held = all - waiting.len();
                 let fresh = waiting.into_iter().filter(|parcel| {
                     !self.names.contains(&parcel.name) && !self.patience.is_aside(&parcel.name, now)
                 });
@@ -249,6 +256,9 @@ impl Courier {
         if arrived.is_empty() {
             return;
         }
+        if self.held > 0 {
+            self.look_at = Instant::now();
+        }
         let outbox = Arc::clone(&self.outbox);
         let note = move || outbox.arrived(Destination::ObjectStore, &arrived);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(note).await {
@@ -277,6 +287,20 @@ impl Courier {
         // What waits is in order again once it is looked at anew.
         self.queue.clear();
     }
+}
+
+/// Of parcels in the order they have come to wait in: without checkpoints behind records of the
+/// same partition.
+fn without_early_checkpoints(mut waiting: Vec<Parcel>) -> Vec<Parcel> {
+    let mut behind: HashSet<Partition> = HashSet::new();
+    waiting.retain(|Parcel { name, .. }| match name.item {
+        Item::Checkpoint { .. } => !behind.contains(&name.partition),
+        Item::Segment { .. } | Item::Object { .. } => {
+            behind.insert(name.partition.clone());
+            true
+        }
+    });
+    waiting
 }
 
 type Done = Result<(Parcel, Result<(), delivery::Failure>), tokio::task::JoinError>;

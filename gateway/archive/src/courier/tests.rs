@@ -191,6 +191,33 @@ async fn it_ends_with_a_store_that_is_down_and_leaves_what_waits() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_arrives_behind_what_it_vouches_for() {
+    let scene = Scene::new();
+    let late = scene.add("audit/acme/date=2026-11-18/r1-000000000001.jsonl", "{}\n");
+    let vouching = scene.add("audit/acme/checkpoints/r1-000000000001.json", "{}\n");
+    let theirs = scene.add("audit/globex/date=2026-11-18/r1-000000000001.jsonl", "{}\n");
+    let others = scene.add("audit/globex/checkpoints/r1-000000000001.json", "{}\n");
+    fs::remove_file(scene.here().path(&late)).expect("removable");
+    let (tally, stop, running) = scene.start(Form::JsonLines);
+    until_true("another partition's arrives", || {
+        scene.outbox.names() == [late.to_string(), vouching.to_string()]
+    })
+    .await;
+    until_true("it is tried again", || tally.failures() > 1).await;
+    assert!(!scene.there().path(&vouching).exists());
+    assert!(
+        [&theirs, &others]
+            .iter()
+            .all(|name| scene.there().path(name).exists())
+    );
+    write(&scene.here().path(&late), b"{}\n");
+    scene.all_gone().await;
+    stop.send_replace(true);
+    running.await.expect("it ends");
+    assert!(scene.there().path(&vouching).exists());
+}
+
+#[tokio::test]
 async fn a_parcel_that_cannot_be_read_holds_up_nobody() {
     let scene = Scene::new();
     let gone = scene.add("audit/acme/date=2026-11-17/r1-000000000001.jsonl", "{}\n");
