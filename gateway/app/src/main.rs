@@ -24,6 +24,7 @@ mod report;
 mod secret;
 mod serve;
 mod sidecar;
+mod store;
 mod tenant;
 mod token;
 mod vault;

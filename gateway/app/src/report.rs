@@ -16,14 +16,14 @@ use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
 use tollgate_admin::reports::{CostAnswer, CostQuestion};
 use tollgate_archive::records::Unread;
-use tollgate_archive::shelf::LocalShelf;
+use tollgate_archive::shelf::{LocalShelf, Shelf};
 use tollgate_archive::tally::Table;
 use tollgate_core::audit::ROOT;
 use tollgate_core::report::{self, Form, Printer};
 
 use crate::config::Settings;
 use crate::live::Live;
-use crate::{clock, output};
+use crate::{clock, output, store};
 
 pub(crate) use asked::{Asked, Texts, Unanswered};
 pub(crate) use page::Page;
@@ -121,6 +121,9 @@ pub(crate) struct Command {
     /// Read the records below this directory, an export or a copy, instead of the gateway's own
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
+    /// Read the records in the object store that [records.store] of the settings names
+    #[arg(long, conflicts_with = "records")]
+    from_store: bool,
     #[command(flatten)]
     pub(crate) live: Live,
 }
@@ -132,12 +135,7 @@ impl Command {
     /// If the question cannot be understood or the records not be read.
     pub(crate) fn run(&self, settings: &Settings) -> anyhow::Result<()> {
         let asked = self.asked()?;
-        let dir = self.records.as_ref().unwrap_or(&settings.data_dir);
-        if self.records.is_some() {
-            let root = dir.join(ROOT);
-            ensure!(root.is_dir(), "{} is no directory", root.display());
-        }
-        let shelf = LocalShelf::new(dir);
+        let (shelf, source) = self.shelf(settings)?;
         let form = match self.format {
             _ if self.json => Form::Json,
             Format::Json => Form::Json,
@@ -145,14 +143,26 @@ impl Command {
             Format::Csv => Form::Csv,
             Format::Markdown => Form::Markdown,
             Format::Html => {
-                let source = dir.join(ROOT).display().to_string();
-                let page = Page::of(&asked, &shelf, source, clock::now(), threads());
+                let page = Page::of(&asked, &*shelf, source, clock::now(), threads());
                 let page = page.context("there is no report")?;
                 return output::data(&page.html());
             }
         };
-        let table = asked.table(&shelf, threads());
+        let table = asked.table(&*shelf, threads());
         write(&table.context("there is no report")?, form)
+    }
+
+    /// Where the records are read, and what the page says of that.
+    fn shelf(&self, settings: &Settings) -> anyhow::Result<(Box<dyn Shelf>, String)> {
+        if self.from_store {
+            return store::shelf(settings);
+        }
+        let dir = self.records.as_ref().unwrap_or(&settings.data_dir);
+        let root = dir.join(ROOT);
+        if self.records.is_some() {
+            ensure!(root.is_dir(), "{} is no directory", root.display());
+        }
+        Ok((Box::new(LocalShelf::new(dir)), root.display().to_string()))
     }
 
     fn asked(&self) -> Result<Asked, Unanswered> {

@@ -53,6 +53,9 @@ pub enum ExportError {
     /// What is asked for is not there.
     #[error("there are no records of {0} of these days")]
     Nothing(TenantId),
+    /// Records lie there whose predecessors are still on their way.
+    #[error("{0} records are there and not all before them; try again once those have arrived")]
+    Arriving(u64),
     /// A line that is not the tenant's, or is none.
     #[error(
         "line {line} of {file} is not a record of this tenant; `tollgate audit verify` says more"
@@ -113,6 +116,10 @@ fn fill(
 ) -> Result<Manifest, ExportError> {
     let partition = Partition::Tenant(asked.tenant.clone());
     let source = verify::verify(shelf, &partition, trust)?;
+    let early: u64 = source.chains.iter().map(|chain| chain.newer).sum();
+    if trust.arriving && early > 0 {
+        return Err(ExportError::Arriving(early));
+    }
     let mut copied = copy::Copied::new(&source);
     let mut names: Vec<Name> = shelf
         .list(&partition, asked.days)?

@@ -7,14 +7,14 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 use tollgate_archive::export::{self, Asked};
-use tollgate_archive::shelf::{Days, LocalShelf};
+use tollgate_archive::shelf::{Days, LocalShelf, Shelf};
 use tollgate_archive::verify::Trust;
 use tollgate_core::audit::{AuditKey, Day};
 use tollgate_core::ids::TenantId;
 
 use super::verify::{heads, threads};
 use crate::config::Settings;
-use crate::{clock, output};
+use crate::{clock, output, store};
 
 #[derive(Debug, Args)]
 pub(crate) struct Export {
@@ -30,6 +30,9 @@ pub(crate) struct Export {
     /// A directory that is not there yet, or is empty
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// From the object store that [records.store] of the settings names, as far as it has arrived
+    #[arg(long)]
+    from_store: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,10 +45,15 @@ impl Export {
         let private = std::fs::read_to_string(data_dir.join("keys/audit.key")).ok();
         let key = private.map(|pem| AuditKey::from_pem(&pem)).transpose();
         let key = key.context("keys/audit.key does not hold a key")?;
-        let heads = heads(data_dir)?;
+        let (shelf, heads): (Box<dyn Shelf>, _) = if self.from_store {
+            (store::shelf(settings)?.0, None)
+        } else {
+            (Box::new(LocalShelf::new(data_dir)), heads(data_dir)?)
+        };
         let trust = Trust {
             keys: &public,
             heads: heads.as_deref(),
+            arriving: self.from_store,
             threads: threads(),
             ..Trust::default()
         };
@@ -61,8 +69,7 @@ impl Export {
             gateway: env!("CARGO_PKG_VERSION"),
             now: clock::now(),
         };
-        let shelf = LocalShelf::new(data_dir);
-        let made = export::export(&shelf, &asked, &trust)
+        let made = export::export(&*shelf, &asked, &trust)
             .with_context(|| format!("the records of {} are not exported", self.tenant))?;
         let records: u64 = made.chains.iter().map(|chain| chain.records).sum();
         let files = made.files.len();

@@ -13,7 +13,7 @@ use tollgate_core::audit::{AuditPublicKey, Partition};
 
 use super::print;
 use crate::config::Settings;
-use crate::output;
+use crate::{output, store};
 
 /// More threads than this wait for one disk.
 const MAX_THREADS: usize = 4;
@@ -26,6 +26,9 @@ pub(crate) struct Verify {
     /// A directory that has audit/ in it, such as an export [default: the data directory]
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
+    /// The object store that [records.store] of the settings names, as far as it has arrived there
+    #[arg(long, conflicts_with = "records")]
+    from_store: bool,
     /// A public key that checkpoints are believed from; may be given several times [default: the
     /// data directory's keys/audit.pub]
     #[arg(long, value_name = "FILE")]
@@ -37,7 +40,11 @@ pub(crate) struct Verify {
 
 /// What is checked, and what is believed.
 struct Asked {
-    dir: PathBuf,
+    shelf: Box<dyn Shelf>,
+    /// Where that is, for people.
+    place: String,
+    /// Whether more of it may be on its way.
+    arriving: bool,
     keys: Vec<AuditPublicKey>,
     heads: Option<Vec<Head>>,
     manifest: Option<Opened>,
@@ -49,15 +56,14 @@ impl Verify {
         settings: impl Fn() -> anyhow::Result<Settings>,
     ) -> anyhow::Result<ExitCode> {
         let asked = self.asked(settings)?;
-        let shelf = LocalShelf::new(&asked.dir);
-        let partitions = self.partitions(&asked, &shelf)?;
+        let partitions = self.partitions(&asked)?;
         let mut verified = Vec::new();
         for partition in partitions {
-            let checked = verify(&shelf, &partition, &asked.trust());
+            let checked = verify(&*asked.shelf, &partition, &asked.trust());
             verified.push(checked.context("the records cannot be checked")?);
         }
         if self.tenant.is_some() && verified.iter().all(Verified::is_empty) {
-            bail!("{} has no records of that tenant", asked.dir.display());
+            bail!("{} has no records of that tenant", asked.place);
         }
         let beside = asked.manifest.map(|opened| opened.findings);
         let beside: Vec<Finding> = beside.unwrap_or_default();
@@ -75,61 +81,85 @@ impl Verify {
     }
 
     fn asked(&self, settings: impl Fn() -> anyhow::Result<Settings>) -> anyhow::Result<Asked> {
-        let data_dir = match (&self.records, self.key.is_empty()) {
+        let settings = match (&self.records, self.key.is_empty()) {
             (Some(_), false) => None,
-            _ => Some(settings()?.data_dir),
+            _ => Some(settings()?),
         };
-        let keys = match &data_dir {
-            Some(data_dir) if self.key.is_empty() => super::keys(&[super::public_key(data_dir)])
-                .context("without a public key nothing can be verified; name one with --key")?,
+        let keys = match &settings {
+            Some(settings) if self.key.is_empty() => {
+                super::keys(&[super::public_key(&settings.data_dir)])
+                    .context("without a public key nothing can be verified; name one with --key")?
+            }
             _ => super::keys(&self.key)?,
         };
-        let (dir, heads, manifest) = match (&self.records, data_dir) {
+        match (&self.records, settings) {
             (Some(records), _) => {
                 let manifest = export::open(records, &keys)?;
                 let signed = manifest.as_ref().filter(|opened| opened.signed);
                 let heads = signed.map(|opened| opened.manifest.heads());
-                (records.clone(), heads, manifest)
+                Ok(Asked {
+                    manifest,
+                    ..Asked::directory(records, keys, heads)
+                })
             }
-            (None, Some(data_dir)) => {
-                let heads = heads(&data_dir)?;
-                (data_dir, heads, None)
+            (None, Some(settings)) if self.from_store => {
+                let (shelf, place) = store::shelf(&settings)?;
+                Ok(Asked {
+                    shelf,
+                    place,
+                    arriving: true,
+                    keys,
+                    heads: None,
+                    manifest: None,
+                })
+            }
+            (None, Some(settings)) => {
+                let heads = heads(&settings.data_dir)?;
+                Ok(Asked::directory(&settings.data_dir, keys, heads))
             }
             (None, None) => bail!("there is nothing to verify"),
-        };
-        Ok(Asked {
-            dir,
-            keys,
-            heads,
-            manifest,
-        })
+        }
     }
 
     /// Those that lie there, and those that ought to.
-    fn partitions(&self, asked: &Asked, shelf: &LocalShelf) -> anyhow::Result<Vec<Partition>> {
+    fn partitions(&self, asked: &Asked) -> anyhow::Result<Vec<Partition>> {
         if let Some(tenant) = &self.tenant {
             return Ok(vec![tenant.clone()]);
         }
-        let mut partitions = shelf.partitions().context("the records cannot be read")?;
+        let mut partitions = asked
+            .shelf
+            .partitions()
+            .context("the records cannot be read")?;
         let heads = asked.heads.iter().flatten();
         partitions.extend(heads.map(|head| head.partition.clone()));
         partitions.sort_unstable();
         partitions.dedup();
         if partitions.is_empty() {
-            bail!("{} has no records", asked.dir.join("audit").display());
+            bail!("{} has no records", asked.place);
         }
         Ok(partitions)
     }
 }
 
 impl Asked {
+    fn directory(dir: &Path, keys: Vec<AuditPublicKey>, heads: Option<Vec<Head>>) -> Self {
+        Self {
+            shelf: Box::new(LocalShelf::new(dir)),
+            place: dir.join("audit").display().to_string(),
+            arriving: false,
+            keys,
+            heads,
+            manifest: None,
+        }
+    }
+
     fn trust(&self) -> Trust<'_> {
         let signed = self.manifest.as_ref().filter(|opened| opened.signed);
         Trust {
             keys: &self.keys,
             heads: self.heads.as_deref(),
             left_out: signed.map_or(&[], |opened| &opened.manifest.left_out),
-            arriving: false,
+            arriving: self.arriving,
             threads: threads(),
         }
     }

@@ -26,7 +26,10 @@ fn repository() -> &'static Path {
 
 /// The names of all metrics of a gateway that has served, refused and given notice.
 async fn served() -> BTreeSet<String> {
+    let store = tempfile::tempdir().expect("a directory");
     let world = World::planned(|plan| {
+        let url = store.path().display();
+        plan.gateway = format!("[records.store]\nurl = \"file://{url}\"\n");
         plan.tenant("globex").caps = "daily_usd = \"0.000001\"\n".to_owned();
     })
     .await;

@@ -71,8 +71,19 @@ impl Site {
 
     /// Runs a command of the binary to its end.
     pub(crate) fn cli(&self, arguments: &[&str], input: &str) -> Output {
+        self.cli_with(arguments, &[], input)
+    }
+
+    /// As [`Site::cli`], with more variables in its environment.
+    pub(crate) fn cli_with(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        input: &str,
+    ) -> Output {
         let mut child = self
             .command(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -288,3 +288,51 @@ async fn what_duckdb_sums_in_a_store_is_what_the_report_says() {
         assert_eq!(summed["calls"], count);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_checks_and_exports_read_the_store_by_themselves() {
+    let mut s3 = S3::start(false);
+    let mut world = world(&s3, |_| {}).await;
+    calls(&world, "acme", 3).await;
+    calls(&world, "globex", 2).await;
+    world.gateway.terminate();
+    assert_eq!(world.gateway.exit_code().await, Some(0));
+    let site = &world.gateway.site;
+    let variables = s3.variables().map(|(name, value)| (name, value.to_owned()));
+    let there = |arguments: &[&str]| {
+        let variables = variables.each_ref().map(|(name, value)| (*name, &**value));
+        let arguments = [arguments, &["--from-store"]].concat();
+        let output = site.cli_with(&arguments, &variables, "");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text, said)
+    };
+    let reports = ["report", "--by", "tenant,model", "--json"];
+    let (code, reported, said) = there(&reports);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(reported, site.cli_ok(&reports, ""));
+    let (code, verified, said) = there(&["audit", "verify"]);
+    assert_eq!(code, Some(0), "{verified}{said}");
+    assert!(verified.contains("all as written"), "{verified}");
+
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().join("export").display().to_string();
+    let export = ["audit", "export", "--tenant", "acme", "--out", &out];
+    assert_eq!(there(&export).0, Some(0));
+    let verified = site.cli_ok(&["audit", "verify", "--records", &out], "");
+    assert!(
+        verified.ends_with("3 records in 1 partitions: all as written\n"),
+        "{verified}"
+    );
+
+    let segment = |object: &&Object| object.name.contains("audit/acme/date=");
+    let victim = s3.objects().iter().find(segment).unwrap().clone();
+    assert_eq!(s3.delete(&victim), None);
+    let (code, verified, _) = there(&["audit", "verify", "--tenant", "acme"]);
+    assert_eq!(code, Some(1), "{verified}");
+    assert!(verified.contains("! truncated, replica "), "{verified}");
+    s3.down();
+    let (code, _, said) = there(&reports);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("cannot be read"), "{said}");
+}
