@@ -8,6 +8,7 @@ pub mod export;
 pub mod forms;
 pub mod lines;
 pub mod otlp;
+pub mod purge;
 pub mod records;
 pub mod shelf;
 pub mod store;

@@ -5,6 +5,8 @@
 //! and manifests explain is taken out first. Where evidence is left for more than one reading, the
 //! lines are taken in the order of the file.
 
+use std::cmp::Reverse;
+
 use super::entry::{Bad, Hash, Why, digest};
 use super::finding::{self, Absent, Finding, Kind};
 use super::judge::Gap;
@@ -19,7 +21,8 @@ pub(super) struct Excuse {
     pub(super) proven: bool,
 }
 
-/// Takes out of `gap` what is excused. What is left are stretches without an excuse.
+/// Takes out of `gap` what is excused. What is left are stretches without an excuse. Of what an
+/// excuse names, some may still be there.
 pub(super) fn excuse(
     gap: &Gap,
     excuses: &[Excuse],
@@ -30,18 +33,27 @@ pub(super) fn excuse(
     let mut from = gap.from;
     let mut before = Some(gap.before);
     while from <= gap.to {
-        let fits = |excuse: &&Excuse| excuse.range.first >= from && excuse.range.last <= gap.to;
-        let next = excuses.iter().filter(fits);
-        let Some(next) = next.min_by_key(|excuse| (excuse.range.first, !excuse.proven)) else {
+        let reaches = |excuse: &&Excuse| excuse.range.first <= gap.to && excuse.range.last >= from;
+        let next = excuses.iter().filter(reaches).min_by_key(|excuse| {
+            let last = excuse.range.last.min(gap.to);
+            (excuse.range.first.max(from), !excuse.proven, Reverse(last))
+        });
+        let Some(next) = next else {
             left.push((from, gap.to));
             break;
         };
-        let Range { first, last, .. } = next.range;
+        let first = next.range.first.max(from);
+        let last = next.range.last.min(gap.to);
         if first > from {
             left.push((from, first - 1));
             before = None;
         }
-        ends(gap, next, before, findings);
+        if first == next.range.first {
+            begins(next, before, findings);
+        }
+        if last == next.range.last && last == gap.to && !gap.end {
+            ends(gap, next, findings);
+        }
         if !next.proven {
             findings.push(Finding {
                 seq: Some(first),
@@ -60,28 +72,31 @@ pub(super) fn excuse(
                 why: next.why,
             }),
         }
-        before = digest(&next.range.hash_last);
+        before = digest(&next.range.hash_last).filter(|_| last == next.range.last);
         from = last + 1;
     }
     left
 }
 
-/// Compares the hashes at both ends of what is excused with those of the records around it.
-fn ends(gap: &Gap, excuse: &Excuse, before: Option<Hash>, findings: &mut Vec<Finding>) {
-    let range = &excuse.range;
-    let known = digest(&range.hash_before);
+/// Compares the hash of the record before what is excused with what the excuse says of it.
+fn begins(excuse: &Excuse, before: Option<Hash>, findings: &mut Vec<Finding>) {
+    let known = digest(&excuse.range.hash_before);
     if before.is_some_and(|before| known != Some(before)) {
         findings.push(Finding {
-            seq: Some(range.first.saturating_sub(1)),
+            seq: Some(excuse.range.first.saturating_sub(1)),
             ..Finding::new(
                 Kind::Changed,
                 "its hash is not what stands beside the records that are rightly absent after it",
             )
         });
     }
-    if range.last == gap.to && !gap.end && digest(&range.hash_last) != Some(gap.last) {
+}
+
+/// Compares what the record after a gap says of the one before it with what the excuse says.
+fn ends(gap: &Gap, excuse: &Excuse, findings: &mut Vec<Finding>) {
+    if digest(&excuse.range.hash_last) != Some(gap.last) {
         findings.push(Finding {
-            seq: Some(range.last + 1),
+            seq: Some(excuse.range.last + 1),
             ..Finding::new(
                 Kind::Changed,
                 "it names another hash than that of the last record that is rightly absent",
