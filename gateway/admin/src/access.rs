@@ -51,6 +51,8 @@ pub(crate) enum Action {
     Explain,
     /// Reading what signatures of records are checked with.
     ReadAuditKey,
+    /// Taking away records whose time is over.
+    PurgeRecords,
 }
 
 impl Action {
@@ -67,6 +69,7 @@ impl Action {
             Self::ReadTenant => "tenant.read",
             Self::Explain => "explain",
             Self::ReadAuditKey => "audit_key.read",
+            Self::PurgeRecords => "records.purge",
         }
     }
 

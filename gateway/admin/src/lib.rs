@@ -19,6 +19,7 @@ pub mod live;
 mod openapi;
 pub mod probes;
 mod problem;
+pub mod purge;
 pub mod reports;
 pub mod server;
 pub mod tenants;
@@ -61,6 +62,8 @@ pub struct Admin {
     pub live: Arc<dyn live::LiveFigures>,
     /// What would become of a call.
     pub explainer: Arc<dyn explain::Explainer>,
+    /// Takes away records whose time is over.
+    pub purge: Arc<dyn purge::Purge>,
     /// What signs the records.
     pub signer: audit_key::Signer,
     /// What the gateway still lacks.

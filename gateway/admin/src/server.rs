@@ -27,8 +27,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
 use crate::{
-    Admin, audit_key, budgets, explain, introspection, live, openapi, probes, reports, tenants,
-    tokens,
+    Admin, audit_key, budgets, explain, introspection, live, openapi, probes, purge, reports,
+    tenants, tokens,
 };
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
@@ -74,7 +74,7 @@ impl AdminListener {
 }
 
 /// Every path that wants a credential, with what it takes.
-fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 13] {
+fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
     [
         ("/v1/tokens", post(tokens::mint)),
         ("/v1/tokens/revoke", post(tokens::revoke)),
@@ -90,6 +90,7 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 13] {
             post(explain::explain).layer(DefaultBodyLimit::max(explain::MAX_QUESTION_BYTES)),
         ),
         ("/v1/audit/key", get(audit_key::show)),
+        ("/v1/audit/purge", post(purge::purge)),
         ("/v1/tenants", get(tenants::list)),
         ("/v1/tenants/{tenant}", get(tenants::show)),
     ]

@@ -37,6 +37,7 @@ use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credent
 use crate::explain::{Explainer, NotACall, Question, Who};
 use crate::live::LiveFigures;
 use crate::probes::Readiness;
+use crate::purge::{OfTenant, Purge};
 use crate::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
 use crate::server::router;
 use crate::{Admin, CurrentPolicy};
@@ -323,6 +324,28 @@ fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
     admin_with(lacking, Known(true), Arc::new(Book::default()))
 }
 
+/// Of each tenant some records are due.
+struct Purged;
+
+impl Purge for Purged {
+    fn purge(&self, only: Option<&TenantId>, dry_run: bool) -> Result<Vec<OfTenant>, StoreError> {
+        let tenants = only
+            .cloned()
+            .into_iter()
+            .chain(["globex".parse().expect("a tenant")]);
+        let due = |tenant| OfTenant {
+            tenant,
+            before: Some(now().date()),
+            records: 3,
+            files: 2,
+            bytes: 1,
+            waiting_files: 0,
+            error: (!dry_run).then(|| "a reason".to_owned()),
+        };
+        Ok(tenants.map(due).collect())
+    }
+}
+
 fn signer() -> Signer {
     let key = AuditKey::from_pem(&new_private_key(&[9; 32])).expect("a key");
     Signer {
@@ -352,6 +375,7 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
         live: Arc::new(Busy),
         explainer: Arc::new(Echo),
         reports: Arc::new(Reports),
+        purge: Arc::new(Purged),
         signer: signer(),
         readiness: Arc::new(Lacking(lacking)),
         metrics,

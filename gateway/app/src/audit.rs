@@ -1,10 +1,11 @@
 //! `tollgate audit`: whether records are what the gateway wrote, and what an auditor gets of them.
 //!
 //! Works on files: on the data directory, also while a gateway runs on it, or on a copy or export
-//! anywhere. What is checked and how stands in `tollgate-archive`.
+//! anywhere. Only purging is the running gateway's, which alone can write into chains. What is checked and how stands in `tollgate-archive`.
 
 mod export;
 mod print;
+mod purge;
 mod verify;
 
 use std::fs;
@@ -15,7 +16,9 @@ use anyhow::Context;
 use clap::Subcommand;
 use tollgate_core::audit::AuditPublicKey;
 
-use crate::config::Settings;
+use crate::config::{ProcessVars, Settings};
+
+pub(crate) use verify::heads;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -24,6 +27,8 @@ pub(crate) enum AuditCommand {
     Verify(verify::Verify),
     /// Copy everything of one tenant, and nothing of another, for an auditor
     Export(export::Export),
+    /// Let a running gateway take away records whose time is over, as it does by itself every hour
+    Purge(purge::Purge),
 }
 
 impl AuditCommand {
@@ -38,6 +43,7 @@ impl AuditCommand {
         match self {
             Self::Verify(asked) => asked.run(settings),
             Self::Export(asked) => asked.run(&settings()?),
+            Self::Purge(asked) => asked.run(&settings()?, &ProcessVars),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One request over one plain connection; the admin API listens on loopback. Knows nothing of
 //! what is asked. Worst case: the gateway does not answer, and the command ends after
-//! [`DEADLINE`].
+//! [`DEADLINE`], unless it was told to wait longer.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub(crate) struct Operator {
     /// `HOST:PORT`.
     authority: String,
     token: String,
+    deadline: Duration,
 }
 
 impl Operator {
@@ -37,6 +38,7 @@ impl Operator {
         Self {
             authority: admin.to_string(),
             token,
+            deadline: DEADLINE,
         }
     }
 
@@ -58,7 +60,16 @@ impl Operator {
             Some(token) => token,
             None => data.admin_token()?,
         };
-        Ok(Self { authority, token })
+        Ok(Self {
+            authority,
+            token,
+            deadline: DEADLINE,
+        })
+    }
+
+    /// The same, asked for what may take so long.
+    pub(crate) fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Posts JSON and waits for the JSON that comes back.
@@ -82,7 +93,7 @@ impl Operator {
             .enable_all()
             .build()?;
         let answer = runtime.block_on(async {
-            tokio::time::timeout(DEADLINE, self.exchange(method, path, body)).await
+            tokio::time::timeout(self.deadline, self.exchange(method, path, body)).await
         });
         let (status, answer) = answer
             .with_context(|| format!("the gateway at {} does not answer", self.authority))??;

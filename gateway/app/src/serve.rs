@@ -15,6 +15,7 @@ mod courier;
 mod figures;
 mod leave;
 mod readiness;
+mod retention;
 mod usage;
 mod wiring;
 
@@ -31,9 +32,11 @@ use tollgate_stores::embedded::Embedded;
 use tracing::{error, info, warn};
 
 use crate::config::Settings;
-use crate::{output, reload};
+use crate::output;
+use crate::reload::{self, Watcher};
 use leave::Leave;
 use readiness::Ready;
+use retention::Retention;
 use wiring::Wired;
 
 /// How long the listeners may take until they can be connected to.
@@ -57,30 +60,15 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     let Wired {
         gateway,
         embedded,
-        watched,
-        permissions,
         data,
         ..
     } = &wired;
     let ready = Arc::new(Ready::of(embedded));
+    let retention = Arc::new(Retention::of(settings, &wired)?);
+    let purger = retention.watch()?;
     let (stop_admin, admin_stopped) = watch::channel(false);
-    let admin = admin::start(settings, &wired, Arc::clone(&ready), admin_stopped)?;
-    let reloads = figures::Reloads::of_policies(&wired.registry)?;
-    let mut permissions = permissions.take()?;
-    let watcher = reload::spawn(watched.take()?, reload::INTERVAL, {
-        let gateway = Arc::clone(gateway);
-        move |reloaded| reloads.apply(&gateway, &mut permissions, reloaded)
-    })?;
-    let mut priced = wired.priced.take()?;
-    let price_reloads = figures::Reloads::of_prices(&wired.registry)?;
-    let price_watcher = reload::Watcher::every(reload::INTERVAL, "price-watch", {
-        let gateway = Arc::clone(gateway);
-        move || {
-            if let Some(read) = priced.look() {
-                price_reloads.apply_prices(&gateway, read);
-            }
-        }
-    })?;
+    let admin = admin::start(settings, &wired, &ready, retention, admin_stopped)?;
+    let watchers = watch_files(&wired)?;
     let webhook = wiring::webhook(settings)?;
     let courier = courier::start(settings, &wired)?;
     let calls = tokio::runtime::Builder::new_multi_thread()
@@ -109,7 +97,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         accepting.abort();
         anyhow::Ok(reason)
     });
-    drop((watcher, price_watcher));
+    drop((watchers, purger));
     data.withdraw(admin.address);
     // Dropping a call settles it, so the stores are brought to rest after the calls.
     calls.shutdown_timeout(CUT);
@@ -122,6 +110,27 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         bail!("the listener ended by itself");
     }
     rested
+}
+
+/// Takes what changes in the files of policies and prices, from now on.
+fn watch_files(wired: &Wired) -> anyhow::Result<[Watcher; 2]> {
+    let reloads = figures::Reloads::of_policies(&wired.registry)?;
+    let mut permissions = wired.permissions.take()?;
+    let policies = reload::spawn(wired.watched.take()?, reload::INTERVAL, {
+        let gateway = Arc::clone(&wired.gateway);
+        move |reloaded| reloads.apply(&gateway, &mut permissions, reloaded)
+    })?;
+    let mut priced = wired.priced.take()?;
+    let price_reloads = figures::Reloads::of_prices(&wired.registry)?;
+    let prices = reload::Watcher::every(reload::INTERVAL, "price-watch", {
+        let gateway = Arc::clone(&wired.gateway);
+        move || {
+            if let Some(read) = priced.look() {
+                price_reloads.apply_prices(&gateway, read);
+            }
+        }
+    })?;
+    Ok([policies, prices])
 }
 
 /// Starts accepting calls and makes sure that they can come in.

@@ -113,11 +113,13 @@ pub fn verify(
         followed.push(chain::follow(asked, names, objects, &contents.objects));
     }
     let excuses = chain::excuses(&followed, trust.left_out);
+    let there: BTreeSet<ReplicaId> = followed.iter().map(chain::Followed::replica).collect();
     let mut strays = contents.objects.bad;
     let mut chains = Vec::new();
     for followed in followed {
         chains.push(followed.close(&excuses, &mut strays, &mut findings));
     }
+    chains.extend(chain::of_which_nothing_is_left(&excuses, &there));
     for stray in strays.iter().filter(|stray| !stray.told) {
         findings.push(resolve::told(stray, false));
     }

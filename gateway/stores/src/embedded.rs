@@ -262,6 +262,14 @@ impl Embedded {
         self.shared.flush(Which::Due).map_err(FlushError)
     }
 
+    /// As [`flush`](Self::flush); and everything is sealed and signed up to here.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn seal(&self) -> Result<(), FlushError> {
+        self.shared.flush(Which::All).map_err(FlushError)
+    }
+
     /// What is sealed and waits to be handed over.
     #[must_use]
     pub fn outbox(&self) -> Arc<dyn tollgate_core::audit::Outbox> {

@@ -170,7 +170,7 @@ pub(super) fn threads() -> usize {
 }
 
 /// The last record of every chain, as the gateway's database knows it; nothing without one.
-pub(super) fn heads(data_dir: &Path) -> anyhow::Result<Option<Vec<Head>>> {
+pub(crate) fn heads(data_dir: &Path) -> anyhow::Result<Option<Vec<Head>>> {
     if !data_dir.join("state.db").exists() {
         return Ok(None);
     }

@@ -24,6 +24,7 @@ use tracing::error;
 
 use super::figures;
 use super::readiness::Ready;
+use super::retention::Retention;
 use super::wiring::{Wired, keys, signer};
 use crate::admins;
 use crate::clock;
@@ -54,14 +55,15 @@ impl Running {
 pub(super) fn start(
     settings: &Settings,
     wired: &Wired,
-    ready: Arc<Ready>,
+    ready: &Arc<Ready>,
+    retention: Arc<Retention>,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<Running> {
     let wanted = settings.admin_listen;
     let listener = AdminListener::bind(wanted);
     let listener = listener.with_context(|| format!("{wanted} cannot be listened on (admin)"))?;
     let address = listener.address();
-    let admin = Arc::new(assemble(settings, wired, ready)?);
+    let admin = Arc::new(assemble(settings, wired, Arc::clone(ready), retention)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -75,7 +77,12 @@ pub(super) fn start(
     Ok(Running { address, thread })
 }
 
-fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Result<Admin> {
+fn assemble(
+    settings: &Settings,
+    wired: &Wired,
+    ready: Arc<Ready>,
+    retention: Arc<Retention>,
+) -> anyhow::Result<Admin> {
     let Wired {
         gateway,
         embedded,
@@ -93,6 +100,7 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
         reports: Arc::new(Reports(settings.data_dir.clone())),
         live: Arc::new(Live(Arc::downgrade(gateway), embedded.rates.clone())),
         explainer: Arc::new(explain::Running::new(gateway)),
+        purge: retention,
         signer: signer(settings, data)?,
         readiness: ready,
         metrics: registry.clone(),
@@ -103,7 +111,7 @@ fn assemble(settings: &Settings, wired: &Wired, ready: Arc<Ready>) -> anyhow::Re
 }
 
 /// The policy in force, without keeping the gateway alive for it.
-fn current(gateway: &Arc<Gateway>) -> CurrentPolicy {
+pub(super) fn current(gateway: &Arc<Gateway>) -> CurrentPolicy {
     let gateway: Weak<Gateway> = Arc::downgrade(gateway);
     Arc::new(move || match gateway.upgrade() {
         Some(gateway) => Arc::clone(&gateway.live.snapshot().policy),

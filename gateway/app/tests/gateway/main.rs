@@ -11,6 +11,7 @@
 )]
 
 mod admin_roles;
+mod audit_purge;
 mod batches;
 mod cases;
 mod certificates;

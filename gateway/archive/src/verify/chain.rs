@@ -1,5 +1,7 @@
 //! Follows one chain through its files, and puts the verdict together.
 
+use std::collections::BTreeSet;
+
 use tollgate_core::audit::{Item, Name, Partition};
 use tollgate_core::ids::ReplicaId;
 
@@ -293,7 +295,50 @@ pub(super) fn excuses(followed: &[Followed<'_>], left_out: &[Range]) -> Vec<Excu
     excuses
 }
 
+/// Chains of replicas of which there is nothing any more but what a signature says of them.
+pub(super) fn of_which_nothing_is_left(
+    excuses: &[Excuse],
+    there: &BTreeSet<ReplicaId>,
+) -> Vec<Chain> {
+    let mut ranges: Vec<&Excuse> = excuses
+        .iter()
+        .filter(|excuse| excuse.proven && !there.contains(&excuse.range.replica))
+        .collect();
+    ranges.sort_unstable_by_key(|excuse| (&excuse.range.replica, excuse.range.first));
+    let mut chains: Vec<Chain> = Vec::new();
+    for Excuse { range, why, .. } in ranges {
+        let absent = Absent {
+            first: range.first,
+            last: range.last,
+            why: *why,
+        };
+        match chains.last_mut() {
+            Some(chain) if chain.replica == range.replica => {
+                chain.covered_to = chain.covered_to.max(range.last);
+                resolve::add(&mut chain.absent, absent);
+            }
+            _ => chains.push(Chain {
+                replica: range.replica.clone(),
+                records: 0,
+                first: None,
+                last: None,
+                checkpoints: 0,
+                covered_to: range.last,
+                uncovered: 0,
+                newer: 0,
+                absent: vec![absent],
+            }),
+        }
+    }
+    chains
+}
+
 impl Followed<'_> {
+    /// Whose chain it is.
+    pub(super) fn replica(&self) -> ReplicaId {
+        self.replica.clone()
+    }
+
     /// The verdict, with what is missing explained as far as it can be.
     pub(super) fn close(
         mut self,

@@ -64,18 +64,22 @@ pub(super) fn excuse(
                 )
             });
         }
-        match absent.last_mut() {
-            Some(known) if known.last + 1 == first && known.why == next.why => known.last = last,
-            _ => absent.push(Absent {
-                first,
-                last,
-                why: next.why,
-            }),
-        }
+        let why = next.why;
+        add(absent, Absent { first, last, why });
         before = digest(&next.range.hash_last).filter(|_| last == next.range.last);
         from = last + 1;
     }
     left
+}
+
+/// Adds what is absent behind what is known to be, or on top of it.
+pub(super) fn add(absent: &mut Vec<Absent>, more: Absent) {
+    match absent.last_mut() {
+        Some(known) if known.why == more.why && known.last.saturating_add(1) >= more.first => {
+            known.last = known.last.max(more.last);
+        }
+        _ => absent.push(more),
+    }
 }
 
 /// Compares the hash of the record before what is excused with what the excuse says of it.
