@@ -13,7 +13,7 @@ fn amount(line: &Value, what: &str) -> PicoUsd {
 }
 
 #[tokio::test]
-async fn calls_are_refused_while_the_journal_cannot_be_written_and_go_again_afterwards() {
+async fn case_86_calls_are_refused_while_the_journal_cannot_be_written_and_go_again_afterwards() {
     let world = World::on_small_disk().await;
     let token = world.token("acme").await;
     let calls = [

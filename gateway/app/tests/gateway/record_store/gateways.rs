@@ -218,7 +218,7 @@ async fn a_store_that_is_down_costs_lag_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_too_much_waits_calls_are_refused_before_contact_until_the_store_is_back() {
+async fn case_86_when_too_much_waits_calls_are_refused_before_contact_until_the_store_is_back() {
     let mut s3 = S3::start(false);
     s3.down();
     let world = world(&s3, |plan| {
