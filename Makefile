@@ -73,13 +73,14 @@ bench: build-tools ## Shows that caps, records, sums and revocations hold, then 
 	$(CARGO) build --release --locked --package tollgate --package tollgate-loadtest
 	./target/release/loadtest overshoot --json
 	./target/release/loadtest crash --json
+	./target/release/loadtest records --json
 	./target/release/loadtest drift --json
 	./target/release/loadtest revoke --json
 	./target/release/loadtest overhead $(ARGS)
 
 # libFuzzer, run by the stable compiler: what cargo-fuzz asks of a nightly one is the sanitizer, and
 # there is no unsafe code here for it to look at. With a --target, these flags reach no build script.
-FUZZ_TARGETS := handles token authority scrub usage json_field
+FUZZ_TARGETS := handles token authority scrub usage json_field record
 FUZZ_SECONDS ?= 20
 FUZZ_HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

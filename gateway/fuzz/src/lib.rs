@@ -26,6 +26,7 @@ mod pieces;
 mod proxy {
     pub(crate) mod guard;
 }
+mod record;
 mod scene;
 mod scrub;
 mod token;
@@ -34,6 +35,7 @@ mod usage;
 pub use authority::authority;
 pub use handles::handles;
 pub use json_field::json_field;
+pub use record::record;
 pub use scrub::scrub;
 pub use token::token;
 pub use usage::usage;

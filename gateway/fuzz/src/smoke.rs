@@ -103,3 +103,8 @@ fn usage_holds() {
 fn fields_hold() {
     run("json_field", super::json_field);
 }
+
+#[test]
+fn records_hold() {
+    run("record", super::record);
+}

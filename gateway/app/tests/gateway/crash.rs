@@ -144,7 +144,8 @@ async fn killed_during_200_streams_every_call_has_one_record_and_its_money_is_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn case_86_killed_under_load_again_and_again_no_contact_is_without_a_record_and_none_has_two() {
+async fn case_86_killed_under_load_again_and_again_no_contact_is_without_a_record_and_none_has_two()
+{
     let mock = start_mock().await;
     let site = Site::new();
     Plan::at(mock.addr()).write(&site);
