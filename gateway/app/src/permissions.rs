@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use async_trait::async_trait;
-use tollgate_core::audit::{Event, EventLog};
-use tollgate_core::budget::StoreError;
+use tollgate_core::audit::EventLog;
 use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Policy;
 use tollgate_core::policy::permissions::{Adopted, PERMISSIONS_SCHEMA};
@@ -93,22 +91,6 @@ pub(crate) fn adopted(data_dir: &Path) -> anyhow::Result<Option<Adopted>> {
         Unreadable::Io(error) => error,
         Unreadable::Spoilt(why) => anyhow!("{} is spoilt: {why}", data_dir.join(FILE).display()),
     })
-}
-
-/// Events as lines of the gateway's log, where no chain takes them.
-pub(crate) struct Logged;
-
-#[async_trait]
-impl EventLog for Logged {
-    async fn keep(&self, event: &Event) -> Result<(), StoreError> {
-        let line = serde_json::to_string(event).map_err(|cause| StoreError {
-            operation: "write",
-            store: "event",
-            cause: Box::new(cause),
-        })?;
-        info!(partition = %event.partition, event = %line, "an event");
-        Ok(())
-    }
 }
 
 enum Unreadable {

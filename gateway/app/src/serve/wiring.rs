@@ -34,7 +34,7 @@ use super::courier;
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
-use crate::permissions::{Ledger, Logged};
+use crate::permissions::Ledger;
 use crate::prices::book::{PriceFiles, PriceWatch};
 use crate::reload::Watched;
 use crate::{clock, tenant, vault};
@@ -104,7 +104,7 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         tenants = policy.tenants.len(),
         "loaded"
     );
-    let permissions = permissions(settings, &policy)?;
+    let permissions = permissions(settings, &embedded, &policy)?;
     let registry = Registry::new();
     let desk = Arc::new(TokenDesk {
         mint: mint(settings, &data)?,
@@ -224,8 +224,12 @@ pub(super) fn listener(
 }
 
 /// Takes note of the first policy's elevated permissions.
-fn permissions(settings: &Settings, policy: &Policy) -> anyhow::Result<Ledger> {
-    let mut permissions = Ledger::open(&settings.data_dir, Arc::new(Logged))?;
+fn permissions(
+    settings: &Settings,
+    embedded: &Embedded,
+    policy: &Policy,
+) -> anyhow::Result<Ledger> {
+    let mut permissions = Ledger::open(&settings.data_dir, embedded.events.clone())?;
     permissions.adopt(policy, clock::now())?;
     Ok(permissions)
 }

@@ -255,3 +255,51 @@ async fn permissions_are_shown_with_the_time_since_when_each_holds() {
     );
     assert_ne!(fourth["since"], third["since"]);
 }
+
+#[tokio::test]
+async fn a_change_of_permissions_stands_in_the_tenants_chain_before_the_first_use() {
+    let mock = start_mock().await;
+    let mut plan = Plan::at(mock.addr());
+    let site = Site::new();
+    plan.write(&site);
+    let mut gateway = site.serve().await;
+    assert_eq!(site.notices("acme"), [] as [Value; 0], "nobody has any yet");
+
+    planned(&mut plan);
+    site.write_policy("tenants/acme.toml", &plan.tenants["acme"].text("acme"));
+    let shown = adopted(&site, "acme").await;
+    let token = gateway.mint("acme", "deploy-eu", "t1").await;
+    let ask = Ask::new("POST", RELEASES).bearer(&token);
+    let used = ask.send(gateway.address).await;
+    assert_eq!(used.status, 200, "{}", used.text());
+    site.records_when("acme", 1).await;
+    gateway.terminate();
+    assert_eq!(gateway.exit_code().await, Some(0));
+
+    let lines = site.lines("acme");
+    let [event, record] = &lines[..] else {
+        panic!("one change, then one use: {lines:#?}");
+    };
+    assert_eq!(record["tollgate.elevated"], true, "{record:#}");
+    for (field, value) in [
+        ("tollgate.event", json!("permissions_changed")),
+        ("tenant.id", json!("acme")),
+        ("tollgate.policy.version", shown["policy"].clone()),
+        ("tollgate.started_at", shown["since"].clone()),
+        ("tollgate.permissions.before", json!([])),
+        (
+            "tollgate.permissions.after_sha256",
+            shown["permissions_sha256"].clone(),
+        ),
+        ("tollgate.permissions.after", {
+            let server = format!("http://{}", mock.addr());
+            json!([{ "agent": "deploy-*", "provider": "github", "server": server,
+                "methods": ["POST"], "paths": ["/repos/*/releases"] }])
+        }),
+    ] {
+        assert_eq!(event[field], value, "{field}: {event:#}");
+    }
+    assert_eq!(site.lines("globex"), [] as [Value; 0]);
+    let verified = site.cli_ok(&["audit", "verify", "--tenant", "acme"], "");
+    assert!(verified.contains("all as written"), "{verified}");
+}
