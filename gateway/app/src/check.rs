@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tollgate_core::policy::{self, Mistake, Policy};
 
 use crate::clock::now;
-use crate::config::{self, Directories, Settings, Vars, files};
+use crate::config::{self, Directories, OtlpSettings, Settings, Vars, files, headers};
 use crate::prices::book::PriceFiles;
 use crate::vault;
 
@@ -103,6 +103,10 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
     let settings = settings.ok();
     if let Some(settings) = &settings {
         report.warnings.extend(absent_files(settings));
+        if let Some(to) = &settings.otlp {
+            report.mistakes.extend(unusable_headers(to));
+            report.warnings.extend(suspicion::about_the_collector(to));
+        }
     }
     let dir = config::policies_dir(given, vars);
     match files::read(&dir) {
@@ -162,11 +166,21 @@ fn absent_files(settings: &Settings) -> Vec<String> {
         .flatten();
     let store = settings.store.iter();
     let of_store = store.filter_map(|store| store.config.ca_file.as_ref());
+    let otlp = settings.otlp.iter();
+    let of_otlp = otlp.flat_map(|otlp| [&otlp.server.ca_file, &otlp.headers_file]);
     tls.chain(&settings.prices_file)
         .chain(of_store)
+        .chain(of_otlp.flatten())
         .filter(|file| !file.exists())
         .map(|file| format!("gateway.toml names {}, which is not there", file.display()))
         .collect()
+}
+
+/// What is wrong with a file of headers that is there.
+fn unusable_headers(to: &OtlpSettings) -> Vec<Mistake> {
+    let file = to.headers_file.as_deref().filter(|file| file.exists());
+    let read = file.map(headers::read);
+    read.and_then(Result::err).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! settings at all, and all mistakes are told at once.
 
 pub(crate) mod files;
+pub(crate) mod headers;
+mod otlp;
 mod print;
 mod read;
 mod store;
@@ -22,6 +24,7 @@ use tollgate_core::ids::ReplicaId;
 use tollgate_core::policy::{Mistake, Upstream};
 use tollgate_core::secret::Secret;
 
+pub(crate) use otlp::OtlpSettings;
 pub(crate) use store::StoreSettings;
 pub(crate) use vault::{AuthSettings, Kv2Settings, VaultSettings};
 
@@ -53,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) records: RecordSettings,
     /// Where partitions are copied to, if anywhere.
     pub(crate) store: Option<StoreSettings>,
+    /// Where records go as logs, if anywhere.
+    pub(crate) otlp: Option<OtlpSettings>,
     /// Bounds on size and number.
     pub(crate) limits: LimitSettings,
     /// Bounds on time.
@@ -206,6 +211,8 @@ pub(crate) struct InsecureSettings {
     pub(crate) plain_http_vault: bool,
     /// Lets the record store's endpoint be an `http://` URL.
     pub(crate) plain_http_record_store: bool,
+    /// Lets the collector's endpoint be an `http://` URL.
+    pub(crate) plain_http_otlp: bool,
     /// Lets secrets lie in the environment.
     pub(crate) environment_vault: bool,
 }

@@ -11,9 +11,11 @@
 //! second time it stops waiting. Calls that are cut by that are settled as such; nothing is lost.
 
 mod admin;
+mod collector;
 mod courier;
 mod figures;
 mod leave;
+mod onward;
 mod readiness;
 mod retention;
 mod usage;
@@ -70,7 +72,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     let admin = admin::start(settings, &wired, &ready, retention, admin_stopped)?;
     let watchers = watch_files(&wired)?;
     let webhook = wiring::webhook(settings)?;
-    let courier = courier::start(settings, &wired)?;
+    let onward = onward::start(settings, &wired)?;
     let calls = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tollgate-calls")
         .enable_all()
@@ -105,7 +107,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     admin.join();
     let rested = rest(wired);
     // It takes along what the stores have sealed just now.
-    courier::finish(courier);
+    onward::finish(onward);
     if served? == leave::LISTENER_ENDED {
         bail!("the listener ended by itself");
     }

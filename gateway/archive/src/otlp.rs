@@ -12,6 +12,7 @@
 mod batch;
 mod convert;
 mod export;
+mod leave;
 mod proto;
 mod reply;
 mod semconv;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use tollgate_core::policy::Upstream;
 
-pub use export::Exporter;
+pub use export::{Exporter, ExporterConfig};
 pub use semconv::{NAMES, SCHEMA_URL};
 pub use wire::{Roots, UnusableRoots};
 

@@ -1,10 +1,11 @@
 //! What is legal in a policy but rarely meant.
 
+use tollgate_archive::otlp::Protocol;
 use tollgate_core::policy::{Credential, Policy, Provider, Tenant};
 use tollgate_core::price::PriceBook;
 use tollgate_core::time::Timestamp;
 
-use crate::config::StoreSettings;
+use crate::config::{OtlpSettings, StoreSettings};
 
 /// Everything suspicious, tenant by tenant in the order of their names.
 pub(super) fn find(policy: &Policy) -> Vec<String> {
@@ -73,6 +74,22 @@ pub(super) fn about_locks(policy: &Policy, store: Option<&StoreSettings>) -> Vec
     }
     let warning = |whose| format!("{whose} asks for records to be locked, and {why}");
     whose.into_iter().map(warning).collect()
+}
+
+/// A port at which collectors usually speak the other protocol.
+pub(super) fn about_the_collector(to: &OtlpSettings) -> Option<String> {
+    let usual = match to.protocol {
+        Protocol::Grpc => 4317,
+        Protocol::Http => 4318,
+    };
+    let is_others = matches!(to.server.port, 4317 | 4318) && to.server.port != usual;
+    is_others.then(|| {
+        format!(
+            "[records.otlp] protocol is {} and goes to {}; collectors usually speak it at port {usual}",
+            to.protocol_name(),
+            to.endpoint()
+        )
+    })
 }
 
 fn is_metered(provider: &Provider) -> bool {

@@ -252,3 +252,29 @@ fn a_missing_directory_is_said_plainly() {
         "{text}"
     );
 }
+
+#[test]
+fn headers_of_a_collector_are_looked_at_if_they_are_there() {
+    let otlp = "[records.otlp]\nendpoint = \"https://otel.example:4318\"\nprotocol = \"grpc\"\nheaders_file = \"otel.headers\"\nca_file = \"otel.pem\"\n";
+    let tenant =
+        "[tenant]\nid = \"a\"\n[caps]\ndaily_usd = \"1\"\n[[allow]]\nprovider = \"openai\"\n";
+    let mut files = vec![
+        ("providers/openai.toml", PROVIDER),
+        ("tenants/a.toml", tenant),
+        ("gateway.toml", otlp),
+    ];
+    let (report, text) = run(&files);
+    assert!(report.passed(), "{text}");
+    for expected in [
+        "warning: gateway.toml names otel.pem, which is not there",
+        "warning: gateway.toml names otel.headers, which is not there",
+        "warning: [records.otlp] protocol is grpc and goes to https://otel.example:4318; collectors usually speak it at port 4317",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    files.push(("otel.headers", "host: sk-canary-otlp\n"));
+    let (report, text) = run(&files);
+    assert!(!report.passed());
+    assert!(text.starts_with("otel.headers:1:1: "), "{text}");
+    assert!(!text.contains("sk-canary"), "{text}");
+}

@@ -49,6 +49,7 @@ impl fmt::Display for Settings {
             plain_http_webhook,
             plain_http_vault,
             plain_http_record_store,
+            plain_http_otlp,
             environment_vault,
         } = self.insecure;
         writeln!(
@@ -58,6 +59,7 @@ impl fmt::Display for Settings {
         writeln!(f, "plain_http_webhook = {plain_http_webhook}")?;
         writeln!(f, "plain_http_vault = {plain_http_vault}")?;
         writeln!(f, "plain_http_record_store = {plain_http_record_store}")?;
+        writeln!(f, "plain_http_otlp = {plain_http_otlp}")?;
         writeln!(f, "environment_vault = {environment_vault}")
     }
 }
@@ -101,8 +103,11 @@ impl Settings {
             WhenFull::Admit => "admit",
         };
         writeln!(f, "when_full = \"{when_full}\"")?;
-        match &self.store {
-            Some(store) => write!(f, "{store}"),
+        if let Some(store) = &self.store {
+            write!(f, "{store}")?;
+        }
+        match &self.otlp {
+            Some(otlp) => write!(f, "{otlp}"),
             None => Ok(()),
         }
     }

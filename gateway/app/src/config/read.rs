@@ -11,8 +11,8 @@ use toml::de::DeValue;
 
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars, VaultSettings,
-    WebhookSettings, WhenFull, policies_dir,
+    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars,
+    VaultSettings, WebhookSettings, WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -91,11 +91,9 @@ fn read(
         })
         .unwrap_or_default();
     let tokens = with_defaults(root, "tokens", read_tokens);
-    let read_store =
-        |store: &Section<'_>| StoreSettings::read(store, &policies_dir, &data_dir, insecure);
-    let (records, store) = with_defaults(root, "records", |section| {
-        let store = section.table("store", read_store).flatten();
-        (read_records(section), store)
+    let (records, store, otlp) = with_defaults(root, "records", |section| {
+        let (store, otlp) = read_destinations(section, &policies_dir, &data_dir, insecure);
+        (read_records(section), store, otlp)
     });
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
@@ -111,6 +109,7 @@ fn read(
         tokens,
         records,
         store,
+        otlp,
         limits,
         deadlines,
         vault,
@@ -170,6 +169,7 @@ fn read_insecure(section: &Section<'_>) -> InsecureSettings {
         plain_http_webhook: switch("plain_http_webhook"),
         plain_http_vault: switch("plain_http_vault"),
         plain_http_record_store: switch("plain_http_record_store"),
+        plain_http_otlp: switch("plain_http_otlp"),
         environment_vault: switch("environment_vault"),
     }
 }
@@ -250,6 +250,22 @@ fn read_records(section: &Section<'_>) -> RecordSettings {
         max_waiting_bytes: max_waiting.unwrap_or(10_240) * MIB,
         when_full: when_full.unwrap_or(WhenFull::Refuse),
     }
+}
+
+/// Who gets records beside the data directory.
+fn read_destinations(
+    records: &Section<'_>,
+    policies_dir: &Path,
+    data_dir: &Path,
+    insecure: InsecureSettings,
+) -> (Option<StoreSettings>, Option<OtlpSettings>) {
+    let store = records.table("store", |store| {
+        StoreSettings::read(store, policies_dir, data_dir, insecure)
+    });
+    let otlp = records.table("otlp", |otlp| {
+        OtlpSettings::read(otlp, policies_dir, insecure)
+    });
+    (store.flatten(), otlp.flatten())
 }
 
 fn read_limits(section: &Section<'_>) -> LimitSettings {

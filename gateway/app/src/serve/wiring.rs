@@ -30,7 +30,7 @@ use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig};
 use tracing::{info, warn};
 
-use super::courier;
+use super::onward;
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
@@ -279,7 +279,7 @@ fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<EmbeddedConfig>
                 WhenFull::Admit => embedded::WhenFull::Admit,
             },
         },
-        destinations: courier::destination(settings).into_iter().collect(),
+        destinations: onward::destinations(settings),
         ..EmbeddedConfig::new(&settings.data_dir, replica, key, clock::now)
     })
 }

@@ -12,7 +12,7 @@ use http::HeaderValue;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tollgate_archive::otlp::{Collector, Exporter, Protocol};
+use tollgate_archive::otlp::{Collector, Exporter, ExporterConfig, Protocol};
 use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::audit::{Behind, Destination, Name, Outbox, Parcel};
 use tollgate_core::budget::StoreError;
@@ -117,7 +117,15 @@ fn exporter(dir: &std::path::Path, waiting: &Arc<Waiting>, protocol: &str, port:
         timeout: Duration::from_secs(2),
     };
     let shelf = Arc::new(LocalShelf::new(dir));
-    Exporter::new(waiting.clone(), shelf, collector, "0.1", contract::now).unwrap()
+    Exporter::new(ExporterConfig {
+        outbox: waiting.clone(),
+        shelf,
+        collector,
+        version: "0.1",
+        clock: contract::now,
+        drain: Duration::from_secs(5),
+    })
+    .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,8 @@
 //!
 //! One request at a time, in the order of the outbox. What fails is repeated, with pauses that grow
 //! to a minute or are those the collector asks for. Records that it calls invalid three times are
-//! sent in halves, down to the one that is, which is left out. Worst case: a kill in a long segment
-//! repeats the segment from its beginning.
+//! sent in halves, down to the one that is, which is left out. At its end it hands over what waits as
+//! long as the collector takes it. Worst case: a kill repeats what was under way, [`PARCELS`] at most.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use super::batch::{Batch, Entry, request};
 use super::convert::convert;
+use super::leave::Leave;
 use super::reply::Reply;
 use super::wire::{UnusableRoots, Wire};
 use super::{Collector, Figures};
@@ -37,6 +38,22 @@ const BAD_TRIES: u32 = 3;
 /// The same where something broke and it is not said what: some six minutes.
 const UNCLEAR_TRIES: u32 = 12;
 
+/// What an exporter needs.
+pub struct ExporterConfig {
+    /// What waits.
+    pub outbox: Arc<dyn Outbox>,
+    /// Where it lies.
+    pub shelf: Arc<dyn Shelf>,
+    /// Where it goes.
+    pub collector: Collector,
+    /// This program's version.
+    pub version: &'static str,
+    /// What time it is.
+    pub clock: fn() -> Timestamp,
+    /// How long what waits at the end may take.
+    pub drain: Duration,
+}
+
 /// Hands records to a collector.
 pub struct Exporter {
     outbox: Arc<dyn Outbox>,
@@ -45,6 +62,7 @@ pub struct Exporter {
     figures: Arc<Figures>,
     version: &'static str,
     clock: fn() -> Timestamp,
+    drain: Duration,
     failing: bool,
 }
 
@@ -54,22 +72,24 @@ enum Sent {
     Settled,
     /// They are called invalid.
     Bad(String),
-    /// The gateway stops.
+    /// The gateway ends.
     Stopped,
 }
 
 impl Exporter {
-    /// `shelf` is the local one, whose parcels `outbox` names; `version` is this program's.
+    /// One that has not begun.
     ///
     /// # Errors
     /// If TLS is spoken and there is no authority to trust.
-    pub fn new(
-        outbox: Arc<dyn Outbox>,
-        shelf: Arc<dyn Shelf>,
-        collector: Collector,
-        version: &'static str,
-        clock: fn() -> Timestamp,
-    ) -> Result<Self, UnusableRoots> {
+    pub fn new(config: ExporterConfig) -> Result<Self, UnusableRoots> {
+        let ExporterConfig {
+            outbox,
+            shelf,
+            collector,
+            version,
+            clock,
+            drain,
+        } = config;
         Ok(Self {
             outbox,
             shelf,
@@ -77,6 +97,7 @@ impl Exporter {
             figures: Arc::default(),
             version,
             clock,
+            drain,
             failing: false,
         })
     }
@@ -87,31 +108,37 @@ impl Exporter {
         Arc::clone(&self.figures)
     }
 
-    /// Goes on until `stop` says so or its sender is gone. Blocks its thread on files and the
+    /// Goes on until `stop` says true; then until nothing waits, something fails, or the time to
+    /// drain is over. What is left goes after the next start. Blocks its thread on files and the
     /// outbox, so it needs one of its own.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        while !*stop.borrow_and_update() {
+    pub async fn run(mut self, stop: watch::Receiver<bool>) {
+        let mut leave = Leave::new(stop, self.drain);
+        loop {
+            let stopping = leave.is_asked();
             let waiting = self.outbox.waiting(Destination::Collector, PARCELS);
             let moved = match waiting {
                 Ok(parcels) if parcels.is_empty() => false,
-                Ok(parcels) => self.round(&parcels, &mut stop).await,
+                Ok(parcels) => self.round(&parcels, &mut leave).await,
                 Err(cause) => {
                     warn!(error = told(&cause), "the outbox cannot be read");
                     false
                 }
             };
-            if !moved && !rest(IDLE, &mut stop).await {
-                return;
+            if !moved {
+                if stopping {
+                    return;
+                }
+                leave.rest(IDLE).await;
             }
         }
     }
 
-    /// Hands over some parcels; false if the rest of them has to wait.
-    async fn round(&mut self, parcels: &[Parcel], stop: &mut watch::Receiver<bool>) -> bool {
+    /// Hands over some parcels; false if none has arrived or the rest has to wait.
+    async fn round(&mut self, parcels: &[Parcel], leave: &mut Leave) -> bool {
         let mut batch = Batch::default();
         let mut finished = Vec::new();
         for parcel in parcels {
-            match self.parcel(&parcel.name, &mut batch, stop).await {
+            match self.parcel(&parcel.name, &mut batch, leave).await {
                 Ok(true) => finished.push(parcel.name.clone()),
                 Ok(false) => return false,
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
@@ -123,7 +150,7 @@ impl Exporter {
                 }
             }
         }
-        if finished.is_empty() || !self.deliver(batch.take(), stop).await {
+        if finished.is_empty() || !self.deliver(batch.take(), leave).await {
             return false;
         }
         let noted = self.outbox.arrived(Destination::Collector, &finished);
@@ -133,12 +160,12 @@ impl Exporter {
     }
 
     /// Adds the records of a parcel to `batch`, handing it over whenever it is full; false if the
-    /// gateway stops.
+    /// gateway ends.
     async fn parcel(
         &mut self,
         name: &Name,
         batch: &mut Batch,
-        stop: &mut watch::Receiver<bool>,
+        leave: &mut Leave,
     ) -> io::Result<bool> {
         if matches!(name.item, Item::Checkpoint { .. }) {
             return Ok(true);
@@ -158,21 +185,21 @@ impl Exporter {
                 record: converted.record,
             };
             batch.add(entry, line.len());
-            if batch.is_full() && !self.deliver(batch.take(), stop).await {
+            if batch.is_full() && !self.deliver(batch.take(), leave).await {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Hands over records until they are dealt with; false if the gateway stops first.
-    async fn deliver(&mut self, records: Vec<Entry>, stop: &mut watch::Receiver<bool>) -> bool {
+    /// Hands over records until they are dealt with; false if the gateway ends first.
+    async fn deliver(&mut self, records: Vec<Entry>, leave: &mut Leave) -> bool {
         let mut parts = vec![(records, BAD_TRIES)];
         while let Some((mut part, bad_tries)) = parts.pop() {
             if part.is_empty() {
                 continue;
             }
-            match self.send(&part, bad_tries, stop).await {
+            match self.send(&part, bad_tries, leave).await {
                 Sent::Settled => {}
                 Sent::Stopped => return false,
                 Sent::Bad(why) if part.len() == 1 => {
@@ -189,19 +216,14 @@ impl Exporter {
     }
 
     /// `bad_tries`: how often before what is called invalid is believed to be.
-    async fn send(
-        &mut self,
-        records: &[Entry],
-        bad_tries: u32,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Sent {
+    async fn send(&mut self, records: &[Entry], bad_tries: u32, leave: &mut Leave) -> Sent {
         let request = request(records, self.version);
         let mut tries: u32 = 0;
         let mut pause = PAUSE;
         loop {
             let reply = tokio::select! {
                 reply = self.wire.send(&request) => reply,
-                _changed = stop.wait_for(|stop| *stop) => return Sent::Stopped,
+                () = leave.over(self.failing) => return Sent::Stopped,
             };
             tries = tries.saturating_add(1);
             let (why, after) = match reply {
@@ -219,7 +241,8 @@ impl Exporter {
             let wait = after.unwrap_or_else(|| spread(pause));
             let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             warn!(%why, wait_ms, records = records.len(), "the collector did not take records");
-            if !rest(wait, stop).await {
+            leave.rest(wait).await;
+            if leave.is_asked() {
                 return Sent::Stopped;
             }
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
@@ -250,14 +273,6 @@ impl Exporter {
 fn spread(pause: Duration) -> Duration {
     let of_512 = u32::try_from(RandomState::new().hash_one(0_u8) % 512).unwrap_or(0);
     (pause / 4 * 3).saturating_add(pause / 1024 * of_512)
-}
-
-/// Waits; false if the gateway stops meanwhile.
-async fn rest(wait: Duration, stop: &mut watch::Receiver<bool>) -> bool {
-    tokio::select! {
-        () = tokio::time::sleep(wait) => true,
-        _changed = stop.wait_for(|stop| *stop) => false,
-    }
 }
 
 fn told(error: &dyn std::error::Error) -> String {

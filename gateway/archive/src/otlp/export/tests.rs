@@ -268,6 +268,10 @@ struct Running {
 
 impl Scene {
     fn export(&self, address: SocketAddr, protocol: Protocol) -> Running {
+        self.export_draining(address, protocol, Duration::from_secs(5))
+    }
+
+    fn export_draining(&self, address: SocketAddr, protocol: Protocol, drain: Duration) -> Running {
         let mut server = upstream(&format!("http://{address}")).unwrap();
         server.base_path = "/v1/logs".to_owned();
         let collector = Collector {
@@ -280,7 +284,14 @@ impl Scene {
             timeout: Duration::from_secs(10),
         };
         let shelf = Arc::new(LocalShelf::new(self.dir.path()));
-        let exporter = Exporter::new(self.waiting.clone(), shelf, collector, "0.1", contract::now);
+        let exporter = Exporter::new(ExporterConfig {
+            outbox: self.waiting.clone(),
+            shelf,
+            collector,
+            version: "0.1",
+            clock: contract::now,
+            drain,
+        });
         let exporter = exporter.unwrap();
         let figures = exporter.figures();
         let (stop, stopped) = watch::channel(false);
@@ -408,10 +419,11 @@ async fn what_a_collector_refuses_in_part_is_counted_and_not_repeated() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_stops_does_not_wait_for_the_collector_and_the_next_one_goes_on() {
+async fn a_gateway_that_stops_does_not_wait_long_for_the_collector_and_the_next_one_goes_on() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let scene = scene(10);
-    let running = scene.export(nobody.local_addr().unwrap(), Protocol::Grpc);
+    let short = Duration::from_millis(100);
+    let running = scene.export_draining(nobody.local_addr().unwrap(), Protocol::Grpc, short);
     let (_hanging, _) = nobody.accept().await.unwrap();
     running.end().await;
     assert!(!scene.waiting.is_empty());
@@ -426,6 +438,28 @@ async fn a_gateway_that_stops_does_not_wait_for_the_collector_and_the_next_one_g
     running.end().await;
     assert_eq!(collecting.records(), scene.expected);
     assert_eq!(figures.exported(), 10);
+}
+
+#[tokio::test]
+async fn what_waits_when_the_gateway_stops_is_handed_over_if_the_collector_takes_it() {
+    let collecting = Collecting::willing(Protocol::Http).await;
+    let all = scene(1300);
+    let running = all.export(collecting.address, Protocol::Http);
+    running.end().await;
+    assert!(all.waiting.is_empty(), "more than one round, after the end");
+    assert_eq!(collecting.records(), all.expected);
+
+    let answers: Answers = Box::new(|_, _| refusing(503, 14));
+    let busy = Collecting::start(Protocol::Grpc, answers).await;
+    let left = scene(10);
+    let hour = Duration::from_secs(3600);
+    let running = left.export_draining(busy.address, Protocol::Grpc, hour);
+    until_true("it has failed", || running.figures.failures() > 0).await;
+    running.end().await;
+    assert!(
+        !left.waiting.is_empty(),
+        "what fails waits for the next start"
+    );
 }
 
 #[tokio::test]
