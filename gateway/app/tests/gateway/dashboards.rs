@@ -29,7 +29,11 @@ async fn served() -> BTreeSet<String> {
     let store = tempfile::tempdir().expect("a directory");
     let world = World::planned(|plan| {
         let url = store.path().display();
-        plan.gateway = format!("[records.store]\nurl = \"file://{url}\"\n");
+        // Nobody listens there.
+        plan.gateway = format!(
+            "[records.store]\nurl = \"file://{url}\"\n\
+             [records.otlp]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n"
+        );
         plan.tenant("globex").caps = "daily_usd = \"0.000001\"\n".to_owned();
     })
     .await;

@@ -21,5 +21,6 @@ pub(crate) use plan::{Plan, ProviderPlan, TenantPlan};
 pub(crate) use process::{Gateway, Site};
 pub(crate) use records::{cost, outcome, text};
 pub(crate) use refusal::Refused;
+pub(crate) use scan::Tokens;
 pub(crate) use scripted::{Heard, Scripted, answer, json_answer};
 pub(crate) use world::{World, body_text, key, start_mock};

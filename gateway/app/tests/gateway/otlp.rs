@@ -1,16 +1,17 @@
 //! Records at a collector that speaks OTLP by the published messages, over gRPC's own server and
 //! over HTTP: what the exporter sends is what others understand.
 
+mod collecting;
+mod gateways;
+mod settings;
+
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use http::HeaderValue;
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use rustix::process::Signal;
+use serde_json::json;
 use tokio::sync::watch;
 use tollgate_archive::otlp::{Collector, Exporter, ExporterConfig, Protocol};
 use tollgate_archive::shelf::LocalShelf;
@@ -21,62 +22,7 @@ use tollgate_testkit::contract;
 use tollgate_testkit::partition::Partitions;
 use tollgate_testkit::wait::until_true;
 
-use crate::sdk::python;
-
-/// A collector's process, and what it has taken. It ends with its input.
-struct Collecting {
-    child: Child,
-    port: u16,
-    taken: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Collecting {
-    fn start(protocol: &str) -> Self {
-        let mut child = python("otlp_collector.py", protocol)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("it says where it is").unwrap();
-        let first: Value = serde_json::from_str(&first).unwrap();
-        let port = u16::try_from(first["port"].as_u64().unwrap()).unwrap();
-        let taken = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&taken);
-        thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let record = serde_json::from_str(&line).unwrap();
-                into.lock().unwrap().push(record);
-            }
-        });
-        Self { child, port, taken }
-    }
-
-    /// Makes it deaf, or lets it hear again.
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// The records it has, under the tenants that their resources name.
-    fn records(&self) -> BTreeSet<(String, String)> {
-        let mut records = BTreeSet::new();
-        for record in self.taken.lock().unwrap().iter() {
-            let tenant = record["resource"]["tenant.id"].as_str().unwrap();
-            let id = record["attributes"]["tollgate.record.id"].as_str().unwrap();
-            records.insert((tenant.to_owned(), id.to_owned()));
-        }
-        records
-    }
-}
-
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        // A process that is stopped does not see its input end.
-        let _ended = kill_process(Pid::from_child(&self.child), Signal::CONT);
-        drop(self.child.stdin.take());
-        drop(self.child.wait());
-    }
-}
+use collecting::Collecting;
 
 /// What waits, in memory.
 #[derive(Default)]
@@ -175,7 +121,7 @@ async fn a_collector_understands_each_record_under_its_tenant_and_may_be_away_me
         stop.send_replace(true);
         task.await.unwrap();
         assert_eq!(collecting.records(), expected, "each under its own tenant");
-        let taken = collecting.taken.lock().unwrap();
+        let taken = &collecting.said().records;
         let refused = taken.iter().find(|record| record["severity"] == "WARN");
         let refused = refused.unwrap();
         assert_eq!(refused["attributes"]["error.type"], "spend_limit_exceeded");

@@ -1,16 +1,24 @@
 """A collector of logs over OTLP: the published messages, gRPC's own server and Python's.
 
-Prints where it listens, then each log record that it takes as a line of JSON. `grpc` or `http` is
-the first argument. Ends with its input.
+Prints where it listens, then each request that it takes and the log records in it, or only that it
+was asked, as lines of JSON. The first argument is `grpc` or `http`; a certificate and its key may
+follow. Obeys one command a line: `down`, `up`, `busy` (asks for a pause of a second), `take`. Ends
+with its input.
 """
 
+import base64
+import copy
 import json
+import ssl
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
@@ -21,11 +29,15 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import (
 )
 
 PRINTING = threading.Lock()
+STATE = {"busy": False, "down": False}
+PAUSE_SECONDS = 1
 
 
-def say(value):
+def say(*values):
     with PRINTING:
-        print(json.dumps(value), flush=True)
+        for value in values:
+            print(json.dumps(value))
+        sys.stdout.flush()
 
 
 def plain(value):
@@ -43,16 +55,31 @@ def members(pairs):
     return {pair.key: plain(pair.value) for pair in pairs}
 
 
+def refused():
+    """Whether it is too busy, which it says then."""
+    if STATE["busy"]:
+        say({"kind": "busy", "at": time.monotonic()})
+    return STATE["busy"]
+
+
 def take(request, headers):
+    known = copy.deepcopy(request)
+    known.DiscardUnknownFields()
+    assert known.ByteSize() == request.ByteSize(), "there is more than the messages have"
+    raw = base64.b64encode(request.SerializeToString()).decode()
+    records = [{"kind": "request", "raw": raw, "headers": headers}]
     for resource in request.resource_logs:
         of = members(resource.resource.attributes)
         for scope in resource.scope_logs:
             for record in scope.log_records:
-                say(
+                records.append(
                     {
+                        "kind": "record",
                         "resource": of,
                         "schema": resource.schema_url,
+                        "scope": [scope.scope.name, scope.scope.version, scope.schema_url],
                         "attributes": members(record.attributes),
+                        "body": record.HasField("body"),
                         "severity": record.severity_text,
                         "severity_number": record.severity_number,
                         "event": record.event_name,
@@ -62,28 +89,52 @@ def take(request, headers):
                         "key": headers.get("x-api-key"),
                     }
                 )
+    say(*records)
+
+
+def asked_to_wait():
+    """A `google.rpc.Status` (code 14) whose only detail is a `RetryInfo`."""
+    delay = Duration(seconds=PAUSE_SECONDS).SerializeToString()
+    info = b"\x0a" + bytes([len(delay)]) + delay
+    detail = Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=info)
+    detail = detail.SerializeToString()
+    return b"\x08\x0e\x1a" + bytes([len(detail)]) + detail
 
 
 class Logs(LogsServiceServicer):
     def Export(self, request, context):
+        if refused():
+            context.set_trailing_metadata([("grpc-status-details-bin", asked_to_wait())])
+            context.abort(grpc.StatusCode.UNAVAILABLE, "too busy")
         take(request, dict(context.invocation_metadata()))
         return ExportLogsServiceResponse()
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
-        good = self.path == "/v1/logs" and self.headers["content-type"] == "application/x-protobuf"
-        if good:
+        if STATE["down"]:
+            # A connection from before.
+            self.close_connection = True
+            return
+        status = 200
+        if self.path != "/v1/logs" or self.headers["content-type"] != "application/x-protobuf":
+            status = 400
+        elif refused():
+            status = 429
+        else:
             request = ExportLogsServiceRequest()
             request.ParseFromString(body)
             take(request, {name.lower(): value for name, value in self.headers.items()})
         answer = ExportLogsServiceResponse().SerializeToString()
-        self.send_response(200 if good else 400)
+        self.send_response(status)
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", str(len(answer)))
+        if status == 429:
+            self.send_header("retry-after", str(PAUSE_SECONDS))
         self.end_headers()
         self.wfile.write(answer)
 
@@ -91,22 +142,62 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def main():
-    port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    if sys.argv[1] == "grpc":
+class Server:
+    def __init__(self, protocol, pair):
+        self.protocol = protocol
+        self.pair = pair
+        self.port = 0
+        self.up()
+
+    def up(self):
+        STATE["down"] = False
+        start = self.start_grpc if self.protocol == "grpc" else self.start_http
+        start()
+
+    def down(self):
+        STATE["down"] = True
+        self.stop()
+
+    def start_grpc(self):
         server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         add_LogsServiceServicer_to_server(Logs(), server)
-        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        at = f"127.0.0.1:{self.port}"
+        if self.pair:
+            certificate, key = (open(file, "rb").read() for file in self.pair)
+            secured = grpc.ssl_server_credentials([(key, certificate)])
+            self.port = server.add_secure_port(at, secured)
+        else:
+            self.port = server.add_insecure_port(at)
         server.start()
-        stop = lambda: server.stop(None).wait()
-    else:
-        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stop = server.shutdown
-    say({"port": port})
-    sys.stdin.read()
-    stop()
+        self.stop = lambda: server.stop(None).wait()
+
+    def start_http(self):
+        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        if self.pair:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*self.pair)
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        self.port = server.server_port
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+        def stop():
+            server.shutdown()
+            server.server_close()
+
+        self.stop = stop
+
+
+def main():
+    server = Server(sys.argv[1], sys.argv[2:4])
+    say({"port": server.port})
+    for line in sys.stdin:
+        command = line.strip()
+        if command in ("down", "up"):
+            getattr(server, command)()
+        else:
+            STATE["busy"] = command == "busy"
+        say({"kind": "did", "what": command})
+    server.stop()
 
 
 main()
