@@ -21,7 +21,7 @@ use crate::config::{OtlpSettings, Settings, headers};
 /// How long what waits at the end may take. A collector that fails is given up at once.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Another endpoint has had no records; another way to speak to the same one makes no difference.
+/// Another endpoint has had no records.
 pub(super) fn destination(settings: &Settings) -> Option<(Destination, String)> {
     let to = settings.otlp.as_ref()?;
     Some((Destination::Collector, to.endpoint()))

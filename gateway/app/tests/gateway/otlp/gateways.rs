@@ -328,7 +328,7 @@ async fn only_a_collector_whose_authority_is_known_gets_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_endpoint_gets_everything_and_another_way_to_speak_nothing_twice() {
+async fn another_endpoint_gets_everything_and_the_first_one_nothing_twice() {
     let first = Collecting::start("http");
     let mut world = world(&first.settings()).await;
     calls(&world, "acme", 2).await;
