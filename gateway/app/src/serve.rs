@@ -69,7 +69,13 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
     let retention = Arc::new(Retention::of(settings, &wired)?);
     let purger = retention.watch()?;
     let (stop_admin, admin_stopped) = watch::channel(false);
-    let admin = admin::start(settings, &wired, &ready, retention, admin_stopped)?;
+    let admin = admin::start(
+        settings,
+        &wired,
+        &ready,
+        Arc::clone(&retention),
+        admin_stopped,
+    )?;
     let watchers = watch_files(&wired)?;
     let webhook = wiring::webhook(settings)?;
     let onward = onward::start(settings, &wired)?;
@@ -99,6 +105,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         accepting.abort();
         anyhow::Ok(reason)
     });
+    retention.stop();
     drop((watchers, purger));
     data.withdraw(admin.address);
     // Dropping a call settles it, so the stores are brought to rest after the calls.

@@ -47,6 +47,8 @@ pub struct Asked<'a> {
     pub trust: &'a Trust<'a>,
     /// Whether something of that name still waits to be handed over.
     pub waits: &'a dyn Fn(&Name) -> Result<bool, StoreError>,
+    /// Whether the work is to be left to another time; asked before each file.
+    pub stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Nothing of the partition is purged, or not all that its tombstone names is gone yet.
@@ -71,6 +73,9 @@ pub enum PurgeError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// It is left to another time.
+    #[error("the work was stopped")]
+    Stopped,
     /// Naming what is due would take a line longer than lines are.
     #[error("what is due lies in {0} pieces, too many for one record to name")]
     Scattered(usize),
@@ -133,7 +138,10 @@ pub fn plan(shelf: &LocalShelf, asked: &Asked<'_>) -> Result<Plan, PurgeError> {
                 continue;
             }
             if !std::mem::replace(&mut verified, true) {
-                holds(shelf, &partition, asked.trust)?;
+                holds(shelf, &partition, asked)?;
+            }
+            if (asked.stopped)() {
+                return Err(PurgeError::Stopped);
             }
             found.read(shelf, name, bytes)?;
         }
@@ -266,13 +274,47 @@ impl Reading {
     }
 }
 
-fn holds(shelf: &LocalShelf, partition: &Partition, trust: &Trust<'_>) -> Result<(), PurgeError> {
-    let verified = verify(shelf, partition, trust)?;
+/// Whether verifying a partition finds nothing that is evidence.
+fn holds(shelf: &LocalShelf, partition: &Partition, asked: &Asked<'_>) -> Result<(), PurgeError> {
+    let shelf = Stoppable(shelf, asked.stopped);
+    let verified = verify(&shelf, partition, asked.trust);
+    if (asked.stopped)() {
+        return Err(PurgeError::Stopped);
+    }
+    let verified = verified?;
     let findings = verified.findings.iter();
     let findings = findings.filter(|found| found.kind != Kind::CheckpointUnknownKey);
     match findings.count() {
         0 => Ok(()),
         some => Err(PurgeError::Findings(some)),
+    }
+}
+
+/// A directory of which nothing more is read once the work is to stop.
+struct Stoppable<'a>(&'a LocalShelf, &'a (dyn Fn() -> bool + Sync));
+
+impl Shelf for Stoppable<'_> {
+    fn partitions(&self) -> Result<Vec<Partition>, ShelfError> {
+        self.0.partitions()
+    }
+
+    fn each(
+        &self,
+        partition: &Partition,
+        days: Days,
+        look: &mut dyn FnMut(Found) -> Result<(), ShelfError>,
+    ) -> Result<(), ShelfError> {
+        self.0.each(partition, days, look)
+    }
+
+    fn open(&self, name: &Name) -> Result<Box<dyn io::Read + Send>, ShelfError> {
+        if (self.1)() {
+            return Err(ShelfError {
+                place: name.to_string(),
+                cause: io::ErrorKind::Interrupted.into(),
+            });
+        }
+        self.0.open(name)
     }
 }
 

@@ -9,6 +9,7 @@
 //! next one deletes the files under a second.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -50,6 +51,7 @@ pub(super) struct Retention {
     policy: CurrentPolicy,
     purged: IntCounter,
     failures: IntCounter,
+    stopping: AtomicBool,
     /// Waits for the journal. Whoever holds it has the turn.
     turn: Mutex<Runtime>,
 }
@@ -78,12 +80,22 @@ impl Retention {
                 "tollgate_purge_failures_total",
                 "Tenants whose records could not be purged, by round.",
             )?,
+            stopping: AtomicBool::new(false),
             turn: Mutex::new(
                 tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?,
             ),
         })
+    }
+
+    /// Lets a round under way end soon, whoever asked for it; begins none from now on.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Purges what is due, once an hour.
@@ -126,6 +138,9 @@ impl Purge for Retention {
             announced: Vec::new(),
         };
         for tenant in tenants {
+            if self.is_stopping() {
+                break;
+            }
             round.look(tenant, dry_run);
             let files: usize = round.announced.iter().map(|(_, due)| due.files()).sum();
             if files >= AT_ONCE {
@@ -207,6 +222,7 @@ impl Round<'_> {
                 ..Trust::default()
             },
             waits: &|name: &Name| self.outbox.waits(name),
+            stopped: &|| self.retention.is_stopping(),
         };
         plan(&self.shelf, &asked)
     }
@@ -231,7 +247,12 @@ impl Round<'_> {
         }
         let sealed = self.stores.seal().map_err(shown);
         for (at, due) in std::mem::take(&mut self.announced) {
-            let waits = |name: &Name| self.outbox.waits(name);
+            let waits = |name: &Name| {
+                if self.retention.is_stopping() {
+                    return Err(failed("purge", "the gateway stops"));
+                }
+                self.outbox.waits(name)
+            };
             let deleted = match &sealed {
                 Ok(()) => due.delete(&self.shelf, &waits).map_err(shown),
                 Err(error) => Err(error.clone()),

@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::Permissions;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,6 +22,8 @@ struct Scene {
     key: AuditPublicKey,
     waiting: RefCell<Vec<Name>>,
     events: RefCell<u32>,
+    /// Files that may still be asked about before the work is stopped.
+    patience: AtomicUsize,
 }
 
 fn day(n: u32) -> Timestamp {
@@ -49,6 +52,7 @@ impl Scene {
             written: RefCell::new(written),
             waiting: RefCell::default(),
             events: RefCell::new(1000),
+            patience: AtomicUsize::new(usize::MAX),
         };
         scene.lock();
         scene
@@ -75,6 +79,12 @@ impl Scene {
 
     fn plan(&self, before: u32) -> Result<Plan, PurgeError> {
         let waits = |name: &Name| Ok(self.waiting.borrow().contains(name));
+        let patience = &self.patience;
+        let stopped = || {
+            let left = patience.load(Ordering::Relaxed);
+            patience.store(left.saturating_sub(1), Ordering::Relaxed);
+            left == 0
+        };
         plan(
             &self.shelf(),
             &Asked {
@@ -82,6 +92,7 @@ impl Scene {
                 tenant: &"acme".parse().expect("a tenant"),
                 before: day(before).date(),
                 waits: &waits,
+                stopped: &stopped,
             },
         )
     }
@@ -269,6 +280,24 @@ fn put(path: &std::path::Path, text: &[u8]) {
     fs::remove_file(path).expect("removable");
     fs::write(path, text).expect("writable");
     fs::set_permissions(path, Permissions::from_mode(0o444)).expect("changed");
+}
+
+#[test]
+fn stopped_at_any_file_nothing_is_due() {
+    let scene = Scene::new();
+    let files = scene.files();
+    for patience in 0.. {
+        scene.patience.store(patience, Ordering::Relaxed);
+        match scene.plan(3) {
+            Ok(plan) => {
+                assert!(plan.due.is_some());
+                // Each file was asked about, what is due twice.
+                assert!(patience > files.len(), "{patience}");
+                return;
+            }
+            Err(stopped) => assert!(matches!(stopped, PurgeError::Stopped), "{stopped:?}"),
+        }
+    }
 }
 
 #[test]
