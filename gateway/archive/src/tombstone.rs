@@ -6,8 +6,9 @@
 //! as far as the chain that it stands in is signed.
 
 use serde::{Deserialize, Serialize};
-use tollgate_core::audit::Day;
-use tollgate_core::ids::{ReplicaId, TenantId};
+use tollgate_core::audit::{Day, Event, Partition};
+use tollgate_core::ids::{RecordId, ReplicaId, TenantId};
+use tollgate_core::time::Timestamp;
 
 /// What tells a tombstone from other lines.
 pub const PURGED: &str = "records_purged";
@@ -45,6 +46,22 @@ pub struct Tombstone {
     /// Which.
     #[serde(rename = "tollgate.purge.ranges")]
     pub ranges: Vec<Range>,
+}
+
+impl Tombstone {
+    /// It, as the event that goes into the tenant's chain.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn event(&self, id: RecordId, at: Timestamp) -> serde_json::Result<Event> {
+        Ok(Event {
+            id,
+            kind: PURGED.to_owned(),
+            at,
+            members: serde_json::from_value(serde_json::to_value(self)?)?,
+            partition: Partition::Tenant(self.tenant.clone()),
+        })
+    }
 }
 
 mod day_text {

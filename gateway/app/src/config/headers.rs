@@ -10,6 +10,7 @@ use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
 use tollgate_core::policy::Mistake;
+use tollgate_core::policy::parse::FRAMING_HEADERS;
 use zeroize::Zeroizing;
 
 /// Longer than all that one request may carry.
@@ -17,25 +18,6 @@ const MAX_BYTES: usize = 64 << 10;
 
 /// Bits that let somebody else in.
 const NOT_THE_OWNERS: u32 = 0o077;
-
-/// What frames a message, goes to the next hop only, or is set by whoever sends the message.
-const NOT_HERE: [&str; 15] = [
-    "accept-encoding",
-    "connection",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "user-agent",
-];
 
 /// Reads the file.
 ///
@@ -95,7 +77,8 @@ fn header(line: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = line.split_once(':').ok_or(FORM)?;
     let name: HeaderName = name.parse().map_err(|_no_name| FORM)?;
     let known = name.as_str();
-    if NOT_HERE.contains(&known) || known.starts_with("grpc-") {
+    let is_the_senders = known == "user-agent" || known.starts_with("grpc-");
+    if is_the_senders || FRAMING_HEADERS.contains(&known) {
         return Err(format!("`{known}` is not for whoever writes this file"));
     }
     let value = value.trim();

@@ -19,9 +19,9 @@ use tollgate_admin::CurrentPolicy;
 use tollgate_admin::purge::{OfTenant, Purge};
 use tollgate_archive::purge::{Asked, Due, PurgeError, plan};
 use tollgate_archive::shelf::LocalShelf;
-use tollgate_archive::tombstone::{PURGED, Tombstone};
+use tollgate_archive::tombstone::Tombstone;
 use tollgate_archive::verify::{Head, Trust};
-use tollgate_core::audit::{AuditPublicKey, Day, Event, EventLog as _, Name, Outbox, Partition};
+use tollgate_core::audit::{AuditPublicKey, Day, EventLog as _, Name, Outbox};
 use tollgate_core::budget::StoreError;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::policy::Tenant;
@@ -228,15 +228,8 @@ impl Round<'_> {
     }
 
     fn announce(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
-        let members = serde_json::to_value(tombstone);
-        let members = members.and_then(serde_json::from_value);
-        let event = Event {
-            id: RecordId::new(uuid::Uuid::now_v7()),
-            kind: PURGED.to_owned(),
-            at: self.now,
-            members: members.map_err(|error| failed("announce a purge", error))?,
-            partition: Partition::Tenant(tombstone.tenant.clone()),
-        };
+        let event = tombstone.event(RecordId::new(uuid::Uuid::now_v7()), self.now);
+        let event = event.map_err(|error| failed("announce a purge", error))?;
         self.waiting.block_on(self.stores.events.keep(&event))
     }
 

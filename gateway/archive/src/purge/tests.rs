@@ -4,9 +4,7 @@ use std::fs::Permissions;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
 use tollgate_core::audit::AuditPublicKey;
-use tollgate_core::ids::RecordId;
 use tollgate_core::time::Timestamp;
 use tollgate_testkit::contract::{completed, now, record_id, subject};
 use tollgate_testkit::partition::Partitions;
@@ -101,14 +99,10 @@ impl Scene {
     fn announce(&self, due: &Due, at: u32) {
         let mut written = self.written.borrow_mut();
         *self.events.borrow_mut() += 1;
-        let line = Line {
-            id: record_id(*self.events.borrow()),
-            event: PURGED,
-            at: day(at),
-            tombstone: &due.tombstone,
-        };
+        let id = record_id(*self.events.borrow());
+        let event = due.tombstone.event(id, day(at)).expect("JSON");
         let partition: Partition = "acme".parse().expect("a partition");
-        written.event(partition.clone(), day(at).date(), &line);
+        written.event(partition.clone(), day(at).date(), &event);
         written.seal(&partition);
         self.lock();
     }
@@ -137,18 +131,6 @@ impl Scene {
         assert_eq!(verified.findings, Vec::<Finding>::new());
         assert_eq!(verified.chains[0].uncovered, 0);
     }
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    #[serde(rename = "tollgate.record.id")]
-    id: RecordId,
-    #[serde(rename = "tollgate.event")]
-    event: &'static str,
-    #[serde(rename = "tollgate.started_at")]
-    at: Timestamp,
-    #[serde(flatten)]
-    tombstone: &'a Tombstone,
 }
 
 fn absent(verified: &Verified) -> Vec<(u64, u64)> {

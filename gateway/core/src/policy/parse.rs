@@ -14,7 +14,7 @@ mod provider;
 mod records;
 mod tenant;
 
-pub use place::upstream;
+pub use place::{FRAMING_HEADERS, upstream};
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};

@@ -302,6 +302,16 @@ impl Gateway {
         (answer.status, answer.text())
     }
 
+    /// A figure of the gateway's metrics, which must be there.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let (_, metrics) = self.admin_get("/metrics").await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("{name} is not among the metrics"));
+        value.parse().unwrap()
+    }
+
     /// Waits until the gateway has noticed that every client is gone. A mock that is released before
     /// that may answer a client which, to the gateway, is still there.
     pub(crate) async fn left_alone(&self) {

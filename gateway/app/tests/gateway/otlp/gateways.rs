@@ -65,20 +65,10 @@ fn written(site: &Site) -> BTreeSet<(String, String)> {
     written
 }
 
-/// A figure of the gateway's metrics.
-async fn metric(gateway: &Gateway, name: &str) -> u64 {
-    let (_, metrics) = gateway.admin_get("/metrics").await;
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = line.unwrap_or_else(|| panic!("{name} is not among the metrics"));
-    value.parse().unwrap()
-}
-
 /// Waits until a request has failed, and the log says why.
 async fn failed_since(gateway: &Gateway, why: &str) {
     eventually("a request has failed", async || {
-        metric(gateway, "tollgate_otlp_failures_total").await >= 1
+        gateway.metric("tollgate_otlp_failures_total").await >= 1
     })
     .await;
     until_true("the log says why", || gateway.log().contains(why)).await;
@@ -193,14 +183,14 @@ async fn a_collector_that_is_down_costs_lag_and_nothing_else() {
         let gateway = &world.gateway;
         calls(&world, "acme", 3).await;
         eventually("it is behind, and has tried", async || {
-            metric(gateway, LAG).await >= 2
-                && metric(gateway, "tollgate_otlp_failures_total").await >= 2
+            gateway.metric(LAG).await >= 2
+                && gateway.metric("tollgate_otlp_failures_total").await >= 2
         })
         .await;
         calls(&world, "globex", 2).await;
         assert_eq!(gateway.admin_get("/readyz").await.0, 200);
-        assert!(metric(gateway, WAITING).await > 0);
-        assert_eq!(metric(gateway, "tollgate_otlp_records_total").await, 0);
+        assert!(gateway.metric(WAITING).await > 0);
+        assert_eq!(gateway.metric("tollgate_otlp_records_total").await, 0);
         collecting.make("up");
         until_true("everything has arrived", || {
             let records = collecting.records();
@@ -208,12 +198,9 @@ async fn a_collector_that_is_down_costs_lag_and_nothing_else() {
             (of("acme"), of("globex")) == (3, 2)
         })
         .await;
-        eventually("nothing waits", async || {
-            metric(gateway, WAITING).await == 0
-        })
-        .await;
-        assert!(metric(gateway, "tollgate_otlp_records_total").await >= 5);
-        assert_eq!(metric(gateway, "tollgate_otlp_rejected_total").await, 0);
+        eventually("nothing waits", async || gateway.metric(WAITING).await == 0).await;
+        assert!(gateway.metric("tollgate_otlp_records_total").await >= 5);
+        assert_eq!(gateway.metric("tollgate_otlp_rejected_total").await, 0);
     }
 }
 
@@ -259,7 +246,7 @@ async fn a_collector_that_asks_for_a_pause_gets_it() {
         })
         .await;
         assert_eq!(
-            metric(&world.gateway, "tollgate_otlp_rejected_total").await,
+            world.gateway.metric("tollgate_otlp_rejected_total").await,
             0
         );
     }

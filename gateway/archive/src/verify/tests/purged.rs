@@ -1,10 +1,9 @@
 //! Gaps that a tombstone explains, exactly as far as it does.
 
 use tollgate_core::audit::{Partition, line_hash};
-use tollgate_core::time::Timestamp;
 
 use super::*;
-use crate::tombstone::{PURGED, Tombstone};
+use crate::tombstone::Tombstone;
 
 /// Sixty records of three days; those of the first day are purged, as a tombstone says.
 struct Purged {
@@ -56,12 +55,7 @@ impl Purged {
             }],
         };
         change(&mut tombstone);
-        let event = Line {
-            id: record_id(999),
-            event: PURGED,
-            at: day(59),
-            tombstone,
-        };
+        let event = tombstone.event(record_id(999), day(59)).expect("JSON");
         written.event(acme.clone(), day(59).date(), &event);
         if signed {
             written.seal(&acme);
@@ -80,18 +74,6 @@ impl Purged {
         let acme = "acme".parse().expect("a partition");
         verify(&LocalShelf::new(self.dir.path()), &acme, &trust).expect("readable")
     }
-}
-
-#[derive(serde::Serialize)]
-struct Line {
-    #[serde(rename = "tollgate.record.id")]
-    id: RecordId,
-    #[serde(rename = "tollgate.event")]
-    event: &'static str,
-    #[serde(rename = "tollgate.started_at")]
-    at: Timestamp,
-    #[serde(flatten)]
-    tombstone: Tombstone,
 }
 
 fn kinds(verified: &Verified) -> Vec<(Kind, Option<u64>, Option<u64>)> {

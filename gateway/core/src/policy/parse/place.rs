@@ -8,7 +8,7 @@ use crate::route;
 use toml::de::DeValue;
 
 /// Headers that frame or route a message, or that the gateway itself sets: no secret goes there.
-const FRAMING_HEADERS: [&str; 14] = [
+pub const FRAMING_HEADERS: [&str; 14] = [
     "accept-encoding",
     "connection",
     "content-encoding",
