@@ -1,8 +1,8 @@
 //! Copying what is finished to the object store, if the settings name one.
 //!
 //! Decides nothing but how firmly a partition is held: as its tenant's policy says, and as the
-//! settings say for whatever belongs to no tenant that policy knows. Worst case: the process ends within [`DRAIN`] with things left that wait for the
-//! next start.
+//! settings say for whatever belongs to no tenant that policy knows. Worst case: the process ends
+//! within [`DRAIN`] with things left that wait for the next start.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

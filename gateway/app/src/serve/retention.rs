@@ -3,7 +3,7 @@
 //! ```text
 //! due of every tenant → tombstones into the journal → all sealed and signed → files deleted
 //! ```
-//! One round at a time, on the caller's thread. Decides nothing but what policy says: how many
+//! One round at a time, on the caller's thread; that of the hourly rounds yields to calls. Decides nothing but what policy says: how many
 //! days a tenant's records are kept. Partitions of no tenant that policy knows, the gateway's own
 //! and the operators' are never purged. Worst case: a round is cut after the tombstones, and the
 //! next one deletes the files under a second.
@@ -30,6 +30,7 @@ use tollgate_stores::embedded::Embedded;
 use tracing::{error, info, warn};
 
 use super::admin::current;
+use super::usage::step_back;
 use super::wiring::Wired;
 use crate::config::Settings;
 use crate::reload::Watcher;
@@ -105,6 +106,7 @@ impl Retention {
     pub(super) fn watch(self: &Arc<Self>) -> std::io::Result<Watcher> {
         let retention = Arc::clone(self);
         Watcher::every(EVERY, "retention", move || {
+            step_back();
             if let Err(error) = retention.purge(None, false) {
                 error!(error = shown(error), "what is due is not purged");
             }

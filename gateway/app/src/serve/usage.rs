@@ -20,13 +20,18 @@ const MOST_ROWS: usize = 1_000;
 /// The lowest priority (nice(2)). On Linux it is the calling thread's.
 const LOWEST: i32 = 19;
 
+/// Lets everything else on the machine go before the calling thread, and those it starts. Where that
+/// is not allowed, it is as fast as anything else.
+pub(super) fn step_back() {
+    let _as_before = rustix::process::setpriority_process(None, LOWEST);
+}
+
 /// Statements from the records of a data directory.
 pub(super) struct OwnUsage(pub(super) PathBuf);
 
 impl UsageReports for OwnUsage {
     fn usage(&self, question: &Question) -> Result<Value, StoreError> {
-        // Where it is not allowed, the reading is as fast as anything else.
-        let _as_before = rustix::process::setpriority_process(None, LOWEST);
+        step_back();
         self.sums(question).map_err(|cause| StoreError {
             operation: "read records",
             store: "audit",
