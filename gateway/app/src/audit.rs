@@ -1,7 +1,8 @@
 //! `tollgate audit`: whether records are what the gateway wrote, and what an auditor gets of them.
 //!
 //! Works on files: on the data directory, also while a gateway runs on it, or on a copy or export
-//! anywhere. Only purging is the running gateway's, which alone can write into chains. What is checked and how stands in `tollgate-archive`.
+//! anywhere. Only purging is the running gateway's, which alone can write into chains. What is
+//! checked and how stands in `tollgate-archive`.
 
 mod export;
 mod print;

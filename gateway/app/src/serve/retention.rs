@@ -3,10 +3,10 @@
 //! ```text
 //! due of every tenant → tombstones into the journal → all sealed and signed → files deleted
 //! ```
-//! One round at a time, on the caller's thread; that of the hourly rounds yields to calls. Decides nothing but what policy says: how many
-//! days a tenant's records are kept. Partitions of no tenant that policy knows, the gateway's own
-//! and the operators' are never purged. Worst case: a round is cut after the tombstones, and the
-//! next one deletes the files under a second.
+//! One round at a time, on the caller's thread; that of the hourly rounds yields to calls. Decides
+//! nothing but what policy says: how many days a tenant's records are kept. Partitions of no tenant
+//! that policy knows, the gateway's own and the operators' are never purged. Worst case: a round is
+//! cut after the tombstones, and the next one deletes the files under a second.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
