@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) clear_text_http2: bool,
     /// Where operators, probes and metrics collectors connect.
     pub(crate) admin_listen: SocketAddr,
+    /// How long new calls are taken after it was told to end, while it says that it is not ready.
+    pub(crate) unready: Duration,
     /// How long calls in flight may run on after a request to stop.
     pub(crate) drain: Duration,
     /// Prices that win over the built-in catalogue.

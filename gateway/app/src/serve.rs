@@ -6,7 +6,8 @@
 //! Decides no call. Calls have a runtime of their own; the admin side has another, so that slow
 //! operators never stall a call and `/readyz` answers while the calls drain.
 //!
-//! Told to stop (SIGTERM, SIGINT), the gateway says that it is not ready, stops accepting, lets
+//! Told to stop (SIGTERM, SIGINT), the gateway says that it is not ready and stops accepting; at
+//! SIGTERM it goes on for `unready_seconds` first, so that whoever sends it calls can notice. It lets
 //! calls in flight finish for at most `drain_seconds`, flushes its stores and ends with 0. Told a
 //! second time it stops waiting. Calls that are cut by that are settled as such; nothing is lost.
 
@@ -100,6 +101,9 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         let reason = leave.wanted(&accepting).await;
         info!(reason, drain_seconds = settings.drain.as_secs(), "stopping");
         ready.draining();
+        if reason == leave::SIGTERM {
+            leave.unready(settings.unready).await;
+        }
         stop.send_replace(true);
         drain(gateway, settings.drain, &mut leave).await;
         accepting.abort();

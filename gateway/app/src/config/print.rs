@@ -16,6 +16,7 @@ impl fmt::Display for Settings {
         writeln!(f, "admin_listen = \"{}\"", self.admin_listen)?;
         writeln!(f, "clear_text_http2 = {}", self.clear_text_http2)?;
         writeln!(f, "data_dir = {}", quoted(&self.data_dir))?;
+        writeln!(f, "unready_seconds = {}", self.unready.as_secs())?;
         writeln!(f, "drain_seconds = {}", self.drain.as_secs())?;
         if let Some(file) = &self.prices_file {
             writeln!(f, "prices_file = {}", quoted(file))?;

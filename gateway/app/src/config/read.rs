@@ -77,6 +77,7 @@ fn read(
     let clear_text_http2 = root
         .optional("clear_text_http2", reader::boolean)
         .unwrap_or(true);
+    let unready = seconds(root, "unready_seconds", 0, 0);
     let drain = seconds(root, "drain_seconds", 0, 30);
     let insecure = root.table("insecure", read_insecure).unwrap_or_default();
     judge_admin_listen(root, admin_at, admin_listen, insecure);
@@ -104,6 +105,7 @@ fn read(
         tls,
         clear_text_http2,
         admin_listen,
+        unready,
         drain,
         prices_file,
         tokens,

@@ -43,6 +43,7 @@ fn effective_settings_read_back_as_they_print() {
 listen = ["[::]:8443", "127.0.0.1:0"]
 admin_listen = "0.0.0.0:9090"
 data_dir = "/var/lib/tollgate \"x\""
+unready_seconds = 15
 drain_seconds = 0
 prices_file = "/etc/prices.json"
 clear_text_http2 = false

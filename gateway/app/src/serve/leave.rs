@@ -4,6 +4,7 @@
 //! gone, however it went, the input ends, and nothing is left behind.
 
 use std::io::Read;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,6 +13,9 @@ use tokio::task::JoinHandle;
 
 /// The reason when nobody asked the gateway to stop.
 pub(super) const LISTENER_ENDED: &str = "listener ended";
+
+/// The reason when whoever runs the gateway ends it in order.
+pub(super) const SIGTERM: &str = "SIGTERM";
 
 /// The wishes to stop that may come.
 pub(super) struct Leave {
@@ -52,15 +56,20 @@ impl Leave {
     pub(super) async fn wanted(&mut self, accepting: &JoinHandle<()>) -> &'static str {
         let ended = async {
             while !accepting.is_finished() {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
         tokio::select! {
-            _received = self.terminate.recv() => "SIGTERM",
+            _received = self.terminate.recv() => SIGTERM,
             _received = self.interrupt.recv() => "SIGINT",
             _cut = self.leash.recv() => "the process that started it is gone",
             () = ended => LISTENER_ENDED,
         }
+    }
+
+    /// Returns after that time, or once somebody asks again.
+    pub(super) async fn unready(&mut self, bound: Duration) {
+        let _either = tokio::time::timeout(bound, self.hurried()).await;
     }
 
     /// Returns once somebody asks a second time.

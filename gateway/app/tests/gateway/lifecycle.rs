@@ -340,6 +340,23 @@ async fn sigterm_lets_streams_finish_and_then_ends_with_success() {
 }
 
 #[tokio::test]
+async fn told_to_end_it_takes_calls_until_balancers_have_had_time_to_notice() {
+    let mut world = World::planned(|plan| plan.gateway.push_str("unready_seconds = 600\n")).await;
+    let ask = Ask::new("POST", CHAT).bearer(&world.token("acme").await);
+    let ask = ask.json(&chat());
+    world.gateway.terminate();
+    eventually("it says that it is not ready", async || {
+        world.gateway.admin_get("/readyz").await.0 == 503
+    })
+    .await;
+    assert_eq!(world.send(&ask).await.status, 200);
+    // Whoever knows that nobody sends calls any more need not wait.
+    world.gateway.terminate();
+    assert_eq!(world.gateway.exit_code().await, Some(0));
+    assert_eq!(world.gateway.site.records("acme").len(), 1);
+}
+
+#[tokio::test]
 async fn an_idle_gateway_ends_at_once() {
     let mut world = World::new().await;
     let started = Instant::now();
