@@ -170,6 +170,15 @@ fn about_grants(policy: &Policy, tenant: &Tenant, found: &mut Vec<String>) {
             "tenant `{id}` may call nothing: it has no [[allow]]"
         ));
     }
+    let mut elevated: Vec<_> = tenant.elevated.iter().map(|rule| &rule.provider).collect();
+    elevated.sort_unstable();
+    elevated.dedup();
+    elevated.retain(|name| !tenant.grants.iter().any(|grant| grant.provider == **name));
+    for name in elevated {
+        found.push(format!(
+            "tenant `{id}`: its [[elevated]] for `{name}` lets nobody do anything, since no [[allow]] names `{name}`"
+        ));
+    }
     for name in policy.providers.keys() {
         let granted = tenant.grants.iter().any(|grant| grant.provider == *name);
         let keyless = policy

@@ -209,6 +209,12 @@ fn what_is_legal_but_suspicious_is_a_warning() {
 id = "a"
 [credentials]
 one = { provider = "openai", url = "https://elsewhere.test" }
+[[elevated]]
+provider = "openai"
+agents = ["ops"]
+[[elevated]]
+provider = "openai"
+agents = ["deploy"]
 "#;
     let capped = r#"[tenant]
 id = "b"
@@ -234,6 +240,7 @@ daily_usd = "10"
          warning: provider `openai` has no `prices`: tenants with a spend cap cannot call its models\n\
          warning: tenant `a` has no spend cap\n\
          warning: tenant `a` may call nothing: it has no [[allow]]\n\
+         warning: tenant `a`: its [[elevated]] for `openai` lets nobody do anything, since no [[allow]] names `openai`\n\
          warning: tenant `a`: credential `one` cannot be used, since no [[allow]] names `openai`\n\
          warning: tenant `a`: credential `one` is bound to elsewhere.test:443 and cannot be used, since `openai` is at 127.0.0.1:1\n\
          warning: tenant `b`: the daily cap of 9 USD is higher than the monthly one of 5 USD\n\
