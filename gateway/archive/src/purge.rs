@@ -5,9 +5,9 @@
 //! ```
 //! Only what is sealed and waits for nobody is due. What somebody touched is evidence: the whole
 //! partition is verified first, and with a finding nothing of it is purged. A tombstone that is
-//! purged itself is carried over into the next, and alone is no reason for one. Whenever the work is cut, what is gone is what a
-//! signed tombstone names, and the next round purges the rest under one of its own. Worst case:
-//! two tombstones name the same records.
+//! purged itself is carried over into the next, and alone is no reason for one. Whenever the work
+//! is cut, what is gone is what a signed tombstone names, and the next round purges the rest under
+//! one of its own. Worst case: two tombstones name the same records.
 
 mod runs;
 
@@ -282,6 +282,7 @@ fn holds(shelf: &LocalShelf, partition: &Partition, asked: &Asked<'_>) -> Result
         return Err(PurgeError::Stopped);
     }
     let verified = verified?;
+    // Those of unknown keys are listed last: if any other is left out, others are listed.
     let findings = verified.findings.iter();
     let findings = findings.filter(|found| found.kind != Kind::CheckpointUnknownKey);
     match findings.count() {

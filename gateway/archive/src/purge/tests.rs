@@ -257,6 +257,47 @@ fn nothing_is_purged_beside_what_somebody_touched() {
     }
 }
 
+#[test]
+fn checkpoints_by_a_key_that_was_replaced_hide_nothing_and_keep_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut written = Partitions::new(dir.path(), "r1");
+    let partition: Partition = "acme".parse().expect("a partition");
+    let mut names = Vec::new();
+    for n in 0..1_100_u32 {
+        let mut subject = subject(record_id(n), "acme", "bot");
+        subject.started_at = day(0);
+        names.push(written.call(&subject, &completed(1)));
+        written.seal(&partition);
+    }
+    let shelf = LocalShelf::new(dir.path());
+    let listed = shelf.list(&partition, Days::default()).expect("readable");
+    for (name, _) in listed {
+        fs::set_permissions(shelf.path(&name), Permissions::from_mode(0o444)).expect("changed");
+    }
+    let new = tollgate_core::identity::new_private_key(&[8; 32]);
+    let new = tollgate_core::audit::AuditKey::from_pem(&new).expect("a key");
+    let planned = || {
+        let asked = Asked {
+            tenant: &"acme".parse().expect("a tenant"),
+            before: day(1).date(),
+            trust: &Trust {
+                keys: std::slice::from_ref(new.public()),
+                ..Trust::default()
+            },
+            waits: &|_| Ok(false),
+            stopped: &|| false,
+        };
+        plan(&shelf, &asked)
+    };
+    let due = planned().expect("readable").due.expect("all of it");
+    assert_eq!(due.tombstone.records, 1_100);
+    let path = shelf.path(&names[1_000]);
+    let text = String::from_utf8(fs::read(&path).expect("readable")).expect("text");
+    put(&path, text.replace("gpt-5-mini", "gpt-5-nano").as_bytes());
+    let refused = planned().expect_err("evidence");
+    assert!(matches!(refused, PurgeError::Findings(1)), "{refused:?}");
+}
+
 /// Replaces a read-only file by another.
 fn put(path: &std::path::Path, text: &[u8]) {
     fs::remove_file(path).expect("removable");

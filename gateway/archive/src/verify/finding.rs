@@ -193,7 +193,7 @@ pub struct Verified {
     pub partition: Partition,
     /// Its chains.
     pub chains: Vec<Chain>,
-    /// What is wrong, chain by chain in the order of the records.
+    /// What is wrong, chain by chain in the order of the records; checkpoints by unknown keys last.
     pub findings: Vec<Finding>,
     /// How many more there are beyond those listed.
     pub more_findings: u64,
