@@ -25,7 +25,7 @@ use tracing::error;
 use super::figures;
 use super::readiness::Ready;
 use super::retention::Retention;
-use super::wiring::{Wired, keys, signer};
+use super::wiring::{Wired, keys};
 use crate::admins;
 use crate::clock;
 use crate::config::Settings;
@@ -88,6 +88,7 @@ fn assemble(
         embedded,
         registry,
         data,
+        signer,
         ..
     } = wired;
     let policy = current(gateway);
@@ -101,7 +102,7 @@ fn assemble(
         live: Arc::new(Live(Arc::downgrade(gateway), embedded.rates.clone())),
         explainer: Arc::new(explain::Running::new(gateway)),
         purge: retention,
-        signer: signer(settings, data)?,
+        signer: signer.clone(),
         readiness: ready,
         metrics: registry.clone(),
         refresh_metrics: figures::carry(registry, gateway, embedded)?,

@@ -61,7 +61,7 @@ impl Retention {
     /// Of what runs, without keeping the stores open.
     ///
     /// # Errors
-    /// If the audit key cannot be read, there is no runtime, or metrics of these names exist.
+    /// If there is no runtime, or metrics of these names exist.
     pub(super) fn of(settings: &Settings, wired: &Wired) -> anyhow::Result<Self> {
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
@@ -71,7 +71,7 @@ impl Retention {
         Ok(Self {
             stores: Arc::downgrade(&wired.embedded),
             data_dir: settings.data_dir.clone(),
-            key: wired.data.audit_key()?.public().clone(),
+            key: wired.signer.key.clone(),
             policy: current(&wired.gateway),
             purged: counter(
                 "tollgate_records_purged_total",
@@ -97,6 +97,12 @@ impl Retention {
 
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self, told: &mut OfTenant, error: String) {
+        self.failures.inc();
+        warn!(tenant = %told.tenant, error, "records are not purged");
+        told.error = Some(error);
     }
 
     /// Purges what is due, once an hour.
@@ -190,7 +196,7 @@ impl Round<'_> {
                 plan.due
             }
             Some(Err(error)) => {
-                self.failed(&mut told, shown(error));
+                self.retention.failed(&mut told, shown(error));
                 None
             }
         };
@@ -201,7 +207,7 @@ impl Round<'_> {
             if !dry_run {
                 match self.announce(&due.tombstone) {
                     Ok(()) => self.announced.push((self.told.len(), due)),
-                    Err(error) => self.failed(&mut told, shown(error)),
+                    Err(error) => self.retention.failed(&mut told, shown(error)),
                 }
             }
         }
@@ -252,7 +258,7 @@ impl Round<'_> {
                 Ok(()) => due.delete(&self.shelf, &waits).map_err(shown),
                 Err(error) => Err(error.clone()),
             };
-            let Some(mut told) = self.told.get(at).cloned() else {
+            let Some(told) = self.told.get_mut(at) else {
                 continue;
             };
             match deleted {
@@ -266,18 +272,9 @@ impl Round<'_> {
                         "records of days before {} are purged", due.tombstone.before
                     );
                 }
-                Err(error) => self.failed(&mut told, error),
-            }
-            if let Some(place) = self.told.get_mut(at) {
-                *place = told;
+                Err(error) => self.retention.failed(told, error),
             }
         }
-    }
-
-    fn failed(&self, told: &mut OfTenant, error: String) {
-        self.retention.failures.inc();
-        warn!(tenant = %told.tenant, error, "records are not purged");
-        told.error = Some(error);
     }
 }
 

@@ -8,7 +8,6 @@ use anyhow::Context;
 use prometheus::Registry;
 use tollgate_admin::audit_key::Signer;
 use tollgate_core::identity::{KeySet, Mint};
-use tollgate_core::ids::ReplicaId;
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::policy::Policy;
 use tollgate_proxy::authenticate::{Keys, Standings};
@@ -51,6 +50,8 @@ pub(super) struct Wired {
     pub(super) permissions: Unwatched<Ledger>,
     /// The price files, to be watched.
     pub(super) priced: Unwatched<PriceWatch>,
+    /// What signs the chains of records.
+    pub(super) signer: Signer,
     /// Where keys are.
     pub(super) data: DataDir,
     /// All metrics.
@@ -89,14 +90,8 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
     let (prices, priced) = PriceWatch::open(PriceFiles::of(settings))?;
-    let embedded = Embedded::open(&stores(settings, &data)?, clock::now())?;
-    if embedded.interrupted() > 0 {
-        let calls = embedded.interrupted();
-        warn!(
-            calls,
-            "calls of the last run had no outcome; settled at what was reserved"
-        );
-    }
+    let stored = stores(settings, &data)?;
+    let embedded = open(&stored)?;
     info!(
         policy = %policy.version,
         prices = %prices.version(),
@@ -148,9 +143,34 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         watched: Unwatched::new(watched),
         permissions: Unwatched::new(permissions),
         priced: Unwatched::new(priced),
+        signer: signer(&stored),
         data,
         registry,
     })
+}
+
+/// Opens the stores, and tells what the last run has left in them.
+///
+/// # Errors
+/// If they cannot be opened.
+fn open(stored: &EmbeddedConfig) -> anyhow::Result<Embedded> {
+    let embedded = Embedded::open(stored, clock::now())?;
+    if embedded.interrupted() > 0 {
+        let calls = embedded.interrupted();
+        warn!(
+            calls,
+            "calls of the last run had no outcome; settled at what was reserved"
+        );
+    }
+    Ok(embedded)
+}
+
+/// What signs the chains that these stores write.
+fn signer(stored: &EmbeddedConfig) -> Signer {
+    Signer {
+        replica: stored.replica.clone(),
+        key: stored.key.public().clone(),
+    }
 }
 
 fn call_limits(settings: &Settings) -> CallLimits {
@@ -234,33 +254,16 @@ fn permissions(
     Ok(permissions)
 }
 
-/// Who writes the chains of records here.
-///
-/// # Errors
-/// If neither settings nor directory tell, and none can be made up.
-fn replica(settings: &Settings, data: &DataDir) -> anyhow::Result<ReplicaId> {
-    let named = settings.records.replica.as_ref();
-    named.map_or_else(|| data.replica(), |replica| Ok(replica.clone()))
-}
-
-/// What the chains of records here are signed with, as everybody may know it.
-///
-/// # Errors
-/// As [`stores`].
-pub(super) fn signer(settings: &Settings, data: &DataDir) -> anyhow::Result<Signer> {
-    Ok(Signer {
-        replica: replica(settings, data)?,
-        key: data.audit_key()?.public().clone(),
-    })
-}
-
 /// What the stores of this installation are opened with.
 ///
 /// # Errors
 /// If the directory does not tell whose records it holds, or the key cannot be used.
 fn stores(settings: &Settings, data: &DataDir) -> anyhow::Result<EmbeddedConfig> {
     let records = &settings.records;
-    let replica = replica(settings, data)?;
+    let replica = match &records.replica {
+        Some(replica) => replica.clone(),
+        None => data.replica()?,
+    };
     let key = Arc::new(data.audit_key()?);
     Ok(EmbeddedConfig {
         fsync: match records.fsync {
