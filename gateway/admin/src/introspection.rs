@@ -104,13 +104,13 @@ async fn answer(admin: &Admin, asker: &Asker, token: &str) -> Result<Response, P
     let about = read.as_ref().map(about).unwrap_or_default();
     let action = Action::IntrospectToken;
     let deed = asker.begin_unseeing(admin, action, about).await?;
-    let told = judge(admin, asker, read).map_err(Problem::from);
+    let told = judge(admin, asker, read).await.map_err(Problem::from);
     // RFC 7662 section 4: what a token is worth changes at any moment.
     let unkept = [(http::header::CACHE_CONTROL, "no-store")];
     Ok(deed.close(told.map(|told| (unkept, Json(told)))))
 }
 
-fn judge(
+async fn judge(
     admin: &Admin,
     asker: &Asker,
     read: Result<Caller, TokenFault>,
@@ -124,7 +124,7 @@ fn judge(
         Ok(_of_others) => return Ok(inactive(TokenFault::UnknownTenant)),
         Err(fault) => return Ok(inactive(fault)),
     };
-    Ok(match admin.desk.registry.liveness(&caller)? {
+    Ok(match admin.desk.registry.look_up(&caller).await? {
         Liveness::Revoked => inactive(TokenFault::Revoked),
         Liveness::Unknown => inactive(TokenFault::Unregistered),
         Liveness::Live => Introspection::Active {

@@ -27,6 +27,7 @@ pub mod time;
 pub mod trace;
 
 pub mod admin_log;
+pub mod admission;
 pub mod audit;
 pub mod budget;
 pub mod burn;

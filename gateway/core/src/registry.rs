@@ -79,6 +79,12 @@ pub trait TokenRegistry: Send + Sync {
     /// If the registry cannot be read. The call is then refused.
     fn liveness(&self, caller: &Caller) -> Result<Liveness, StoreError>;
 
+    /// As [`liveness`](Self::liveness), asked of the table itself where the answer from memory is
+    /// [`Liveness::Unknown`]: another replica may just have registered the token.
+    async fn look_up(&self, caller: &Caller) -> Result<Liveness, StoreError> {
+        self.liveness(caller)
+    }
+
     /// Puts a token on the table.
     ///
     /// `rests_on` is when the credential was issued that the token was exchanged for: a

@@ -15,6 +15,7 @@ pub use certificate::Standings;
 use http::request::Parts;
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
+use tollgate_core::budget::StoreError;
 use tollgate_core::identity::{Caller, ClientCertificate, KeySet, TokenFault, find_token, verify};
 use tollgate_core::ids::{AgentId, TenantId};
 use tollgate_core::policy::{Holder, Tenant};
@@ -104,7 +105,7 @@ pub(crate) async fn authenticate(
     })?;
     draft.belongs_to(Arc::clone(&caller));
     check_binding(live, &caller, shown, now).map_err(Refusal::from)?;
-    registered(gw.stores.registry.as_ref(), &caller)?;
+    registered(gw.stores.registry.as_ref(), &caller).await?;
     Ok(Identified { caller, tenant })
 }
 
@@ -143,7 +144,7 @@ pub(crate) fn check_binding(
 /// token may be revoked or the tenant locked out. A token that merely expired was good in time.
 pub(crate) fn recheck(gw: &Gateway, caller: &Caller) -> Result<(), Rejected> {
     enabled_tenant(&gw.live.snapshot(), caller)?;
-    registered(gw.stores.registry.as_ref(), caller)
+    known(gw.stores.registry.as_ref(), caller)
 }
 
 /// Whether a call already under way has to end. A registry that cannot be read is no proof of
@@ -170,8 +171,25 @@ fn open_tenant(
     Ok(Arc::clone(live.policy.lets_in(tenant, agent)?))
 }
 
-pub(crate) fn registered(registry: &dyn TokenRegistry, caller: &Caller) -> Result<(), Rejected> {
-    let liveness = registry.liveness(caller);
+/// Whether the caller's token is live. Waits only for a token that is new here.
+pub(crate) async fn registered(
+    registry: &dyn TokenRegistry,
+    caller: &Caller,
+) -> Result<(), Rejected> {
+    match known(registry, caller) {
+        Err(Rejected::Refused(Refusal::Unauthenticated(TokenFault::Unregistered))) => {
+            judge(registry.look_up(caller).await)
+        }
+        known => known,
+    }
+}
+
+/// The same, by what is in memory.
+fn known(registry: &dyn TokenRegistry, caller: &Caller) -> Result<(), Rejected> {
+    judge(registry.liveness(caller))
+}
+
+fn judge(liveness: Result<Liveness, StoreError>) -> Result<(), Rejected> {
     match liveness.map_err(Failure::Registry)? {
         Liveness::Live => Ok(()),
         Liveness::Revoked => Err(Refusal::from(TokenFault::Revoked).into()),

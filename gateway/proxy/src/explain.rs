@@ -196,7 +196,7 @@ impl Walk<'_> {
         body: Bytes,
     ) -> Result<(), Rejected> {
         let (live, now) = (self.view.live, self.view.now);
-        let identified = self.identify(who, head)?;
+        let identified = self.identify(who, head).await?;
         self.tell_identity(who, &identified);
         self.at = "route";
         let routed = route(live, head, &mut self.draft)?;
@@ -247,7 +247,7 @@ impl Walk<'_> {
         self.tell_money(
             &quote,
             &balances,
-            fitted.as_ref().ok().map(|hold| hold.amount),
+            fitted.as_ref().ok().map(|(hold, _)| hold.amount),
         );
         fitted?;
         if quote.clamping.written.is_some() {
@@ -257,7 +257,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn identify(&mut self, who: &Identity, head: &Parts) -> Result<Identified, Rejected> {
+    async fn identify(&mut self, who: &Identity, head: &Parts) -> Result<Identified, Rejected> {
         let (live, now) = (self.view.live, self.view.now);
         let verify = |token: &str| live.keys.caller(token, now).map_err(Refusal::from);
         let caller = match who {
@@ -276,7 +276,7 @@ impl Walk<'_> {
         self.caller = Some(Arc::clone(&caller));
         self.draft.belongs_to(Arc::clone(&caller));
         if let (Identity::Token(_) | Identity::Shown, Some(stores)) = (who, self.view.stores) {
-            registered(stores.registry.as_ref(), &caller)?;
+            registered(stores.registry.as_ref(), &caller).await?;
         }
         Ok(Identified { caller, tenant })
     }

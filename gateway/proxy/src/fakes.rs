@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Request};
+use tollgate_core::admission::Together;
 use tollgate_core::budget::{
     Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
 };
@@ -359,6 +360,10 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
     let gateway = Gateway {
         live: Live::new(first),
         stores: Stores {
+            admission: Arc::new(Together {
+                budgets: fakes.clone(),
+                rates: fakes.clone(),
+            }),
             budgets: fakes.clone(),
             rates: fakes.clone(),
             registry: fakes.clone(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tollgate_core::admission::Admission;
 use tollgate_core::budget::BudgetStore;
 use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::issue::TokenDesk;
@@ -26,6 +27,8 @@ use crate::tracker::Tracker;
 
 /// Where durable state lives.
 pub struct Stores {
+    /// Money and pace, taken together.
+    pub admission: Arc<dyn Admission>,
     /// Money.
     pub budgets: Arc<dyn BudgetStore>,
     /// Request rates.

@@ -1,19 +1,18 @@
 //! Money and pace at the worst case, all or nothing -> a hold.
 //!
-//! Money comes first and pace second. A hold can be given back without a trace, so that a call
-//! refused by its pace costs nothing, and a tenant at its cap is always told so, not to come back
-//! in a second. Worst case: a call that its pace refuses holds money for an instant, in which
-//! another call of the same tenant may find less room than there is, never more.
+//! The store takes both in one step. A tenant at its cap is always told so, not to come back in a
+//! second. Worst case: see [`Admission`].
 
 mod clamp;
 mod scopes;
 
 use std::sync::Arc;
 
-use tollgate_core::budget::{Budget, BudgetStore, Hold, Reserved};
+use tollgate_core::admission::{Admission, Demand, Taken};
+use tollgate_core::budget::{Budget, Hold};
 use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::policy::Operation;
-use tollgate_core::rate::{Limit, Paced, Pass};
+use tollgate_core::rate::{Limit, Pass};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::Timestamp;
 
@@ -46,8 +45,8 @@ pub(crate) async fn reserve<'r>(
 ) -> Result<Held<'r>, Rejected> {
     let stores = &gw.stores;
     let mut quote = quote(live, stores.deferred.as_ref(), &mut call, draft, now)?;
-    let hold = fit(
-        stores.budgets.as_ref(),
+    let (hold, pass) = fit(
+        stores.admission.as_ref(),
         &mut quote,
         &mut call.payload,
         draft,
@@ -55,18 +54,14 @@ pub(crate) async fn reserve<'r>(
     )
     .await?;
     let Quote {
-        tariff,
-        limits,
-        clamping,
-        ..
+        tariff, clamping, ..
     } = quote;
-    let expected = tariff.expected_tokens(call.bound.permit.tenant.default_max_output_tokens);
     let mut settlement = Settlement::open(Arc::clone(gw), hold, tariff);
     if let Some(tokens) = clamping.written {
         draft.is_clamped();
         settlement.clamped(tokens);
     }
-    if let Some(pass) = pace(gw, &limits, expected, draft).await? {
+    if let Some(pass) = pass {
         settlement.paced(pass);
     }
     let later = later(
@@ -89,6 +84,8 @@ pub(crate) struct Quote {
     pub(crate) tariff: Tariff,
     pub(crate) budgets: Vec<Budget>,
     pub(crate) limits: Vec<Limit>,
+    /// Tokens of output that are expected where nothing bounds them.
+    default_output: u64,
     pub(crate) clamping: Clamping,
 }
 
@@ -121,52 +118,57 @@ pub(crate) fn quote(
         tariff,
         budgets,
         limits,
+        default_output: permit.tenant.default_max_output_tokens,
         clamping,
     })
 }
 
-/// Takes the worst case from every counter; where the tenant wants that, with an output bound that
-/// fits.
+/// Takes the worst case from every counter and what the call needs from every limit; where the
+/// tenant wants that, with an output bound that fits.
 pub(crate) async fn fit(
-    store: &dyn BudgetStore,
+    store: &dyn Admission,
     quote: &mut Quote,
     payload: &mut Payload,
     draft: &mut Draft,
     now: Timestamp,
-) -> Result<Hold, Rejected> {
-    let Quote {
-        tariff,
-        budgets,
-        clamping,
-        ..
-    } = quote;
+) -> Result<(Hold, Option<Pass>), Rejected> {
     loop {
-        let refusal = match hold(store, budgets, tariff, draft, now).await? {
-            Ok(hold) => return Ok(hold),
+        let refusal = match take(store, quote, draft, now).await? {
+            Ok(taken) => return Ok(taken),
             Err(refusal) => refusal,
         };
         let fitting = refusal.fitting_output_tokens();
+        let Quote {
+            tariff, clamping, ..
+        } = quote;
         if !clamping.lower_to_fit(tariff, payload, fitting) {
             return Err(refusal.into());
         }
     }
 }
 
-/// Takes the worst case from every counter, or says which has no room for it.
-async fn hold(
-    store: &dyn BudgetStore,
-    budgets: &[Budget],
-    tariff: &Tariff,
+/// Takes everything at once, or says what has no room for it.
+async fn take(
+    store: &dyn Admission,
+    quote: &Quote,
     draft: &mut Draft,
     now: Timestamp,
-) -> Result<Result<Hold, Refusal>, Failure> {
+) -> Result<Result<(Hold, Option<Pass>), Refusal>, Failure> {
+    let tariff = &quote.tariff;
     let asked = tariff.worst_case();
     draft.costs_at_most(asked);
-    let reserved = store.reserve(draft.id, budgets, asked, now).await;
-    Ok(match reserved.map_err(Failure::Ledger)? {
-        Reserved::Held(hold) => Ok(hold),
+    let demand = Demand {
+        id: draft.id,
+        budgets: &quote.budgets,
+        amount: asked,
+        limits: &quote.limits,
+        tokens: tariff.expected_tokens(quote.default_output),
+        now,
+    };
+    Ok(match store.take(&demand).await.map_err(Failure::Ledger)? {
+        Taken::All(hold, pass) => Ok((hold, pass)),
         // What is only reserved may come free again, so such a cap has not been reached.
-        Reserved::Exhausted {
+        Taken::Exhausted {
             key,
             limit,
             balance,
@@ -178,7 +180,7 @@ async fn hold(
             asked,
             fitting_output_tokens: tariff.largest_output(balance.room(limit)),
         }),
-        Reserved::Exhausted {
+        Taken::Exhausted {
             key,
             limit,
             balance,
@@ -188,22 +190,8 @@ async fn hold(
             limit,
             balance,
         }),
+        Taken::Wait { key, retry_after } => Err(Refusal::RateLimited { key, retry_after }),
     })
-}
-
-/// Takes the call and its tokens from every limit.
-async fn pace(
-    gw: &Gateway,
-    limits: &[Limit],
-    tokens: u64,
-    draft: &Draft,
-) -> Result<Option<Pass>, Rejected> {
-    let paced = gw.stores.rates.admit(draft.id, limits, tokens).await;
-    match paced.map_err(Failure::Ledger)? {
-        Paced::Go(pass) => Ok(Some(pass)),
-        Paced::Free => Ok(None),
-        Paced::Wait { key, retry_after } => Err(Refusal::RateLimited { key, retry_after }.into()),
-    }
 }
 
 /// What the call is charged by. From here on its model goes by the name it is priced under.

@@ -31,7 +31,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tollgate_core::audit::{AuditKey, Destination};
+use tollgate_core::budget::BudgetKey;
 use tollgate_core::ids::ReplicaId;
+use tollgate_core::money::PicoUsd;
 use tollgate_core::time::Timestamp;
 
 pub use admin_log::AdminActions;
@@ -181,6 +183,7 @@ pub struct Embedded {
     waiting: Arc<Waiting>,
     shared: Arc<Shared>,
     workers: Workers,
+    db: Arc<Mutex<Db>>,
     interrupted: usize,
     /// Unlocked last, when it is dropped.
     lock: File,
@@ -220,7 +223,7 @@ impl Embedded {
         let notices = Arc::new(Notices::new(Arc::clone(&db), journal.clone()));
         let admin_actions = Arc::new(AdminActions::new(journal.clone()));
         let events = Arc::new(Events::new(journal.clone()));
-        let registry = Arc::new(Registry::open(db)?);
+        let registry = Arc::new(Registry::open(db.clone())?);
         let shared = Arc::new(Shared::new(journal, shipper, config.clock));
         let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
         Ok(Self {
@@ -236,6 +239,7 @@ impl Embedded {
             waiting,
             shared,
             workers,
+            db,
             interrupted,
             lock,
         })
@@ -268,6 +272,15 @@ impl Embedded {
     /// As [`flush`](Self::flush).
     pub fn seal(&self) -> Result<(), FlushError> {
         self.shared.flush(Which::All).map_err(FlushError)
+    }
+
+    /// What this gateway's calls have cost, per counter, as far as it is in the database: after
+    /// [`open`](Self::open), all of it.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub(crate) fn settled(&self) -> Result<Vec<(BudgetKey, PicoUsd)>, DbError> {
+        lock_db(&self.db).counters()
     }
 
     /// What is sealed and waits to be handed over.

@@ -22,4 +22,5 @@ pub mod parcels;
 pub mod partition;
 pub mod raw;
 pub mod recorder;
+pub mod redis;
 pub mod wait;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use prometheus::Registry;
 use tollgate_admin::audit_key::Signer;
+use tollgate_core::admission::Together;
 use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::policy::Policy;
@@ -115,6 +116,10 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
             keys: Arc::new(keys),
         }),
         stores: Stores {
+            admission: Arc::new(Together {
+                budgets: embedded.budgets.clone(),
+                rates: embedded.rates.clone(),
+            }),
             budgets: embedded.budgets.clone(),
             rates: embedded.rates.clone(),
             registry: embedded.registry.clone(),

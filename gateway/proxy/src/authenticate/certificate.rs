@@ -110,7 +110,7 @@ pub(super) async fn identify(
     if let Some(fault) = standing.refused {
         return Err(Refusal::from(fault).into());
     }
-    registered(gw.stores.registry.as_ref(), &caller)?;
+    registered(gw.stores.registry.as_ref(), &caller).await?;
     Ok(Identified { caller, tenant })
 }
 

@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::admission::{Admission, Demand, Taken};
+use tollgate_core::budget::{Balance, Budget, BudgetKey, Hold, Reserved, StoreError};
 use tollgate_core::deferred::{DeferredCharges, Known, RemoteId};
 use tollgate_core::ids::RecordId;
-use tollgate_core::money::PicoUsd;
 use tollgate_core::record::Ending;
 use tollgate_core::time::Timestamp;
 
@@ -39,30 +39,30 @@ impl Look {
 }
 
 #[async_trait]
-impl BudgetStore for Look {
-    async fn reserve(
-        &self,
-        id: RecordId,
-        budgets: &[Budget],
-        amount: PicoUsd,
-        _now: Timestamp,
-    ) -> Result<Reserved, StoreError> {
+impl Admission for Look {
+    async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
         let balance = |key: &BudgetKey| self.seen(key).unwrap_or_default();
         Ok(
-            Reserved::refusal(budgets, amount, balance).unwrap_or(Reserved::Held(Hold {
-                id,
-                keys: Vec::new(),
-                amount,
-            })),
+            match Reserved::refusal(demand.budgets, demand.amount, balance) {
+                Some(Reserved::Exhausted {
+                    key,
+                    limit,
+                    balance,
+                }) => Taken::Exhausted {
+                    key,
+                    limit,
+                    balance,
+                },
+                _ => {
+                    let hold = Hold {
+                        id: demand.id,
+                        keys: Vec::new(),
+                        amount: demand.amount,
+                    };
+                    Taken::All(hold, None)
+                }
+            },
         )
-    }
-
-    fn settle(&self, _hold: &Hold, _actual: PicoUsd) {}
-
-    fn correct(&self, _keys: &[BudgetKey], _by: PicoUsd, _now: Timestamp) {}
-
-    async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError> {
-        Ok(self.seen(key).unwrap_or_default())
     }
 }
 

@@ -62,6 +62,25 @@ impl Deferred {
         }
     }
 
+    /// The charge that the call `record` made has been corrected elsewhere.
+    pub(crate) fn forget(&self, id: &RemoteId, record: RecordId) {
+        let Some(book) = self.known(&id.tenant) else {
+            return;
+        };
+        let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Entry {
+            known: Known::Charge(charge),
+            place,
+        }) = book.known.get(id)
+            && charge.record == record
+        {
+            let place = *place;
+            self.journal.append_later(&Written::Forgotten(id), false);
+            book.by_age.remove(&place);
+            book.known.remove(id);
+        }
+    }
+
     fn known(&self, tenant: &TenantId) -> Option<Arc<Mutex<Book>>> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         tenants.get(tenant).cloned()

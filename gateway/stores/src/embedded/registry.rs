@@ -59,6 +59,7 @@ struct Request {
 /// The registry of one data directory.
 pub struct Registry {
     table: Arc<Table>,
+    db: Arc<Mutex<Db>>,
     requests: Mutex<Option<Sender<Request>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -80,12 +81,14 @@ impl Registry {
         }
         let (requests, incoming) = mpsc::channel();
         let shared = table.clone();
+        let kept = db.clone();
         let writer = thread::Builder::new()
             .name("registry".into())
             .spawn(move || write_changes(&incoming, &shared, &db))
             .map_err(RegistryError::Thread)?;
         Ok(Self {
             table,
+            db: kept,
             requests: Mutex::new(Some(requests)),
             writer: Mutex::new(Some(writer)),
         })
@@ -112,6 +115,18 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Every task that is over, and when agents and tenants were last revoked.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub(crate) fn ends(&self) -> Result<Vec<(Revocation, Timestamp)>, StoreError> {
+        lock(&self.db).ends().map_err(|cause| StoreError {
+            operation: "list revocations",
+            store: "registry",
+            cause: Box::new(cause),
+        })
     }
 
     async fn change(

@@ -9,7 +9,7 @@ use tollgate_core::ids::TenantId;
 use tollgate_core::registry::{Registered, Revocation};
 use tollgate_core::time::Timestamp;
 
-use super::DbError;
+use super::{Db, DbError};
 
 /// When agents, and with an empty name whole tenants, were last revoked.
 pub(super) const CUT_OFFS: &str = "
@@ -99,6 +99,45 @@ pub(super) fn revoke(
         [tenant.as_str(), name],
     )?;
     usize::try_from(live).map_err(|_negative| DbError::Malformed("count"))
+}
+
+impl Db {
+    /// Every task that is over, and when agents and tenants were last revoked.
+    pub(crate) fn ends(&self) -> Result<Vec<(Revocation, Timestamp)>, DbError> {
+        let mut ends = Vec::new();
+        let mut read = |sql: &str, of: &dyn Fn(TenantId, &str) -> Option<Revocation>| {
+            let mut statement = self.connection().prepare(sql)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let tenant: String = row.get(0)?;
+                let name: String = row.get(1)?;
+                let tenant = tenant.parse().map_err(|_e| DbError::Malformed("tenant"))?;
+                let what = of(tenant, &name).ok_or(DbError::Malformed("name"))?;
+                ends.push((what, Timestamp::from_micros(row.get(2)?)));
+            }
+            Ok::<_, DbError>(())
+        };
+        read(
+            "SELECT tenant, task, at FROM finished_tasks",
+            &|tenant, task| {
+                let task = task.parse().ok()?;
+                Some(Revocation::Task { tenant, task })
+            },
+        )?;
+        read(
+            "SELECT tenant, agent, at FROM cut_offs",
+            &|tenant, agent| {
+                Some(match agent {
+                    "" => Revocation::Tenant { tenant },
+                    agent => Revocation::Agent {
+                        tenant,
+                        agent: agent.parse().ok()?,
+                    },
+                })
+            },
+        )?;
+        Ok(ends)
+    }
 }
 
 /// Keeps that what was issued before `now` to this agent, or with `""` to any, is worth nothing.

@@ -1,0 +1,380 @@
+//! Looks after the fleet as a whole: who belongs to it, whether Redis still knows what it knew,
+//! and what the others have to say.
+//!
+//! Ten times a second a replica says that it lives and hears what has happened since (revocations,
+//! deferred work, caps that others are short of). An *epoch* lasts for as long as Redis forgets
+//! nothing. When its key is gone, or a counter lacks what had been confirmed, a new one begins:
+//! everybody who may have taken something says again what, and nobody takes anything before all
+//! have. Worst case: a replica that is waited for and does not come back keeps the fleet closed
+//! until an operator says that it is gone for good.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use tokio::sync::mpsc;
+
+use super::link::{Link, LinkError, Script};
+use super::news::{News, Told};
+use super::registry::SharedRegistry;
+use super::visits::{Concern, Visits, texts};
+
+static BEAT: Script = Script::new(include_str!("beat.lua"));
+static FOUND: Script = Script::new(include_str!("found.lua"));
+static PRESENT: Script = Script::new(
+    "if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return { 'other' } end
+     for n = 2, #ARGV do redis.call('HSET', KEYS[1], 'm:' .. ARGV[n], '1') end
+     return { 'done' }",
+);
+
+/// How often it is said that this replica lives.
+const BEAT_EVERY: Duration = Duration::from_millis(100);
+/// How long one beat may take. Longer, and a revocation would not be heard within a second.
+const BEAT_BOUND: Duration = Duration::from_millis(800);
+/// What is known of revocations counts for this long after it was asked for.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+/// How long an epoch gathers at least, so that replicas that start at the same time find it.
+const GATHER_FOR: Duration = Duration::from_secs(1);
+/// Restoring may take longer than a call waits.
+const RESTORE_RETRY: Duration = Duration::from_millis(200);
+
+/// How the fleet stands, as heard last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FleetState {
+    /// Whether money and pace may be taken.
+    pub open: bool,
+    /// The replicas that are waited for, while it may not.
+    pub lacking: Vec<String>,
+    /// Every replica heard of, and for how many seconds it has been silent.
+    pub members: Vec<(String, u64)>,
+    /// Why the last beat failed, if it did.
+    pub fault: Option<String>,
+}
+
+/// When Redis last answered what was asked, for those who must not act on old news.
+pub(super) struct Freshness {
+    started: Instant,
+    /// Microseconds after the start at which the last answered beat was sent; 0 for never.
+    asked: AtomicU64,
+}
+
+impl Freshness {
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    fn answered(&self, asked: Instant) {
+        let micros = asked.saturating_duration_since(self.started).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX).max(1);
+        self.asked.store(micros, Ordering::Relaxed);
+    }
+
+    /// Whether everything that others said until a second ago is known here.
+    pub(super) fn is_fresh(&self) -> bool {
+        let asked = self.asked.load(Ordering::Relaxed);
+        let fresh_for = u64::try_from(FRESH_FOR.as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        asked > 0 && now.saturating_sub(asked) <= fresh_for
+    }
+}
+
+/// What looks after the fleet.
+pub(super) struct Keeper {
+    link: Arc<Link>,
+    member: String,
+    visits: Arc<Visits>,
+    registry: Arc<SharedRegistry>,
+    news: Arc<News>,
+    freshness: Arc<Freshness>,
+    state: Arc<Mutex<FleetState>>,
+    /// The file in which everybody who was ever heard of is kept: Redis may forget them.
+    known_file: PathBuf,
+    known: BTreeSet<String>,
+    concerns: mpsc::UnboundedReceiver<Concern>,
+    epoch: Option<Arc<str>>,
+    restored: bool,
+    last_read: String,
+}
+
+/// What a beat brought.
+struct Heard {
+    now: u64,
+    epoch: String,
+    state: String,
+    lacking: Vec<String>,
+    members: Vec<(String, u64)>,
+    entries: Vec<(String, String)>,
+}
+
+pub(super) struct KeeperParts {
+    pub(super) link: Arc<Link>,
+    pub(super) member: String,
+    pub(super) visits: Arc<Visits>,
+    pub(super) registry: Arc<SharedRegistry>,
+    pub(super) news: Arc<News>,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) state: Arc<Mutex<FleetState>>,
+    /// Where it keeps what it must not forget.
+    pub(super) dir: PathBuf,
+    pub(super) concerns: mpsc::UnboundedReceiver<Concern>,
+}
+
+impl Keeper {
+    pub(super) fn new(parts: KeeperParts) -> Self {
+        let known_file = parts.dir.join("known.json");
+        Self {
+            known: read_known(&known_file),
+            known_file,
+            link: parts.link,
+            member: parts.member,
+            visits: parts.visits,
+            registry: parts.registry,
+            news: parts.news,
+            freshness: parts.freshness,
+            state: parts.state,
+            concerns: parts.concerns,
+            epoch: None,
+            restored: false,
+            last_read: "0-0".to_owned(),
+        }
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn keep(mut self) {
+        let mut beat = tokio::time::interval(BEAT_EVERY);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => self.beat().await,
+                concern = self.concerns.recv() => match concern {
+                    Some(concern) => self.look_into(concern).await,
+                    None => return,
+                },
+            }
+        }
+    }
+
+    async fn beat(&mut self) {
+        let asked = Instant::now();
+        match self.hear().await {
+            Ok(heard) => {
+                self.freshness.answered(asked);
+                if let Err(error) = self.act_on(heard).await {
+                    self.note(|state| {
+                        state.open = false;
+                        state.fault = Some(super::causes(&error));
+                    });
+                }
+            }
+            Err(error) => {
+                // A connection that is there and answers nothing is as good as none.
+                if matches!(error, LinkError::Slow(_)) {
+                    self.link.give_up();
+                }
+                let fault = super::causes(&error);
+                self.note(|state| {
+                    if state.fault.as_ref() != Some(&fault) {
+                        tracing::warn!(error = fault, "the shared store does not answer");
+                    }
+                    state.fault = Some(fault.clone());
+                });
+            }
+        }
+    }
+
+    async fn hear(&self) -> Result<Heard, LinkError> {
+        self.link.mend(BEAT_BOUND).await?;
+        let keys = ["epoch", "members", "log"].map(|rest| self.link.key("fleet", rest));
+        let gather = GATHER_FOR.as_millis().to_string();
+        let args = [self.member.clone(), self.last_read.clone(), gather];
+        let values = self
+            .link
+            .run_within(BEAT_BOUND, &BEAT, &keys, &args, false)
+            .await?;
+        Heard::read(values).ok_or(LinkError::Foreign)
+    }
+
+    async fn act_on(&mut self, heard: Heard) -> Result<(), LinkError> {
+        self.learn(heard.members.iter().map(|(name, _)| name.as_str()));
+        if heard.epoch.is_empty() {
+            return self.found("its epoch").await;
+        }
+        if self.epoch.as_deref() != Some(heard.epoch.as_str()) {
+            self.enter(&heard.epoch);
+        } else {
+            for (id, entry) in &heard.entries {
+                self.hear_of(entry);
+                self.last_read.clone_from(id);
+            }
+        }
+        if !self.restored {
+            self.restore().await?;
+        }
+        self.registry.say_again().await?;
+        let open = heard.state == "open" && self.restored;
+        let alive = heard.alive();
+        self.visits
+            .set_members(u32::try_from(alive).unwrap_or(u32::MAX));
+        let epoch = self.epoch.clone().filter(|_| open);
+        self.visits.set_epoch(epoch);
+        let members = heard.silences();
+        self.note(|state| {
+            if open && !state.open {
+                tracing::info!(replicas = members.len(), "the fleet's counters are open");
+            } else if !open && state.lacking != heard.lacking {
+                tracing::warn!(waiting_for = ?heard.lacking, "the fleet's counters are being put together");
+            }
+            *state = FleetState {
+                open,
+                lacking: heard.lacking.clone(),
+                members: members.clone(),
+                fault: None,
+            };
+        });
+        Ok(())
+    }
+
+    /// Another epoch than before, or the first: nothing is taken until everything has been said.
+    fn enter(&mut self, epoch: &str) {
+        self.visits.set_epoch(None);
+        self.epoch = Some(epoch.into());
+        self.restored = false;
+        self.last_read = "0-0".to_owned();
+    }
+
+    async fn restore(&mut self) -> Result<(), LinkError> {
+        let Some(epoch) = self.epoch.clone() else {
+            return Ok(());
+        };
+        self.visits.restore(&epoch).await?;
+        self.registry.restore().await?;
+        let keys = [self.link.key("fleet", "epoch")];
+        let args = [epoch.to_string(), self.member.clone()];
+        let said = texts(self.link.run(&PRESENT, &keys, &args, true).await?)?;
+        self.restored = said.first().is_some_and(|word| word == "done");
+        Ok(())
+    }
+
+    /// Redis has lost something: a new epoch begins, and everybody who was ever heard of is waited
+    /// for.
+    async fn found(&mut self, what: &str) -> Result<(), LinkError> {
+        self.visits.set_epoch(None);
+        tracing::warn!(
+            lost = what,
+            "the shared store has forgotten; counters are put together anew"
+        );
+        self.known.insert(self.member.clone());
+        let keys = ["epoch", "tenants"].map(|rest| self.link.key("fleet", rest));
+        let before = self.epoch.as_deref().unwrap_or_default().to_owned();
+        let mut args = vec![before, uuid::Uuid::now_v7().simple().to_string()];
+        args.extend(self.known.iter().cloned());
+        let said = texts(self.link.run(&FOUND, &keys, &args, true).await?)?;
+        if let Some(epoch) = said.first() {
+            self.enter(epoch);
+        }
+        Ok(())
+    }
+
+    async fn look_into(&mut self, concern: Concern) {
+        match concern {
+            Concern::Lost(what) => {
+                // Said by every call that noticed; the first one has done it.
+                if self.restored
+                    && let Err(error) = self.found(what).await
+                {
+                    tracing::error!(error = super::causes(&error), "no new epoch could be begun");
+                    tokio::time::sleep(RESTORE_RETRY).await;
+                }
+            }
+            Concern::Recall(keys) => {
+                for key in keys {
+                    let told = Told::Recall { key };
+                    if let Err(error) = self.news.tell(&told).await {
+                        tracing::debug!(error = super::causes(&error), "nobody was asked");
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear_of(&self, entry: &str) {
+        match serde_json::from_str(entry) {
+            Ok(Told::Recall { key }) => self.visits.recall(&key),
+            Ok(Told::Revoked { what, number, at }) => self.registry.hear_of(&what, number, at),
+            Ok(told @ (Told::Remembered { .. } | Told::Forgotten { .. })) => self.news.hear(told),
+            // Of a newer version: whoever said it knows that not everybody understands.
+            Err(error) => tracing::warn!(%error, "news that is not understood is passed over"),
+        }
+    }
+
+    fn learn<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        let before = self.known.len();
+        self.known.extend(names.map(str::to_owned));
+        if self.known.len() != before
+            && let Err(error) = write_known(&self.known_file, &self.known)
+        {
+            tracing::error!(%error, "the replicas of the fleet cannot be written down");
+        }
+    }
+
+    fn note(&self, change: impl FnOnce(&mut FleetState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Heard {
+    fn read(values: Vec<Value>) -> Option<Self> {
+        let [now, epoch, state, lacking, members, entries] = <[Value; 6]>::try_from(values).ok()?;
+        let list = |value| match value {
+            Value::Array(values) => texts(values).ok(),
+            _ => None,
+        };
+        let text = |value| texts(vec![value]).ok()?.into_iter().next();
+        let pairs = |flat: Vec<String>| {
+            let pair = |two: &[String]| Some((two.first()?.clone(), two.get(1)?.clone()));
+            flat.chunks(2).map(pair).collect::<Option<Vec<_>>>()
+        };
+        let seen = |(name, at): (String, String)| Some((name, at.parse().ok()?));
+        let members = pairs(list(members)?)?.into_iter().map(seen);
+        Some(Self {
+            now: text(now)?.parse().ok()?,
+            epoch: text(epoch)?,
+            state: text(state)?,
+            lacking: list(lacking)?,
+            members: members.collect::<Option<_>>()?,
+            entries: pairs(list(entries)?)?,
+        })
+    }
+
+    /// For how many seconds each replica has been silent.
+    fn silences(&self) -> Vec<(String, u64)> {
+        let silence = |at: u64| self.now.saturating_sub(at) / 1000;
+        let each = self
+            .members
+            .iter()
+            .map(|(name, at)| (name.clone(), silence(*at)));
+        each.collect()
+    }
+
+    fn alive(&self) -> usize {
+        let silences = self.silences();
+        silences.iter().filter(|(_, seconds)| *seconds < 5).count()
+    }
+}
+
+fn read_known(file: &Path) -> BTreeSet<String> {
+    let text = std::fs::read(file).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+fn write_known(file: &Path, known: &BTreeSet<String>) -> std::io::Result<()> {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, serde_json::to_vec(known)?)?;
+    std::fs::rename(&beside, file)
+}

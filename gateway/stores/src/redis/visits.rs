@@ -1,0 +1,633 @@
+//! Who goes to Redis for which tenant, and when: core's stores of money and pace, shared.
+//!
+//! Per tenant one visit is under way at a time, and everybody who comes meanwhile travels on the
+//! next one. So a tenant's calls share round trips, visits cannot overtake one another, and what
+//! waits is bounded by the calls in flight. What nobody waits for is told on a round twice a
+//! second. Worst case: a call waits for [`RedisConfig::max_wait`](super::RedisConfig), then it is
+//! refused.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use foldhash::HashMap;
+use redis::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tollgate_core::admission::{Admission, Demand, Taken};
+use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::ids::{RecordId, TenantId};
+use tollgate_core::money::PicoUsd;
+use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
+use tollgate_core::time::Timestamp;
+
+use super::link::{Link, LinkError, Script};
+use super::purse::{Plan, Purse, Reply, Terms, Waiter};
+
+static TRIP: Script = Script::new(include_str!("trip.lua"));
+static MARK: Script = Script::new(
+    "redis.call('DEL', KEYS[1]) redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) return { 'done' }",
+);
+
+/// Opens a tenant in an epoch. KEYS: epoch, tenants. ARGV: the epoch, the tenant.
+static ENTER: Script = Script::new(
+    "local epoch = redis.call('HMGET', KEYS[1], 'id', 'state')
+     if epoch[1] ~= ARGV[1] or epoch[2] ~= 'open' then return { 'closed' } end
+     if redis.call('SADD', KEYS[2], ARGV[2]) == 1 then return { 'new' } end
+     return { 'known' }",
+);
+
+/// How often what nobody waits for is told.
+const ROUND: Duration = Duration::from_millis(500);
+/// How long to wait before its marker is looked for once more.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often a tenant's marker is looked for that another replica is about to set.
+const LOOKS: u32 = 40;
+
+/// What the visits ask of those who look after the fleet as a whole.
+#[derive(Debug)]
+pub(super) enum Concern {
+    /// Redis has lost something that it had confirmed.
+    Lost(&'static str),
+    /// Others may hold of this what they do not use.
+    Recall(Vec<BudgetKey>),
+}
+
+struct Till {
+    tenant: TenantId,
+    purse: Mutex<Purse>,
+    /// Whether a visit is under way or about to be.
+    running: AtomicBool,
+    /// Whether it is on the list of the next round.
+    listed: AtomicBool,
+}
+
+/// Figures since start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) taken_here: AtomicU64,
+    pub(super) taken_there: AtomicU64,
+    pub(super) visits: AtomicU64,
+    pub(super) visit_micros: AtomicU64,
+    pub(super) failures: AtomicU64,
+}
+
+/// The money and the pace of every tenant, as this replica shares them.
+pub(super) struct Visits {
+    this: Weak<Self>,
+    link: Arc<Link>,
+    member: String,
+    leases: AtomicBool,
+    lease: Duration,
+    clock: fn() -> Timestamp,
+    runtime: Handle,
+    first_visit: u64,
+    /// The epoch that counters may be taken from; `None` while there is none.
+    epoch: RwLock<Option<Arc<str>>>,
+    members: AtomicU32,
+    tills: RwLock<HashMap<TenantId, Arc<Till>>>,
+    touched: Mutex<Vec<Arc<Till>>>,
+    concerns: mpsc::UnboundedSender<Concern>,
+    pub(super) counts: Counts,
+}
+
+/// How a fleet's member goes about it.
+pub(super) struct Manner {
+    pub(super) member: String,
+    pub(super) leases: bool,
+    pub(super) lease: Duration,
+    pub(super) clock: fn() -> Timestamp,
+}
+
+/// One call never spans tenants: each pays for its own calls only.
+#[derive(Debug, thiserror::Error)]
+#[error("the counters of one call belong to more than one tenant")]
+struct MixedTenants;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the counters of the fleet are being put together")]
+struct Gathering;
+
+impl Visits {
+    /// What was `settled` by this replica before is told Redis as soon as there is an epoch.
+    pub(super) fn new(
+        link: Arc<Link>,
+        manner: Manner,
+        runtime: Handle,
+        settled: impl IntoIterator<Item = (BudgetKey, PicoUsd)>,
+        concerns: mpsc::UnboundedSender<Concern>,
+    ) -> Arc<Self> {
+        let now = (manner.clock)();
+        // Larger than any that an earlier process used: it made fewer than one a microsecond.
+        let first_visit = u64::try_from(now.as_micros()).unwrap_or(0);
+        let visits = Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            link,
+            member: manner.member,
+            leases: AtomicBool::new(manner.leases),
+            lease: manner.lease,
+            clock: manner.clock,
+            runtime,
+            first_visit,
+            epoch: RwLock::new(None),
+            members: AtomicU32::new(1),
+            tills: RwLock::default(),
+            touched: Mutex::default(),
+            concerns,
+            counts: Counts::default(),
+        });
+        for (key, amount) in settled {
+            let till = visits.till(&key.tenant);
+            lock(&till.purse).load(&key, amount, now);
+            visits.touch(&till);
+        }
+        visits
+    }
+
+    /// From now on counters are taken from in this epoch, or not at all.
+    pub(super) fn set_epoch(&self, epoch: Option<Arc<str>>) {
+        *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = epoch;
+    }
+
+    fn epoch(&self) -> Option<Arc<str>> {
+        self.epoch
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn set_members(&self, members: u32) {
+        self.members.store(members.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn has_epoch(&self) -> bool {
+        self.epoch().is_some()
+    }
+
+    /// A call of an earlier process of this replica, which goes on.
+    pub(super) fn adopt(&self, hold: &Hold) {
+        if let Some(key) = hold.keys.first() {
+            let till = self.till(&key.tenant);
+            lock(&till.purse).adopt(hold, (self.clock)());
+            self.touch(&till);
+        }
+    }
+
+    /// From now on nothing is held that calls do not need.
+    pub(super) fn end_leases(&self) {
+        self.leases.store(false, Ordering::Relaxed);
+    }
+
+    /// Others are short of these.
+    pub(super) fn recall(&self, key: &BudgetKey) {
+        if let Some(till) = self.known(&key.tenant) {
+            lock(&till.purse).recall(key, Instant::now());
+            self.run(&till);
+        }
+    }
+
+    /// Says everything again, in an epoch that nobody takes from yet.
+    pub(super) async fn restore(&self, epoch: &str) -> Result<(), LinkError> {
+        let tills: Vec<_> = self.all();
+        for till in tills {
+            lock(&till.purse).forgotten();
+            let mut from = 0;
+            loop {
+                let plan = lock(&till.purse).restore(from, (self.clock)());
+                let Some(plan) = plan else { break };
+                from = from.saturating_add(plan.counters);
+                let values = self.say(&till.tenant, epoch, &plan, "restore").await?;
+                let rest = values.get(1..).unwrap_or_default();
+                let reply = Reply::parse(rest, plan.counters).ok_or(LinkError::Foreign)?;
+                lock(&till.purse).arrived(plan, &reply, &self.terms());
+            }
+            lock(&till.purse).forgotten();
+            self.touch(&till);
+        }
+        Ok(())
+    }
+
+    /// Tells, twice a second, what nobody waits for.
+    pub(super) async fn rounds(self: Arc<Self>) {
+        let mut round = tokio::time::interval(ROUND);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut second = false;
+        loop {
+            round.tick().await;
+            second = !second;
+            let listed = std::mem::take(&mut *lock(&self.touched));
+            for till in listed {
+                till.listed.store(false, Ordering::Relaxed);
+                let stale = {
+                    let mut purse = lock(&till.purse);
+                    if second {
+                        purse.tick();
+                    }
+                    purse.is_stale()
+                };
+                if stale {
+                    self.touch(&till);
+                    if self.has_epoch() {
+                        self.run(&till);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns once Redis knows everything that was settled so far.
+    pub(super) async fn flush(&self, bound: Duration) {
+        let told = self.all().into_iter().map(|till| {
+            let (reply, told) = oneshot::channel();
+            lock(&till.purse).wait(Waiter::Flush { reply });
+            self.run(&till);
+            told
+        });
+        let told: Vec<_> = told.collect();
+        // Whoever is not told in time is told at the next start.
+        let _late = tokio::time::timeout(bound, async {
+            for one in told {
+                drop(one.await);
+            }
+        })
+        .await;
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            members: self.members.load(Ordering::Relaxed),
+            leases: self.leases.load(Ordering::Relaxed),
+            lease: self.lease,
+            now: Instant::now(),
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<Till>> {
+        let tills = self.tills.read().unwrap_or_else(PoisonError::into_inner);
+        tills.values().cloned().collect()
+    }
+
+    fn known(&self, tenant: &TenantId) -> Option<Arc<Till>> {
+        let tills = self.tills.read().unwrap_or_else(PoisonError::into_inner);
+        tills.get(tenant).cloned()
+    }
+
+    fn till(&self, tenant: &TenantId) -> Arc<Till> {
+        self.known(tenant).unwrap_or_else(|| {
+            let mut tills = self.tills.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || {
+                Arc::new(Till {
+                    tenant: tenant.clone(),
+                    purse: Mutex::new(Purse::new(tenant.clone(), self.first_visit)),
+                    running: AtomicBool::new(false),
+                    listed: AtomicBool::new(false),
+                })
+            };
+            tills.entry(tenant.clone()).or_insert_with(new).clone()
+        })
+    }
+
+    fn touch(&self, till: &Arc<Till>) {
+        if !till.listed.swap(true, Ordering::Relaxed) {
+            lock(&self.touched).push(till.clone());
+        }
+    }
+
+    fn run(&self, till: &Arc<Till>) {
+        if let Some(this) = self.this.upgrade()
+            && !till.running.swap(true, Ordering::SeqCst)
+        {
+            self.runtime.spawn(this.visit(till.clone()));
+        }
+    }
+
+    /// Goes to Redis as long as somebody waits.
+    async fn visit(self: Arc<Self>, till: Arc<Till>) {
+        let mut first = true;
+        let mut looks = 0;
+        loop {
+            let next = {
+                let mut purse = lock(&till.purse);
+                let waits = first || purse.is_awaited(Instant::now());
+                let plan = if waits {
+                    purse.plan(&self.terms(), (self.clock)())
+                } else {
+                    None
+                };
+                match (plan, purse.next_try()) {
+                    (Some(plan), _) => Ok(plan),
+                    (None, Some(at)) => Err(at),
+                    (None, None) => {
+                        // Under the lock: whoever comes next finds that nobody runs.
+                        till.running.store(false, Ordering::SeqCst);
+                        return;
+                    }
+                }
+            };
+            first = false;
+            match next {
+                Err(at) => tokio::time::sleep_until(at.into()).await,
+                Ok(plan) => self.go(&till, plan, &mut looks).await,
+            }
+        }
+    }
+
+    async fn go(&self, till: &Till, plan: Plan, looks: &mut u32) {
+        let Some(epoch) = self.epoch() else {
+            let error = Arc::new(failed(Gathering));
+            return lock(&till.purse).failed(plan, false, &error);
+        };
+        let start = Instant::now();
+        let said = self.say(&till.tenant, &epoch, &plan, "visit").await;
+        self.counts.visits.fetch_add(1, Ordering::Relaxed);
+        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counts
+            .visit_micros
+            .fetch_add(micros, Ordering::Relaxed);
+        let values = match said {
+            Ok(values) => values,
+            Err(error) => {
+                self.counts.failures.fetch_add(1, Ordering::Relaxed);
+                let sent = !matches!(error, LinkError::Away);
+                let error = Arc::new(failed(error));
+                return lock(&till.purse).failed(plan, sent, &error);
+            }
+        };
+        match values.first().map(String::as_str) {
+            Some("done") => {
+                let rest = values.get(1..).unwrap_or_default();
+                let mut purse = lock(&till.purse);
+                match Reply::parse(rest, plan.counters) {
+                    Some(reply) => purse.arrived(plan, &reply, &self.terms()),
+                    None => purse.failed(plan, true, &Arc::new(failed(LinkError::Foreign))),
+                }
+                let recalls = purse.recalls();
+                if !recalls.is_empty() {
+                    drop(self.concerns.send(Concern::Recall(recalls)));
+                }
+            }
+            Some("late") => {
+                let last = values.get(1).and_then(|text| text.parse().ok());
+                let mut purse = lock(&till.purse);
+                purse.go_on_after(last.unwrap_or(0));
+                purse.put_off(plan);
+            }
+            Some("closed") => self.open(till, plan, &epoch, looks).await,
+            _ => {
+                drop(
+                    self.concerns
+                        .send(Concern::Lost("a change that it had confirmed")),
+                );
+                let error = Arc::new(failed(Gathering));
+                lock(&till.purse).failed(plan, false, &error);
+            }
+        }
+    }
+
+    /// The tenant has no marker of this epoch. If it is new to the fleet, it gets one.
+    async fn open(&self, till: &Till, plan: Plan, epoch: &str, looks: &mut u32) {
+        let keys = ["epoch", "tenants"].map(|rest| self.link.key("fleet", rest));
+        let args = [epoch.to_owned(), till.tenant.to_string()];
+        let said = self
+            .link
+            .run(&ENTER, &keys, &args, true)
+            .await
+            .and_then(texts);
+        let word = said.ok().and_then(|words| words.into_iter().next());
+        match word.as_deref() {
+            Some("new") => {
+                let keys = [self.link.key(till.tenant.as_str(), "marker")];
+                let set = self.link.run(&MARK, &keys, &[epoch.to_owned()], true).await;
+                let mut purse = lock(&till.purse);
+                match set {
+                    Ok(_) => purse.put_off(plan),
+                    Err(error) => purse.failed(plan, false, &Arc::new(failed(error))),
+                }
+            }
+            // Another replica has opened it, and its marker is about to be set.
+            Some("known") if *looks < LOOKS => {
+                *looks = looks.saturating_add(1);
+                tokio::time::sleep(PAUSE.saturating_mul(*looks)).await;
+                lock(&till.purse).put_off(plan);
+            }
+            Some("known") => {
+                drop(self.concerns.send(Concern::Lost("a tenant's counters")));
+                let error = Arc::new(failed(Gathering));
+                lock(&till.purse).failed(plan, false, &error);
+            }
+            _ => {
+                let error = Arc::new(failed(Gathering));
+                lock(&till.purse).failed(plan, false, &error);
+            }
+        }
+    }
+
+    async fn say(
+        &self,
+        tenant: &TenantId,
+        epoch: &str,
+        plan: &Plan,
+        mode: &str,
+    ) -> Result<Vec<String>, LinkError> {
+        let tag = tenant.as_str();
+        let mut keys = Vec::with_capacity(plan.keys.len().saturating_add(1));
+        keys.push(self.link.key(tag, "marker"));
+        keys.extend(plan.keys.iter().map(|rest| self.link.key(tag, rest)));
+        let mut args = Vec::with_capacity(plan.args.len().saturating_add(6));
+        args.extend([
+            epoch.to_owned(),
+            self.member.clone(),
+            plan.visit.to_string(),
+            plan.answered.to_string(),
+            mode.to_owned(),
+            plan.counters.to_string(),
+        ]);
+        args.extend(plan.args.iter().cloned());
+        let values = self.link.run(&TRIP, &keys, &args, true).await?;
+        texts(values)
+    }
+
+    async fn wait<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, Arc<StoreError>>>,
+    ) -> Result<T, StoreError> {
+        let bound = self.link.config().max_wait;
+        match tokio::time::timeout(bound, answer).await {
+            Ok(Ok(answer)) => answer.map_err(|error| failed(Shared(error))),
+            Ok(Err(gone)) => Err(failed(gone)),
+            Err(_elapsed) => Err(failed(LinkError::Slow(bound))),
+        }
+    }
+}
+
+/// An error that several calls share.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", super::causes(&*.0))]
+struct Shared(Arc<StoreError>);
+
+fn failed(cause: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError {
+        operation: "reserve",
+        store: "shared",
+        cause: Box::new(cause),
+    }
+}
+
+/// The values of an answer as text; numbers as they are written.
+pub(super) fn texts(values: Vec<Value>) -> Result<Vec<String>, LinkError> {
+    let text = |value| match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).map_err(|_e| LinkError::Foreign),
+        Value::SimpleString(text) => Ok(text),
+        Value::Int(number) => Ok(number.to_string()),
+        _ => Err(LinkError::Foreign),
+    };
+    values.into_iter().map(text).collect()
+}
+
+#[async_trait]
+impl Admission for Visits {
+    async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
+        let tenants = demand.budgets.iter().map(|budget| &budget.key.tenant);
+        let mut tenants = tenants.chain(demand.limits.iter().map(|limit| &limit.key.tenant));
+        let Some(tenant) = tenants.next() else {
+            let hold = Hold {
+                id: demand.id,
+                keys: Vec::new(),
+                amount: demand.amount,
+            };
+            return Ok(Taken::All(hold, None));
+        };
+        if tenants.any(|other| other != tenant) {
+            return Err(failed(MixedTenants));
+        }
+        if !self.has_epoch() {
+            return Err(failed(Gathering));
+        }
+        let till = self.till(tenant);
+        let taken = lock(&till.purse).take(demand, &self.terms());
+        self.touch(&till);
+        match taken {
+            Ok(taken) => {
+                self.counts.taken_here.fetch_add(1, Ordering::Relaxed);
+                Ok(taken)
+            }
+            Err(answer) => {
+                self.run(&till);
+                self.counts.taken_there.fetch_add(1, Ordering::Relaxed);
+                self.wait(answer).await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl BudgetStore for Visits {
+    async fn reserve(
+        &self,
+        id: RecordId,
+        budgets: &[Budget],
+        amount: PicoUsd,
+        now: Timestamp,
+    ) -> Result<Reserved, StoreError> {
+        let demand = Demand {
+            id,
+            budgets,
+            amount,
+            limits: &[],
+            tokens: 0,
+            now,
+        };
+        Ok(match self.take(&demand).await? {
+            Taken::All(hold, _) => Reserved::Held(hold),
+            Taken::Exhausted {
+                key,
+                limit,
+                balance,
+            } => Reserved::Exhausted {
+                key,
+                limit,
+                balance,
+            },
+            Taken::Wait { .. } => return Err(failed(LinkError::Foreign)),
+        })
+    }
+
+    fn settle(&self, hold: &Hold, actual: PicoUsd) {
+        if let Some(till) = hold.keys.first().and_then(|key| self.known(&key.tenant)) {
+            lock(&till.purse).settle(hold.id, actual.max(PicoUsd::ZERO));
+            self.touch(&till);
+        }
+    }
+
+    fn correct(&self, keys: &[BudgetKey], by: PicoUsd, now: Timestamp) {
+        if let Some(first) = keys.first() {
+            let till = self.till(&first.tenant);
+            lock(&till.purse).correct(keys, by, now);
+            self.touch(&till);
+        }
+    }
+
+    async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError> {
+        let till = self.till(&key.tenant);
+        let (reply, answer) = oneshot::channel();
+        let look = Waiter::Look {
+            key: key.clone(),
+            reply,
+        };
+        lock(&till.purse).wait(look);
+        self.run(&till);
+        self.wait(answer).await
+    }
+}
+
+#[async_trait]
+impl RateStore for Visits {
+    async fn admit(
+        &self,
+        id: RecordId,
+        limits: &[Limit],
+        tokens: u64,
+    ) -> Result<Paced, StoreError> {
+        let demand = Demand {
+            id,
+            budgets: &[],
+            amount: PicoUsd::ZERO,
+            limits,
+            tokens,
+            now: (self.clock)(),
+        };
+        Ok(match self.take(&demand).await? {
+            Taken::All(_, Some(pass)) => Paced::Go(pass),
+            Taken::All(_, None) => Paced::Free,
+            Taken::Wait { key, retry_after } => Paced::Wait { key, retry_after },
+            Taken::Exhausted { .. } => return Err(failed(LinkError::Foreign)),
+        })
+    }
+
+    fn release(&self, pass: &Pass, tokens: Option<u64>) {
+        if let Some(till) = self.known(&pass.tenant) {
+            lock(&till.purse).release(pass.id, tokens);
+            self.touch(&till);
+        }
+    }
+
+    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError> {
+        let Some(first) = limits.first() else {
+            return Ok(Vec::new());
+        };
+        let till = self.till(&first.key.tenant);
+        let (reply, answer) = oneshot::channel();
+        let look = Waiter::Left {
+            limits: limits.to_vec(),
+            reply,
+        };
+        lock(&till.purse).wait(look);
+        self.run(&till);
+        self.wait(answer).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
