@@ -120,7 +120,7 @@ impl Add {
             expires_at: life.map(|life| now.plus(life)),
         };
         let mut shown = described(&added);
-        let data = DataDir::prepare(&settings.data_dir)?;
+        let data = DataDir::prepare(settings.keys_dir())?;
         let file = AdminFile::of(&data);
         file.prepare(&data, now)?;
         file.change(|all| Ok(all.add(added)?))?;
@@ -134,7 +134,7 @@ impl Add {
 }
 
 fn list(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
-    let all = AdminFile::of(&DataDir::at(&settings.data_dir)).read()?;
+    let all = AdminFile::of(&DataDir::at(settings.keys_dir())).read()?;
     if as_json {
         let all: Vec<Value> = all.all().iter().map(described).collect();
         return output::json(&all);
@@ -164,7 +164,7 @@ fn list(settings: &Settings, as_json: bool) -> anyhow::Result<()> {
 }
 
 fn remove(settings: &Settings, name: &AdminName, as_json: bool) -> anyhow::Result<()> {
-    let file = AdminFile::of(&DataDir::at(&settings.data_dir));
+    let file = AdminFile::of(&DataDir::at(settings.keys_dir()));
     let operators = file.change(|all| {
         if !all.remove(name) {
             bail!("nobody here is called {name}");

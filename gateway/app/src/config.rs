@@ -4,6 +4,7 @@
 //! wires them takes what they need from [`Settings`]. Any mistake, wherever it stands, means no
 //! settings at all, and all mistakes are told at once.
 
+mod fleet;
 pub(crate) mod files;
 pub(crate) mod headers;
 mod otlp;
@@ -24,6 +25,7 @@ use tollgate_core::ids::ReplicaId;
 use tollgate_core::policy::{Mistake, Upstream};
 use tollgate_core::secret::Secret;
 
+pub(crate) use fleet::FleetSettings;
 pub(crate) use otlp::OtlpSettings;
 pub(crate) use store::StoreSettings;
 pub(crate) use vault::{AuthSettings, Kv2Settings, VaultSettings};
@@ -70,6 +72,16 @@ pub(crate) struct Settings {
     pub(crate) insecure: InsecureSettings,
     /// Where notices of cap shares are sent, if anywhere.
     pub(crate) webhook: Option<WebhookSettings>,
+    /// What is shared with other replicas, if there are any.
+    pub(crate) fleet: Option<FleetSettings>,
+}
+
+impl Settings {
+    /// Where keys and secrets lie: in a fleet, where all replicas have them.
+    pub(crate) fn keys_dir(&self) -> &Path {
+        let fleet = self.fleet.as_ref();
+        fleet.map_or(&self.data_dir, |fleet| &fleet.shared_dir)
+    }
 }
 
 /// PEM files of a certificate chain and its key.
@@ -215,6 +227,8 @@ pub(crate) struct InsecureSettings {
     pub(crate) plain_http_record_store: bool,
     /// Lets the collector's endpoint be an `http://` URL.
     pub(crate) plain_http_otlp: bool,
+    /// Lets Redis be spoken to without TLS beyond this machine.
+    pub(crate) plain_redis: bool,
     /// Lets secrets lie in the environment.
     pub(crate) environment_vault: bool,
 }

@@ -58,7 +58,7 @@ impl Operator {
         };
         let token = match vars.var("TOLLGATE_ADMIN_TOKEN") {
             Some(token) => token,
-            None => data.admin_token()?,
+            None => DataDir::at(settings.keys_dir()).admin_token()?,
         };
         Ok(Self {
             authority,

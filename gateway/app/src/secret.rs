@@ -90,7 +90,7 @@ impl SecretCommand {
     /// If there is no such secret, the value cannot be stored or never be sent, a file cannot be
     /// used, or secrets lie elsewhere.
     pub(crate) fn run(&self, settings: &Settings) -> anyhow::Result<()> {
-        let data = DataDir::prepare(&settings.data_dir)?;
+        let data = DataDir::prepare(settings.keys_dir())?;
         let vault = vault::writable(settings, data.path())?;
         let now = clock::now();
         match self {

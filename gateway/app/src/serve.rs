@@ -15,6 +15,7 @@ mod admin;
 mod collector;
 mod courier;
 mod figures;
+mod fleet;
 mod leave;
 mod onward;
 mod readiness;
@@ -66,7 +67,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         data,
         ..
     } = &wired;
-    let ready = Arc::new(Ready::of(embedded));
+    let ready = Arc::new(Ready::of(embedded, wired.fleet.as_ref()));
     let retention = Arc::new(Retention::of(settings, &wired)?);
     let purger = retention.watch()?;
     let (stop_admin, admin_stopped) = watch::channel(false);
@@ -88,7 +89,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         let mut leave = Leave::on_signals(leashed)?;
         let (stop, listening, accepting) = listen(settings, gateway).await?;
         data.announce(admin.address)?;
-        let notices = Arc::clone(&embedded.notices);
+        let notices = Arc::clone(&wired.notices);
         tokio::spawn(tollgate_proxy::notices::watch(
             Arc::clone(gateway),
             notices,
@@ -222,7 +223,16 @@ async fn drain(gateway: &Gateway, bound: Duration, leave: &mut Leave) {
 
 /// Brings the stores to rest: everything kept so far is on the disk when this returns.
 fn rest(wired: Wired) -> anyhow::Result<()> {
-    let Wired { embedded, .. } = wired;
+    let Wired {
+        embedded, fleet, ..
+    } = wired;
+    // What is held of caps and not used goes back to the others at once.
+    if let Some(fleet) = fleet {
+        match Arc::into_inner(fleet) {
+            Some(fleet) => fleet.leave(),
+            None => warn!("the fleet is still in use; what is held lapses"),
+        }
+    }
     let closed = match Arc::into_inner(embedded) {
         Some(embedded) => Embedded::close(embedded),
         None => bail!("the stores are still in use"),

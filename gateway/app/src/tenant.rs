@@ -140,10 +140,10 @@ fn or_dash(value: Option<impl Display>) -> String {
 
 /// The current version of each secret that has one.
 fn secrets(settings: &Settings, tenant: &TenantId) -> anyhow::Result<BTreeMap<String, u32>> {
-    if settings.vault != VaultSettings::Age || !settings.data_dir.is_dir() {
+    if settings.vault != VaultSettings::Age || !settings.keys_dir().is_dir() {
         return Ok(BTreeMap::new());
     }
-    let vault = AgeVault::open(&settings.data_dir)?;
+    let vault = AgeVault::open(settings.keys_dir())?;
     let mut current = BTreeMap::new();
     for secret in vault.list(&VaultScope::Tenant(tenant.clone()))? {
         let mut versions = secret.versions.iter();

@@ -6,6 +6,7 @@
 //! and calls are refused once what replicas hold of it is used up or a second has passed.
 
 mod amount;
+mod claims;
 mod deferred;
 mod keeper;
 mod link;
@@ -27,12 +28,13 @@ use tollgate_core::rate::RateStore;
 use tollgate_core::time::Timestamp;
 
 pub use deferred::SharedDeferred;
-pub use keeper::FleetState;
+use keeper::FleetState;
 pub use link::{LinkError, RedisConfig, Topology};
 pub use notices::SharedNotices;
 pub use registry::SharedRegistry;
 
 use crate::embedded::{DbError, Embedded};
+use claims::Claims;
 use keeper::{Freshness, Keeper, KeeperParts};
 use link::Link;
 use news::News;
@@ -99,6 +101,7 @@ pub struct Fleet {
     /// Shares of caps that have been noticed.
     pub notices: Arc<SharedNotices>,
     visits: Arc<Visits>,
+    freshness: Arc<Freshness>,
     state: Arc<Mutex<FleetState>>,
     member: String,
     runtime: tokio::runtime::Runtime,
@@ -134,14 +137,17 @@ impl Fleet {
             config.clock,
         );
         let (concern, concerns) = tokio::sync::mpsc::unbounded_channel();
-        let manner = Manner {
-            member: member.clone(),
-            leases: config.leases,
-            lease: config.lease,
-            clock: config.clock,
-        };
+        let claims = Claims::open(&dir.join("claims"), (config.clock)()).map_err(unusable)?;
+        let manner = Manner::of(config, &member);
         let settled = embedded.settled()?;
-        let visits = Visits::new(link.clone(), manner, handle.clone(), settled, concern);
+        let visits = Visits::new(
+            link.clone(),
+            manner,
+            handle.clone(),
+            settled,
+            claims,
+            concern,
+        );
         let state = Arc::new(Mutex::new(FleetState::default()));
         let keeper = Keeper::new(KeeperParts {
             link: link.clone(),
@@ -149,7 +155,7 @@ impl Fleet {
             visits: visits.clone(),
             registry: registry.clone(),
             news: news.clone(),
-            freshness,
+            freshness: freshness.clone(),
             state: state.clone(),
             dir,
             concerns,
@@ -171,6 +177,7 @@ impl Fleet {
                 local: embedded.notices.clone(),
             }),
             visits,
+            freshness,
             state,
             member,
             runtime,
@@ -206,6 +213,12 @@ impl Fleet {
     pub fn state(&self) -> FleetState {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clone()
+    }
+
+    /// Whether calls can be admitted: Redis answers, and the counters are open.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.freshness.is_fresh() && self.visits.has_epoch()
     }
 
     /// Counts the hold of a call that an earlier process of this replica began.

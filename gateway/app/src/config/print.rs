@@ -45,12 +45,16 @@ impl fmt::Display for Settings {
             }
         }
         write!(f, "{}", self.vault)?;
+        if let Some(fleet) = &self.fleet {
+            write!(f, "{fleet}")?;
+        }
         let InsecureSettings {
             admin_beyond_loopback,
             plain_http_webhook,
             plain_http_vault,
             plain_http_record_store,
             plain_http_otlp,
+            plain_redis,
             environment_vault,
         } = self.insecure;
         writeln!(
@@ -61,6 +65,7 @@ impl fmt::Display for Settings {
         writeln!(f, "plain_http_vault = {plain_http_vault}")?;
         writeln!(f, "plain_http_record_store = {plain_http_record_store}")?;
         writeln!(f, "plain_http_otlp = {plain_http_otlp}")?;
+        writeln!(f, "plain_redis = {plain_redis}")?;
         writeln!(f, "environment_vault = {environment_vault}")
     }
 }

@@ -9,6 +9,7 @@ use tollgate_core::policy::parse::upstream;
 use tollgate_core::policy::reader::{self, Read, Section, Source};
 use toml::de::DeValue;
 
+use super::fleet::FleetSettings;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
     OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars,
@@ -86,6 +87,7 @@ fn read(
             read_webhook(section, &policies_dir, insecure)
         })
         .flatten();
+    let fleet = read_fleet(root, &policies_dir, insecure);
     let vault = root
         .table("vault", |section| {
             VaultSettings::read(section, &policies_dir, insecure)
@@ -117,7 +119,17 @@ fn read(
         vault,
         insecure,
         webhook,
+        fleet,
     }
+}
+
+fn read_fleet(
+    root: &Section<'_>,
+    policies_dir: &Path,
+    insecure: InsecureSettings,
+) -> Option<FleetSettings> {
+    let read = |section: &Section<'_>| FleetSettings::read(section, policies_dir, insecure);
+    root.table("fleet", read).flatten()
 }
 
 /// Notes an admin listener that others can reach, unless that is allowed.
@@ -172,6 +184,7 @@ fn read_insecure(section: &Section<'_>) -> InsecureSettings {
         plain_http_vault: switch("plain_http_vault"),
         plain_http_record_store: switch("plain_http_record_store"),
         plain_http_otlp: switch("plain_http_otlp"),
+        plain_redis: switch("plain_redis"),
         environment_vault: switch("environment_vault"),
     }
 }

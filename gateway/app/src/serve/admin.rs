@@ -87,25 +87,28 @@ fn assemble(
         gateway,
         embedded,
         registry,
-        data,
+        shared,
         signer,
         ..
     } = wired;
     let policy = current(gateway);
     Ok(Admin {
-        credentials: Arc::new(admins::file::at_start(data, clock::now())?),
+        credentials: Arc::new(admins::file::at_start(shared, clock::now())?),
         log: embedded.admin_actions.clone(),
         keys: keys(settings, &gateway.desk),
         desk: Arc::clone(&gateway.desk),
         budgets: Arc::clone(&gateway.stores.budgets),
         reports: Arc::new(Reports(settings.data_dir.clone())),
-        live: Arc::new(Live(Arc::downgrade(gateway), embedded.rates.clone())),
+        live: Arc::new(Live(
+            Arc::downgrade(gateway),
+            Arc::clone(&gateway.stores.rates),
+        )),
         explainer: Arc::new(explain::Running::new(gateway)),
         purge: retention,
         signer: signer.clone(),
         readiness: ready,
         metrics: registry.clone(),
-        refresh_metrics: figures::carry(registry, gateway, embedded)?,
+        refresh_metrics: figures::carry(registry, gateway, embedded, wired.fleet.as_ref())?,
         policy,
         clock: clock::now,
     })

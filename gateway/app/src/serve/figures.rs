@@ -11,7 +11,9 @@ use tollgate_core::price::PriceBook;
 use tollgate_core::time::Timestamp;
 use tollgate_proxy::gateway::Gateway;
 use tollgate_stores::embedded::Embedded;
+use tollgate_stores::redis::Fleet;
 
+use super::fleet::FleetFigures;
 use crate::clock;
 use crate::permissions::Ledger;
 use crate::reload::Reloaded;
@@ -141,6 +143,7 @@ pub(super) fn carry(
     registry: &Registry,
     gateway: &Arc<Gateway>,
     stores: &Arc<Embedded>,
+    fleet: Option<&Arc<Fleet>>,
 ) -> prometheus::Result<Arc<dyn Fn() + Send + Sync>> {
     let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
         let counter = IntCounter::new(name, help)?;
@@ -182,8 +185,19 @@ pub(super) fn carry(
         )?,
         outbox: OutboxFigures::register(registry)?,
     };
+    let fleet = match fleet {
+        Some(fleet) => Some((FleetFigures::register(registry)?, Arc::downgrade(fleet))),
+        None => None,
+    };
     let (gateway, stores) = (Arc::downgrade(gateway), Arc::downgrade(stores));
-    Ok(Arc::new(move || carried.refresh(&gateway, &stores)))
+    Ok(Arc::new(move || {
+        carried.refresh(&gateway, &stores);
+        if let Some((figures, fleet)) = &fleet
+            && let Some(fleet) = fleet.upgrade()
+        {
+            figures.refresh(&fleet);
+        }
+    }))
 }
 
 impl Carried {

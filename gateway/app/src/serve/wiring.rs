@@ -2,14 +2,15 @@
 //!
 //! The only place that knows every crate's configuration; it decides nothing but what goes where.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use prometheus::Registry;
 use tollgate_admin::audit_key::Signer;
-use tollgate_core::admission::Together;
 use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
+use tollgate_core::notice::NoticeBook;
 use tollgate_core::policy::Policy;
 use tollgate_proxy::authenticate::{Keys, Standings};
 use tollgate_proxy::collect::MemoryBudget;
@@ -28,8 +29,10 @@ use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
 use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig};
+use tollgate_stores::redis::Fleet;
 use tracing::{info, warn};
 
+use super::fleet::{self, Ledgers};
 use super::onward;
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
@@ -45,6 +48,10 @@ pub(super) struct Wired {
     pub(super) gateway: Arc<Gateway>,
     /// The stores behind it.
     pub(super) embedded: Arc<Embedded>,
+    /// Shares of caps that have been noticed.
+    pub(super) notices: Arc<dyn NoticeBook>,
+    /// The fleet that this gateway belongs to, if any.
+    pub(super) fleet: Option<Arc<Fleet>>,
     /// The policy files, to be watched.
     pub(super) watched: Unwatched<Watched>,
     /// Which elevated permissions were adopted; goes with the policy files.
@@ -53,8 +60,10 @@ pub(super) struct Wired {
     pub(super) priced: Unwatched<PriceWatch>,
     /// What signs the chains of records.
     pub(super) signer: Signer,
-    /// Where keys are.
+    /// The data directory.
     pub(super) data: DataDir,
+    /// Where keys are.
+    pub(super) shared: DataDir,
     /// All metrics.
     pub(super) registry: Registry,
 }
@@ -83,11 +92,7 @@ impl<W> Unwatched<W> {
 /// # Errors
 /// If a file, key, policy or store cannot be used.
 pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
-    let data = DataDir::prepare(&settings.data_dir)?;
-    if data.is_open_to_others() {
-        let dir = data.path().display();
-        warn!(%dir, "others than its owner can enter the data directory; it should be 0700");
-    }
+    let data = data_dir(&settings.data_dir)?;
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
     let (prices, priced) = PriceWatch::open(PriceFiles::of(settings))?;
@@ -101,14 +106,17 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         "loaded"
     );
     let permissions = permissions(settings, &embedded, &policy)?;
+    let fleet = fleet::join(settings, &stored.replica, &embedded)?;
+    let ledgers = Ledgers::of(fleet.as_ref(), &embedded);
+    let shared = DataDir::prepare(settings.keys_dir())?;
     let registry = Registry::new();
     let desk = Arc::new(TokenDesk {
-        mint: mint(settings, &data)?,
-        registry: embedded.registry.clone(),
+        mint: mint(settings, &shared)?,
+        registry: ledgers.registry.clone(),
     });
     let keys = Keys::new(keys(settings, &desk));
     let engine = Arc::new(engine(settings));
-    let vault = vault::open(settings, data.path(), &policy)?;
+    let vault = vault::open(settings, shared.path(), &policy)?;
     let gateway = Arc::new(Gateway {
         live: Live::new(Snapshot {
             policy,
@@ -116,15 +124,12 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
             keys: Arc::new(keys),
         }),
         stores: Stores {
-            admission: Arc::new(Together {
-                budgets: embedded.budgets.clone(),
-                rates: embedded.rates.clone(),
-            }),
-            budgets: embedded.budgets.clone(),
-            rates: embedded.rates.clone(),
-            registry: embedded.registry.clone(),
+            admission: ledgers.admission,
+            budgets: ledgers.budgets,
+            rates: ledgers.rates,
+            registry: ledgers.registry,
             records: embedded.records.clone(),
-            deferred: embedded.deferred.clone(),
+            deferred: ledgers.deferred,
             vault,
         },
         standings: Standings::default(),
@@ -145,13 +150,29 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     Ok(Wired {
         gateway,
         embedded: Arc::new(embedded),
+        notices: ledgers.notices,
+        fleet: fleet.map(Arc::new),
         watched: Unwatched::new(watched),
         permissions: Unwatched::new(permissions),
         priced: Unwatched::new(priced),
         signer: signer(&stored),
         data,
+        shared,
         registry,
     })
+}
+
+/// The data directory, with a warning if it is not for its owner alone.
+///
+/// # Errors
+/// If it cannot be made.
+fn data_dir(path: &Path) -> anyhow::Result<DataDir> {
+    let data = DataDir::prepare(path)?;
+    if data.is_open_to_others() {
+        let dir = path.display();
+        warn!(%dir, "others than its owner can enter the data directory; it should be 0700");
+    }
+    Ok(data)
 }
 
 /// Opens the stores, and tells what the last run has left in them.

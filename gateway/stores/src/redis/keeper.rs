@@ -46,6 +46,8 @@ const RESTORE_RETRY: Duration = Duration::from_millis(200);
 pub struct FleetState {
     /// Whether money and pace may be taken.
     pub open: bool,
+    /// The epoch, which is another one whenever Redis has forgotten something.
+    pub epoch: String,
     /// The replicas that are waited for, while it may not.
     pub lacking: Vec<String>,
     /// Every replica heard of, and for how many seconds it has been silent.
@@ -232,6 +234,7 @@ impl Keeper {
             }
             *state = FleetState {
                 open,
+                epoch: heard.epoch.clone(),
                 lacking: heard.lacking.clone(),
                 members: members.clone(),
                 fault: None,

@@ -171,12 +171,13 @@ impl Purse {
         }
     }
 
-    /// What was settled by this replica before it started.
+    /// What was settled by this replica before it started, of a counter on the list of claims.
     pub(super) fn load(&mut self, key: &BudgetKey, settled: PicoUsd, now: Timestamp) {
         let place = self.open(key, now);
         let counter = &mut self.counters[place];
         counter.settled = settled;
         counter.claim = settled;
+        counter.listed = true;
         self.stale.insert(place);
     }
 

@@ -7,7 +7,8 @@
 --
 -- KEYS: the tenant's marker, its counters, its buckets.
 -- ARGV: epoch, member, number of this visit, number of the last one that was answered, "visit" or
---       "restore", how many counters; per counter: limit or "", use, wish, settled, lifetime in ms;
+--       "restore", how many counters; per counter: limit or "", use, wish, settled, lifetime in ms,
+--       the claim as this replica knows it or "", the least that helps anybody;
 --       per bucket: "rate", per minute, burst, given back, wish, the largest single wish
 --               or: "places", limit, use, wish, lifetime in ms, 0.
 local DOLLAR = 1e12
@@ -49,7 +50,6 @@ if not restoring then
   -- An answer that nobody waits for any more must not undo a later one.
   if last >= visit then return { 'late', whole(last) } end
   if last < answered then return { 'lost' } end
-  redis.call('HSET', marker, 'visit:' .. member, whole(visit))
 end
 
 local clock = redis.call('TIME')
@@ -57,8 +57,19 @@ local now = tonumber(clock[1]) * 1e6 + tonumber(clock[2])
 local answer = { 'done' }
 
 local counters = tonumber(ARGV[6])
+if not restoring then
+  -- Before anything is changed: what was confirmed must be there.
+  for n = 1, counters do
+    local told = ARGV[5 + n * 7]
+    if told ~= '' and told ~= (redis.call('HGET', KEYS[1 + n], 'c:' .. member) or '0:0') then
+      return { 'lost' }
+    end
+  end
+  redis.call('HSET', marker, 'visit:' .. member, whole(visit))
+end
+
 for n = 1, counters do
-  local key, at = KEYS[1 + n], 6 + (n - 1) * 5
+  local key, at = KEYS[1 + n], 6 + (n - 1) * 7
   local limit, ttl = ARGV[at + 1], ARGV[at + 5]
   local use_d, use_p = read(ARGV[at + 2])
   local wish_d, wish_p = read(ARGV[at + 3])
@@ -73,8 +84,11 @@ for n = 1, counters do
   if limit ~= '' and not restoring then
     local limit_d, limit_p = read(limit)
     local room_d, room_p = sub(limit_d, limit_p, others_d, others_p)
-    local floor_d, floor_p = max(use_d, use_p, min(had_d, had_p, wish_d, wish_p))
-    new_d, new_p = max(floor_d, floor_p, min(wish_d, wish_p, room_d, room_p))
+    new_d, new_p = max(use_d, use_p, min(had_d, had_p, wish_d, wish_p))
+    -- A call that is too large for what is left keeps it from nobody.
+    if not less(room_d, room_p, read(ARGV[at + 7])) then
+      new_d, new_p = max(new_d, new_p, min(wish_d, wish_p, room_d, room_p))
+    end
   end
   settled_d, settled_p = sub(settled_d, settled_p, told_d, told_p)
   local changed = new_d ~= had_d or new_p ~= had_p or own_d ~= told_d or own_p ~= told_p
@@ -141,7 +155,7 @@ local function places(key, at)
 end
 
 for n = 2 + counters, #KEYS do
-  local at = 6 + counters * 5 + (n - 2 - counters) * 6
+  local at = 6 + counters * 7 + (n - 2 - counters) * 6
   local first, second
   if ARGV[at + 1] == 'rate' then
     first, second = rate(KEYS[n], at)

@@ -22,6 +22,8 @@ use tollgate_core::money::PicoUsd;
 use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
 use tollgate_core::time::Timestamp;
 
+use super::FleetConfig;
+use super::claims::Claims;
 use super::link::{Link, LinkError, Script};
 use super::purse::{Plan, Purse, Reply, Terms, Waiter};
 
@@ -89,6 +91,7 @@ pub(super) struct Visits {
     tills: RwLock<HashMap<TenantId, Arc<Till>>>,
     touched: Mutex<Vec<Arc<Till>>>,
     concerns: mpsc::UnboundedSender<Concern>,
+    claims: Claims,
     pub(super) counts: Counts,
 }
 
@@ -98,6 +101,17 @@ pub(super) struct Manner {
     pub(super) leases: bool,
     pub(super) lease: Duration,
     pub(super) clock: fn() -> Timestamp,
+}
+
+impl Manner {
+    pub(super) fn of(config: &FleetConfig, member: &str) -> Self {
+        Self {
+            member: member.to_owned(),
+            leases: config.leases,
+            lease: config.lease,
+            clock: config.clock,
+        }
+    }
 }
 
 /// One call never spans tenants: each pays for its own calls only.
@@ -116,8 +130,10 @@ impl Visits {
         manner: Manner,
         runtime: Handle,
         settled: impl IntoIterator<Item = (BudgetKey, PicoUsd)>,
+        claims: (Claims, Vec<BudgetKey>),
         concerns: mpsc::UnboundedSender<Concern>,
     ) -> Arc<Self> {
+        let (claims, claimed) = claims;
         let now = (manner.clock)();
         // Larger than any that an earlier process used: it made fewer than one a microsecond.
         let first_visit = u64::try_from(now.as_micros()).unwrap_or(0);
@@ -135,9 +151,12 @@ impl Visits {
             tills: RwLock::default(),
             touched: Mutex::default(),
             concerns,
+            claims,
             counts: Counts::default(),
         });
-        for (key, amount) in settled {
+        // What was claimed and never settled comes first, so that what was settled is not undone.
+        let nothing = claimed.into_iter().map(|key| (key, PicoUsd::ZERO));
+        for (key, amount) in nothing.chain(settled) {
             let till = visits.till(&key.tenant);
             lock(&till.purse).load(&key, amount, now);
             visits.touch(&till);
@@ -338,6 +357,12 @@ impl Visits {
             let error = Arc::new(failed(Gathering));
             return lock(&till.purse).failed(plan, false, &error);
         };
+        if !plan.unlisted.is_empty()
+            && let Err(error) = self.claims.add(&plan.unlisted)
+        {
+            let error = Arc::new(failed(error));
+            return lock(&till.purse).failed(plan, false, &error);
+        }
         let start = Instant::now();
         let said = self.say(&till.tenant, &epoch, &plan, "visit").await;
         self.counts.visits.fetch_add(1, Ordering::Relaxed);

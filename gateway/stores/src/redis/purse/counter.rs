@@ -27,6 +27,8 @@ pub(super) struct Counter {
     /// The claim and what was settled, as Redis has confirmed it.
     pub(super) told: Option<(PicoUsd, PicoUsd)>,
     pub(super) touched_at: Timestamp,
+    /// Whether it is on the list of what is claimed here.
+    pub(super) listed: bool,
     /// What was taken in this second and in the one before.
     recent: (PicoUsd, PicoUsd),
     /// Until when no more is claimed than is used.
@@ -47,6 +49,7 @@ impl Counter {
             others_settled: PicoUsd::ZERO,
             told: None,
             touched_at: now,
+            listed: false,
             recent: (PicoUsd::ZERO, PicoUsd::ZERO),
             exact_until: None,
             recalled_at: None,

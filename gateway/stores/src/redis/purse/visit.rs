@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tollgate_core::admission::Taken;
-use tollgate_core::budget::{Budget, StoreError};
+use tollgate_core::budget::{Budget, BudgetKey, StoreError};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::rate::Size;
 use tollgate_core::time::Timestamp;
@@ -28,6 +28,8 @@ pub(in crate::redis) struct Plan {
     pub(in crate::redis) keys: Vec<String>,
     pub(in crate::redis) counters: usize,
     pub(in crate::redis) args: Vec<String>,
+    /// Counters of which nothing was claimed here before.
+    pub(in crate::redis) unlisted: Vec<BudgetKey>,
     spoken: Vec<Spoken>,
     buckets: Vec<SpokenOfBucket>,
     aboard: Vec<Waiter>,
@@ -91,6 +93,7 @@ impl Purse {
             keys: Vec::new(),
             counters: 0,
             args: Vec::new(),
+            unlisted: Vec::new(),
             spoken: Vec::new(),
             buckets: Vec::new(),
             aboard,
@@ -113,6 +116,7 @@ impl Purse {
             keys: Vec::new(),
             counters: 0,
             args: Vec::new(),
+            unlisted: Vec::new(),
             spoken: Vec::new(),
             buckets: Vec::new(),
             aboard: Vec::new(),
@@ -214,7 +218,12 @@ impl Purse {
             Some(end) => end.since(at).saturating_add(GRACE),
             None => IDLE,
         };
+        if !counter.listed {
+            counter.listed = true;
+            plan.unlisted.push(counter.key.clone());
+        }
         let limit = counter.limit.map(amount::written).unwrap_or_default();
+        let told = counter.told.map(|(claim, _)| amount::written(claim));
         plan.keys.push(format!(
             "money:{}/{}",
             counter.key.scope, counter.key.window
@@ -225,6 +234,7 @@ impl Purse {
             amount::written(wish),
             amount::written(counter.settled),
             lifetime.as_millis().to_string(),
+            told.unwrap_or_default(),
         ]);
         plan.spoken.push(Spoken {
             place,
@@ -476,6 +486,11 @@ impl Purse {
     /// No answer came, or none that helps: who waited is told so. What was owed stays owed; what
     /// was given back is given back again only if nothing was `sent`.
     pub(in crate::redis) fn failed(&mut self, plan: Plan, sent: bool, error: &Arc<StoreError>) {
+        // Whether it was done is not known.
+        for spoken in plan.spoken.iter().filter(|_| sent) {
+            self.counters[spoken.place].told = None;
+            self.stale.insert(spoken.place);
+        }
         for SpokenOfBucket { place, back } in &plan.buckets {
             if *back < 0 || !sent {
                 let bucket = &mut self.buckets[*place];

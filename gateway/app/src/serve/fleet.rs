@@ -1,0 +1,181 @@
+//! What a call's money, pace and token are judged by: this gateway's own stores, or those that it
+//! shares with a fleet.
+//!
+//! The only place that knows both. Worst case: a password file that cannot be read keeps the
+//! gateway from starting.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use prometheus::{IntCounter, IntGauge, Registry};
+use tollgate_core::admission::{Admission, Together};
+use tollgate_core::budget::BudgetStore;
+use tollgate_core::deferred::DeferredCharges;
+use tollgate_core::ids::ReplicaId;
+use tollgate_core::notice::NoticeBook;
+use tollgate_core::rate::RateStore;
+use tollgate_core::registry::TokenRegistry;
+use tollgate_core::secret::Secret;
+use tollgate_stores::embedded::Embedded;
+use tollgate_stores::redis::{Fleet, FleetConfig, RedisConfig};
+
+use super::figures::advance;
+use crate::clock;
+use crate::config::{FleetSettings, Settings};
+
+/// The stores that may be shared.
+pub(super) struct Ledgers {
+    pub(super) admission: Arc<dyn Admission>,
+    pub(super) budgets: Arc<dyn BudgetStore>,
+    pub(super) rates: Arc<dyn RateStore>,
+    pub(super) registry: Arc<dyn TokenRegistry>,
+    pub(super) deferred: Arc<dyn DeferredCharges>,
+    pub(super) notices: Arc<dyn NoticeBook>,
+}
+
+impl Ledgers {
+    /// The fleet's, or without one this gateway's own.
+    pub(super) fn of(fleet: Option<&Fleet>, embedded: &Embedded) -> Self {
+        match fleet {
+            Some(fleet) => Self {
+                admission: fleet.admission(),
+                budgets: fleet.budgets(),
+                rates: fleet.rates(),
+                registry: fleet.registry.clone(),
+                deferred: fleet.deferred.clone(),
+                notices: fleet.notices.clone(),
+            },
+            None => Self {
+                admission: Arc::new(Together {
+                    budgets: embedded.budgets.clone(),
+                    rates: embedded.rates.clone(),
+                }),
+                budgets: embedded.budgets.clone(),
+                rates: embedded.rates.clone(),
+                registry: embedded.registry.clone(),
+                deferred: embedded.deferred.clone(),
+                notices: embedded.notices.clone(),
+            },
+        }
+    }
+}
+
+/// Joins the fleet that the settings name, if they do.
+///
+/// # Errors
+/// If the settings or the data directory cannot be used. Redis itself may be away.
+pub(super) fn join(
+    settings: &Settings,
+    replica: &ReplicaId,
+    embedded: &Embedded,
+) -> anyhow::Result<Option<Fleet>> {
+    let Some(fleet) = &settings.fleet else {
+        return Ok(None);
+    };
+    let config = FleetConfig {
+        redis: redis(fleet)?,
+        replica: replica.clone(),
+        leases: fleet.leases,
+        lease: fleet.lease,
+        data_dir: settings.data_dir.clone(),
+        clock: clock::now,
+    };
+    let fleet = Fleet::join(&config, embedded).context("[fleet]")?;
+    tracing::info!(member = fleet.member(), "joining the fleet");
+    Ok(Some(fleet))
+}
+
+fn redis(fleet: &FleetSettings) -> anyhow::Result<RedisConfig> {
+    let password = fleet.password_file.as_deref().map(password);
+    Ok(RedisConfig {
+        topology: fleet.topology.clone(),
+        nodes: fleet.nodes.clone(),
+        database: fleet.database,
+        username: fleet.username.clone(),
+        password: password.transpose()?,
+        tls: fleet.tls,
+        ca_file: fleet.ca_file.clone(),
+        replicas: fleet.wait_replicas,
+        max_wait: fleet.max_wait,
+        prefix: fleet.prefix.clone(),
+    })
+}
+
+fn password(file: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(Secret::new(text.trim().as_bytes().to_vec()))
+}
+
+/// Figures of a gateway's part in its fleet, brought up to date when metrics are read.
+pub(super) struct FleetFigures {
+    open: IntGauge,
+    members: IntGauge,
+    taken_here: IntCounter,
+    taken_there: IntCounter,
+    visits: IntCounter,
+    visit_micros: IntCounter,
+    failures: IntCounter,
+}
+
+impl FleetFigures {
+    /// # Errors
+    /// If metrics of these names exist.
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        Ok(Self {
+            open: gauge(
+                "tollgate_fleet_open",
+                "1 while the fleet's counters may be taken from, 0 while they may not.",
+            )?,
+            members: gauge(
+                "tollgate_fleet_replicas",
+                "Replicas that were heard of in the last 5 seconds.",
+            )?,
+            taken_here: counter(
+                "tollgate_fleet_local_admissions_total",
+                "Calls admitted or refused without asking the shared store.",
+            )?,
+            taken_there: counter(
+                "tollgate_fleet_shared_admissions_total",
+                "Calls that waited for the shared store.",
+            )?,
+            visits: counter(
+                "tollgate_fleet_visits_total",
+                "Round trips to the shared store for money and pace, for any number of calls each.",
+            )?,
+            visit_micros: counter(
+                "tollgate_fleet_visit_microseconds_total",
+                "Time spent in those round trips.",
+            )?,
+            failures: counter(
+                "tollgate_fleet_visit_failures_total",
+                "Round trips that failed or took too long.",
+            )?,
+        })
+    }
+
+    pub(super) fn refresh(&self, fleet: &Fleet) {
+        let state = fleet.state();
+        let alive = state.members.iter().filter(|(_, silent)| *silent < 5);
+        self.open.set(i64::from(state.open));
+        self.members
+            .set(i64::try_from(alive.count()).unwrap_or(i64::MAX));
+        let stats = fleet.stats();
+        advance(&self.taken_here, stats.taken_here);
+        advance(&self.taken_there, stats.taken_there);
+        advance(&self.visits, stats.visits);
+        advance(&self.visit_micros, stats.visit_micros);
+        advance(&self.failures, stats.failures);
+    }
+}
