@@ -133,6 +133,8 @@ pub(super) struct Purse {
     /// Counters and buckets whose state Redis has not been told.
     stale: HashSet<usize>,
     stale_buckets: HashSet<usize>,
+    /// Whether something was claimed for a call that did not go.
+    too_much: bool,
     /// Caps of which others hold more than they use, perhaps.
     recalls: Vec<BudgetKey>,
     visit: u64,
@@ -164,6 +166,7 @@ impl Purse {
             waiting: VecDeque::new(),
             stale: HashSet::default(),
             stale_buckets: HashSet::default(),
+            too_much: false,
             recalls: Vec::new(),
             visit: first,
             answered: 0,
@@ -397,9 +400,9 @@ impl Purse {
         times.min()
     }
 
-    /// Whether somebody waits who can be tried now.
+    /// Whether somebody waits who can be tried now, or something is to be given back at once.
     pub(super) fn is_awaited(&self, now: Instant) -> bool {
-        self.waiting.iter().any(|waiter| waiter.is_due(now))
+        self.too_much || self.waiting.iter().any(|waiter| waiter.is_due(now))
     }
 
     /// What a counter holds, by what Redis said last.

@@ -82,6 +82,7 @@ impl Reply {
 impl Purse {
     /// What is to be said now; `None` if there is nothing, for nobody.
     pub(in crate::redis) fn plan(&mut self, terms: &Terms, at: Timestamp) -> Option<Plan> {
+        self.too_much = false;
         let aboard = self.board(terms);
         if aboard.is_empty() && !self.is_stale() {
             return None;
@@ -124,7 +125,7 @@ impl Purse {
         for place in places {
             let counter = &self.counters[place];
             let wish = counter.claim.max(counter.used());
-            self.speak_of(&mut plan, place, wish, at);
+            self.speak_of(&mut plan, place, wish, PicoUsd::ZERO, at);
         }
         plan.counters = plan.keys.len();
         Some(plan)
@@ -160,13 +161,17 @@ impl Purse {
     }
 
     fn speak_of_money(&mut self, plan: &mut Plan, terms: &Terms, at: Timestamp) {
-        let mut needs: Vec<(usize, PicoUsd)> = Vec::new();
+        // Per counter: how much all need, and the least that one needs.
+        let mut needs: Vec<(usize, PicoUsd, PicoUsd)> = Vec::new();
         let mut need = |place: usize, amount: PicoUsd| match needs
             .iter_mut()
-            .find(|(known, _)| *known == place)
+            .find(|(known, ..)| *known == place)
         {
-            Some((_, sum)) => *sum = sum.saturating_add(amount),
-            None => needs.push((place, amount)),
+            Some((_, sum, least)) => {
+                *sum = sum.saturating_add(amount);
+                *least = amount.min(*least);
+            }
+            None => needs.push((place, amount, amount)),
         };
         for waiter in &plan.aboard {
             match waiter {
@@ -183,9 +188,9 @@ impl Purse {
                 Waiter::Left { .. } | Waiter::Flush { .. } => {}
             }
         }
-        for (place, needed) in &needs {
+        for (place, needed, least) in &needs {
             let wish = self.wish(*place, *needed, terms);
-            self.speak_of(plan, *place, wish, at);
+            self.speak_of(plan, *place, wish, *least, at);
         }
         let stale: Vec<usize> = self.stale.iter().copied().collect();
         for place in stale {
@@ -199,8 +204,8 @@ impl Purse {
                 if wish == counter.used() {
                     self.stale.remove(&place);
                 }
-            } else if !needs.iter().any(|(known, _)| *known == place) {
-                self.speak_of(plan, place, wish, at);
+            } else if !needs.iter().any(|(known, ..)| *known == place) {
+                self.speak_of(plan, place, wish, PicoUsd::ZERO, at);
             }
         }
     }
@@ -211,7 +216,14 @@ impl Purse {
         counter.used().saturating_add(needed).saturating_add(slice)
     }
 
-    fn speak_of(&mut self, plan: &mut Plan, place: usize, wish: PicoUsd, at: Timestamp) {
+    fn speak_of(
+        &mut self,
+        plan: &mut Plan,
+        place: usize,
+        wish: PicoUsd,
+        least: PicoUsd,
+        at: Timestamp,
+    ) {
         let counter = &mut self.counters[place];
         counter.claim = counter.claim.min(wish);
         let lifetime = match counter.key.window.resets_at() {
@@ -235,6 +247,7 @@ impl Purse {
             amount::written(counter.settled),
             lifetime.as_millis().to_string(),
             told.unwrap_or_default(),
+            amount::written(counter.used().saturating_add(least)),
         ]);
         plan.spoken.push(Spoken {
             place,
@@ -414,6 +427,8 @@ impl Purse {
                         }
                     }
                     Verdict::Refused(taken) => {
+                        // What was claimed for it goes back at once.
+                        self.too_much = true;
                         if !recalled && self.asks_others(&taken, terms) {
                             self.waiting.push_back(Waiter::Call {
                                 wanted,
@@ -475,7 +490,7 @@ impl Purse {
         let lately = counter
             .recalled_at
             .is_some_and(|at| terms.now.saturating_duration_since(at) < RECALL_EVERY);
-        if lately || !terms.leases || counter.others <= counter.others_settled {
+        if lately || counter.others <= counter.others_settled {
             return false;
         }
         counter.recalled_at = Some(terms.now);
