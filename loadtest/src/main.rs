@@ -17,8 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
-    self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig, RecordsConfig, RevokeConfig,
-    What,
+    self, Common, CrashConfig, DriftConfig, Findings, FleetConfig, OvershootConfig, RecordsConfig,
+    RevokeConfig, What,
 };
 use tollgate_loadtest::report::{self, ReportArgs};
 
@@ -58,6 +58,11 @@ enum Command {
     ///
     /// Prints a table for each kind on stderr. Exit code 1 if a promise did not hold.
     Revoke(RevokeArgs),
+    /// Show that a fleet over Redis keeps every cap and every record, whatever is killed or cut off.
+    ///
+    /// Needs root (it runs in a network namespace of its own), haproxy, redis-server, redis-sentinel and redis-cli.
+    /// Prints a table for each form of Redis on stderr. Exit code 1 if a promise did not hold.
+    Fleet(FleetArgs),
     /// Show what reports over many records cost in time and memory, and that their sums are right.
     ///
     /// Prints a table on stderr. Exit code 1 if a sum was wrong.
@@ -136,6 +141,27 @@ struct RecordsArgs {
     /// Seconds between two kills, on average.
     #[arg(long, default_value_t = 3)]
     kill_seconds: u64,
+}
+
+#[derive(Debug, Args)]
+struct FleetArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Callers at once.
+    #[arg(long, default_value_t = 1_000)]
+    callers: u64,
+    /// Seconds of each phase but the one in which a replica is cut off, which has 20.
+    #[arg(long, default_value_t = 15)]
+    phase_seconds: u64,
+    /// The cap of the day of each tenant, in US dollars.
+    #[arg(long, default_value = "0.30")]
+    cap_usd: String,
+    /// One form of Redis only: cluster or sentinel.
+    #[arg(long)]
+    only: Option<String>,
+    /// Already in a network namespace of its own.
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 #[derive(Debug, Args)]
@@ -233,6 +259,7 @@ fn main() -> ExitCode {
         Command::Drift(args) => drift(args),
         Command::Records(args) => records(args),
         Command::Revoke(args) => revoke(args),
+        Command::Fleet(args) => fleet(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
     match done {
@@ -305,6 +332,37 @@ fn overshoot(args: OvershootArgs) -> anyhow::Result<ExitCode> {
         "overshoot_pico_usd".to_owned(),
         worst.max().unwrap_or(0).into(),
     );
+    objects.insert("held".to_owned(), held.into());
+    if json {
+        writeln!(io::stdout(), "{}", serde_json::Value::Object(objects))?;
+    }
+    Ok(exit(held))
+}
+
+fn fleet(args: FleetArgs) -> anyhow::Result<ExitCode> {
+    if !args.inside {
+        return Ok(exit(proof::in_a_namespace()?));
+    }
+    let (common, json) = args.common.split();
+    let config = FleetConfig {
+        common,
+        callers: args.callers,
+        phase: Duration::from_secs(args.phase_seconds),
+        cap_usd: args.cap_usd,
+        only: args.only,
+    };
+    let all = on_threads(proof::fleet(&config))?;
+    let mut objects = serde_json::Map::new();
+    let mut held = true;
+    for (form, found) in &all {
+        writeln!(io::stderr(), "fleet over redis {form}\n{}", found.table())?;
+        held &= found.hold();
+        objects.insert((*form).to_owned(), found.to_json());
+    }
+    for name in ["overshoot_pico_usd", "lost_records"] {
+        let sum: i64 = all.iter().map(|(_, found)| found.figure(name)).sum();
+        objects.insert(name.to_owned(), sum.into());
+    }
     objects.insert("held".to_owned(), held.into());
     if json {
         writeln!(io::stdout(), "{}", serde_json::Value::Object(objects))?;

@@ -11,6 +11,7 @@ mod caller;
 mod chance;
 mod crash;
 mod drift;
+mod fleet;
 mod money;
 mod overshoot;
 mod records;
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 
 pub use crash::{CrashConfig, crash};
 pub use drift::{DriftConfig, drift};
+pub use fleet::{FleetConfig, fleet, in_a_namespace};
 pub use overshoot::{OvershootConfig, overshoot};
 pub use records::{RecordsConfig, records};
 pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};

@@ -8,6 +8,7 @@
 mod amount;
 mod claims;
 mod deferred;
+mod heirs;
 mod keeper;
 mod link;
 mod news;
@@ -35,6 +36,7 @@ pub use registry::SharedRegistry;
 
 use crate::embedded::{DbError, Embedded};
 use claims::Claims;
+use heirs::Heirs;
 use keeper::{Freshness, Keeper, KeeperParts};
 use link::Link;
 use news::News;
@@ -128,14 +130,9 @@ impl Fleet {
         let link = Link::new(config.redis.clone())?;
         let news = News::new(link.clone(), embedded.deferred.clone(), &handle);
         let freshness = Arc::new(Freshness::new());
-        let registry = SharedRegistry::new(
-            link.clone(),
-            news.clone(),
-            freshness.clone(),
-            embedded.registry.clone(),
-            handle.clone(),
-            config.clock,
-        );
+        let (local, clock) = (embedded.registry.clone(), config.clock);
+        let known = (link.clone(), news.clone(), freshness.clone());
+        let registry = SharedRegistry::new(known, local, handle.clone(), clock);
         let (concern, concerns) = tokio::sync::mpsc::unbounded_channel();
         let claims = Claims::open(&dir.join("claims"), (config.clock)()).map_err(unusable)?;
         let manner = Manner::of(config, &member);
@@ -157,7 +154,10 @@ impl Fleet {
             news: news.clone(),
             freshness: freshness.clone(),
             state: state.clone(),
-            dir,
+            heirs: Heirs::open(&dir).map_err(unusable)?,
+            lease: config.lease,
+            clock: config.clock,
+            dir: dir.clone(),
             concerns,
         });
         handle.spawn(keeper.keep());

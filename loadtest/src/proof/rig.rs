@@ -300,7 +300,7 @@ impl Rig {
     }
 }
 
-fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     if !dir.exists() {
         return Ok(());
     }
@@ -319,7 +319,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 /// A thousand callers and as many connections of the mock need more files than a shell allows.
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -334,7 +334,7 @@ const GATEWAY_TOML: &str = "listen = \"127.0.0.1:0\"
 admin_listen = \"127.0.0.1:0\"
 ";
 
-const PROVIDERS: [(&str, &str); 3] = [
+pub(super) const PROVIDERS: [(&str, &str); 3] = [
     (
         "openai",
         "[provider]
@@ -387,7 +387,7 @@ price_per_call_usd = \"0.000123456789\"
     ),
 ];
 
-const TENANT_TOML: &str = "[tenant]
+pub(super) const TENANT_TOML: &str = "[tenant]
 id = \"{ID}\"
 
 [caps]

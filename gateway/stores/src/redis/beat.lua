@@ -1,5 +1,5 @@
 -- One replica says that it lives, and hears how the fleet stands and what has happened.
--- KEYS: epoch, members, log. ARGV: member, last entry read, how long an epoch gathers at least in ms.
+-- KEYS: epoch, members, log, heirs. ARGV: member, last entry read, how long an epoch gathers at least in ms.
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local epoch = redis.call('HMGET', KEYS[1], 'id', 'state', 'since')
@@ -22,4 +22,5 @@ for n = 1, #entries do
   told[#told + 1] = entries[n][1]
   told[#told + 1] = entries[n][2][2]
 end
-return { string.format('%.0f', now), epoch[1] or '', state, lacking, redis.call('HGETALL', KEYS[2]), told }
+return { string.format('%.0f', now), epoch[1] or '', state, lacking, redis.call('HGETALL', KEYS[2]), told,
+  redis.call('HGETALL', KEYS[4]) }

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use tokio::sync::mpsc;
+use tollgate_core::time::Timestamp;
 
+use super::heirs::Heirs;
 use super::link::{Link, LinkError, Script};
 use super::news::{News, Told};
 use super::registry::SharedRegistry;
@@ -28,6 +30,11 @@ static PRESENT: Script = Script::new(
     "if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return { 'other' } end
      for n = 2, #ARGV do redis.call('HSET', KEYS[1], 'm:' .. ARGV[n], '1') end
      return { 'done' }",
+);
+
+static FORGET: Script = Script::new(
+    "redis.call('HDEL', KEYS[1], ARGV[1]) redis.call('HDEL', KEYS[2], ARGV[1])
+     redis.call('HDEL', KEYS[3], 'm:' .. ARGV[1]) return { 'done' }",
 );
 
 /// How often it is said that this replica lives.
@@ -99,6 +106,9 @@ pub(super) struct Keeper {
     known_file: PathBuf,
     known: BTreeSet<String>,
     concerns: mpsc::UnboundedReceiver<Concern>,
+    heirs: Arc<tokio::sync::Mutex<Heirs>>,
+    lease: Duration,
+    clock: fn() -> Timestamp,
     epoch: Option<Arc<str>>,
     restored: bool,
     last_read: String,
@@ -112,6 +122,8 @@ struct Heard {
     lacking: Vec<String>,
     members: Vec<(String, u64)>,
     entries: Vec<(String, String)>,
+    /// Who is gone, and who speaks for them.
+    heirs: Vec<(String, String)>,
 }
 
 pub(super) struct KeeperParts {
@@ -124,6 +136,10 @@ pub(super) struct KeeperParts {
     pub(super) state: Arc<Mutex<FleetState>>,
     /// Where it keeps what it must not forget.
     pub(super) dir: PathBuf,
+    pub(super) heirs: Heirs,
+    /// After how long a replica that is not heard of counts as gone.
+    pub(super) lease: Duration,
+    pub(super) clock: fn() -> Timestamp,
     pub(super) concerns: mpsc::UnboundedReceiver<Concern>,
 }
 
@@ -141,6 +157,9 @@ impl Keeper {
             freshness: parts.freshness,
             state: parts.state,
             concerns: parts.concerns,
+            heirs: Arc::new(tokio::sync::Mutex::new(parts.heirs)),
+            lease: parts.lease,
+            clock: parts.clock,
             epoch: None,
             restored: false,
             last_read: "0-0".to_owned(),
@@ -192,7 +211,7 @@ impl Keeper {
 
     async fn hear(&self) -> Result<Heard, LinkError> {
         self.link.mend(BEAT_BOUND).await?;
-        let keys = ["epoch", "members", "log"].map(|rest| self.link.key("fleet", rest));
+        let keys = ["epoch", "members", "log", "heirs"].map(|rest| self.link.key("fleet", rest));
         let gather = GATHER_FOR.as_millis().to_string();
         let args = [self.member.clone(), self.last_read.clone(), gather];
         let values = self
@@ -225,6 +244,9 @@ impl Keeper {
             .set_members(u32::try_from(alive).unwrap_or(u32::MAX));
         let epoch = self.epoch.clone().filter(|_| open);
         self.visits.set_epoch(epoch);
+        if open {
+            self.look_after_the_gone(&heard);
+        }
         let members = heard.silences();
         self.note(|state| {
             if open && !state.open {
@@ -258,7 +280,12 @@ impl Keeper {
         self.visits.restore(&epoch).await?;
         self.registry.restore().await?;
         let keys = [self.link.key("fleet", "epoch")];
-        let args = [epoch.to_string(), self.member.clone()];
+        let mut args = vec![epoch.to_string(), self.member.clone()];
+        {
+            let heirs = self.heirs.lock().await;
+            heirs.speak(&self.link, (self.clock)()).await?;
+            args.extend(heirs.members().cloned());
+        }
         let said = texts(self.link.run(&PRESENT, &keys, &args, true).await?)?;
         self.restored = said.first().is_some_and(|word| word == "done");
         Ok(())
@@ -284,6 +311,66 @@ impl Keeper {
         Ok(())
     }
 
+    /// Those that are gone are settled by the first of those that live, beside the beats.
+    fn look_after_the_gone(&self, heard: &Heard) {
+        let Some(epoch) = self.epoch.clone() else {
+            return;
+        };
+        // Whatever is under way there goes first.
+        let Ok(mut heirs) = self.heirs.clone().try_lock_owned() else {
+            return;
+        };
+        let silences = heard.silences();
+        let lease = self.lease.as_secs().max(1);
+        let (alive, silent): (Vec<_>, Vec<_>) = silences
+            .into_iter()
+            .partition(|(_, silence)| *silence < lease);
+        let lives = |name: &String| alive.iter().any(|(member, _)| member == name);
+        for (member, _) in &alive {
+            if let Err(error) = heirs.give_back(member) {
+                tracing::error!(%error, "what was inherited cannot be given back");
+            }
+        }
+        if alive.iter().map(|(member, _)| member).min() != Some(&self.member) {
+            return;
+        }
+        let has_heir = |gone: &String| {
+            let found = heard.heirs.iter().find(|(member, _)| member == gone);
+            found
+                .is_some_and(|(_, heir)| lives(heir) && (*heir != self.member || heirs.keeps(gone)))
+        };
+        let orphan = silent.into_iter().find(|(member, _)| !has_heir(member));
+        let forgettable = heirs.forgettable((self.clock)());
+        let (link, news, member) = (self.link.clone(), self.news.clone(), self.member.clone());
+        tokio::spawn(async move {
+            if let Some((gone, silent_seconds)) = orphan {
+                match heirs.inherit(&link, &epoch, &gone, &member).await {
+                    Ok(counters) => tracing::warn!(
+                        replica = gone,
+                        silent_seconds,
+                        counters,
+                        "a replica is gone; what it had claimed counts as spent until it comes back"
+                    ),
+                    Err(error) => {
+                        let error = super::causes(&error);
+                        tracing::warn!(
+                            replica = gone,
+                            error,
+                            "what it had claimed is not settled yet"
+                        );
+                    }
+                }
+            }
+            for gone in forgettable {
+                if forget(&link, &news, &gone).await.is_ok()
+                    && let Err(error) = heirs.give_back(&gone)
+                {
+                    tracing::error!(%error, "what was inherited cannot be deleted");
+                }
+            }
+        });
+    }
+
     async fn look_into(&mut self, concern: Concern) {
         match concern {
             Concern::Lost(what) => {
@@ -306,13 +393,22 @@ impl Keeper {
         }
     }
 
-    fn hear_of(&self, entry: &str) {
+    fn hear_of(&mut self, entry: &str) {
         match serde_json::from_str(entry) {
             Ok(Told::Recall { key }) => self.visits.recall(&key),
+            Ok(Told::Gone { member }) => self.unlearn(&member),
             Ok(Told::Revoked { what, number, at }) => self.registry.hear_of(&what, number, at),
             Ok(told @ (Told::Remembered { .. } | Told::Forgotten { .. })) => self.news.hear(told),
             // Of a newer version: whoever said it knows that not everybody understands.
             Err(error) => tracing::warn!(%error, "news that is not understood is passed over"),
+        }
+    }
+
+    fn unlearn(&mut self, gone: &str) {
+        if self.known.remove(gone)
+            && let Err(error) = write_known(&self.known_file, &self.known)
+        {
+            tracing::error!(%error, "the replicas of the fleet cannot be written down");
         }
     }
 
@@ -333,7 +429,8 @@ impl Keeper {
 
 impl Heard {
     fn read(values: Vec<Value>) -> Option<Self> {
-        let [now, epoch, state, lacking, members, entries] = <[Value; 6]>::try_from(values).ok()?;
+        let [now, epoch, state, lacking, members, entries, heirs] =
+            <[Value; 7]>::try_from(values).ok()?;
         let list = |value| match value {
             Value::Array(values) => texts(values).ok(),
             _ => None,
@@ -352,6 +449,7 @@ impl Heard {
             lacking: list(lacking)?,
             members: members.collect::<Option<_>>()?,
             entries: pairs(list(entries)?)?,
+            heirs: pairs(list(heirs)?)?,
         })
     }
 
@@ -369,6 +467,16 @@ impl Heard {
         let silences = self.silences();
         silences.iter().filter(|(_, seconds)| *seconds < 5).count()
     }
+}
+
+/// Takes a replica off every list, for good, and tells everybody.
+pub(super) async fn forget(link: &Link, news: &News, gone: &str) -> Result<(), LinkError> {
+    let keys = ["members", "heirs", "epoch"].map(|rest| link.key("fleet", rest));
+    link.run(&FORGET, &keys, &[gone.to_owned()], true).await?;
+    let told = Told::Gone {
+        member: gone.to_owned(),
+    };
+    news.tell(&told).await
 }
 
 fn read_known(file: &Path) -> BTreeSet<String> {

@@ -86,6 +86,12 @@ pub enum LinkError {
         /// How many must.
         wanted: u32,
     },
+    /// Redis has forgotten something meanwhile.
+    #[error("the shared store has forgotten something")]
+    Forgotten,
+    /// What must be remembered cannot be written down here.
+    #[error("the data directory takes nothing")]
+    Disk(#[source] std::io::Error),
     /// The answer is none that the script gives.
     #[error("the answer of a script is not understood")]
     Foreign,

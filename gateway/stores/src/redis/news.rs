@@ -50,6 +50,8 @@ pub(super) enum Told {
         known: Box<Known>,
         at: Timestamp,
     },
+    /// A replica is gone for good, and nobody waits for it.
+    Gone { member: String },
     /// The charge that the call `record` made is corrected.
     Forgotten { id: RemoteId, record: RecordId },
 }
@@ -118,7 +120,7 @@ impl News {
                 }
             }
             Told::Forgotten { id, record } => self.deferred.forget(&id, record),
-            Told::Revoked { .. } | Told::Recall { .. } => {}
+            Told::Revoked { .. } | Told::Recall { .. } | Told::Gone { .. } => {}
         }
     }
 }

@@ -123,9 +123,7 @@ const fn tenant_of(what: &Revocation) -> &TenantId {
 
 impl SharedRegistry {
     pub(super) fn new(
-        link: Arc<Link>,
-        news: Arc<News>,
-        freshness: Arc<Freshness>,
+        (link, news, freshness): (Arc<Link>, Arc<News>, Arc<Freshness>),
         local: Arc<embedded::Registry>,
         runtime: Handle,
         clock: fn() -> Timestamp,

@@ -77,7 +77,7 @@ impl Replica {
             redis,
             replica: contract::name(name),
             leases,
-            lease: Duration::from_secs(10),
+            lease: Duration::from_secs(2),
             data_dir: dir.path().to_owned(),
             clock: now,
         };

@@ -5,7 +5,7 @@
 -- only into what the others have left. A claim never falls below what its replica may be using.
 -- Saying the same again changes nothing, but for rates, where a lost answer loses what it granted.
 --
--- KEYS: the tenant's marker, its counters, its buckets.
+-- KEYS: the tenant's marker, the set of its counters, the counters, its buckets.
 -- ARGV: epoch, member, number of this visit, number of the last one that was answered, "visit" or
 --       "restore", how many counters; per counter: limit or "", use, wish, settled, lifetime in ms,
 --       the claim as this replica knows it or "", the least that helps anybody;
@@ -61,7 +61,7 @@ if not restoring then
   -- Before anything is changed: what was confirmed must be there.
   for n = 1, counters do
     local told = ARGV[5 + n * 7]
-    if told ~= '' and told ~= (redis.call('HGET', KEYS[1 + n], 'c:' .. member) or '0:0') then
+    if told ~= '' and told ~= (redis.call('HGET', KEYS[2 + n], 'c:' .. member) or '0:0') then
       return { 'lost' }
     end
   end
@@ -69,7 +69,7 @@ if not restoring then
 end
 
 for n = 1, counters do
-  local key, at = KEYS[1 + n], 6 + (n - 1) * 7
+  local key, at = KEYS[2 + n], 6 + (n - 1) * 7
   local limit, ttl = ARGV[at + 1], ARGV[at + 5]
   local use_d, use_p = read(ARGV[at + 2])
   local wish_d, wish_p = read(ARGV[at + 3])
@@ -99,6 +99,7 @@ for n = 1, counters do
       'c:' .. member, write(new_d, new_p),
       's:' .. member, write(own_d, own_p))
     redis.call('PEXPIRE', key, ttl)
+    if not found[1] then redis.call('SADD', KEYS[2], key) end
   end
   answer[#answer + 1] = write(new_d, new_p)
   answer[#answer + 1] = write(others_d, others_p)
@@ -154,8 +155,8 @@ local function places(key, at)
   return whole(new), whole(others)
 end
 
-for n = 2 + counters, #KEYS do
-  local at = 6 + counters * 7 + (n - 2 - counters) * 6
+for n = 3 + counters, #KEYS do
+  local at = 6 + counters * 7 + (n - 3 - counters) * 6
   local first, second
   if ARGV[at + 1] == 'rate' then
     first, second = rate(KEYS[n], at)

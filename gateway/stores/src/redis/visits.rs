@@ -456,8 +456,9 @@ impl Visits {
         mode: &str,
     ) -> Result<Vec<String>, LinkError> {
         let tag = tenant.as_str();
-        let mut keys = Vec::with_capacity(plan.keys.len().saturating_add(1));
+        let mut keys = Vec::with_capacity(plan.keys.len().saturating_add(2));
         keys.push(self.link.key(tag, "marker"));
+        keys.push(self.link.key(tag, "counters"));
         keys.extend(plan.keys.iter().map(|rest| self.link.key(tag, rest)));
         let mut args = Vec::with_capacity(plan.args.len().saturating_add(6));
         args.extend([

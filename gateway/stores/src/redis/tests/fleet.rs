@@ -252,6 +252,34 @@ async fn a_replica_that_is_away_when_redis_forgets_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_gone_is_settled_at_its_claim_and_spoken_for_when_redis_forgets() {
+    let server = alone();
+    let redis = redis(server.port(), "gone");
+    let [mut one, two] = pair(&redis, false).await;
+    let budget = daily("acme", Some(100));
+    assert!(reserve(&one, record_id(1), &budget, 60).await.is_some());
+    let dir = std::mem::replace(&mut one.dir, tempfile::tempdir().expect("a directory"));
+    drop(one);
+    eventually("its claim counts as spent", async || {
+        balance(&two, &budget.key).await.settled == PicoUsd::new(60)
+    })
+    .await;
+    let epoch = two.fleet().state().epoch;
+    server.ask(&["FLUSHALL"]);
+    // Nobody waits for it: the one that lives knows what it had claimed.
+    put_together_after(&epoch, &[&two]).await;
+    assert!(reserve(&two, record_id(2), &budget, 41).await.is_none());
+    assert!(reserve(&two, record_id(3), &budget, 30).await.is_some());
+    // It comes back, and had spent nothing after all.
+    let one = Replica::join_at("r1", redis.clone(), false, dir).await;
+    eventually("it has said so", async || {
+        reserve(&one, record_id(4), &budget, 70).await.is_some()
+    })
+    .await;
+    assert!(reserve(&two, record_id(5), &budget, 1).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_lost_what_it_had_confirmed_is_found_out() {
     let server = alone();
     let redis = redis(server.port(), "lost");
