@@ -154,7 +154,7 @@ struct FleetArgs {
     #[arg(long, default_value_t = 15)]
     phase_seconds: u64,
     /// The cap of the day of each tenant, in US dollars.
-    #[arg(long, default_value = "0.30")]
+    #[arg(long, default_value = "0.05")]
     cap_usd: String,
     /// One form of Redis only: cluster or sentinel.
     #[arg(long)]

@@ -151,6 +151,7 @@ async fn over(config: &FleetConfig, form: Form) -> anyhow::Result<Findings> {
     }
     replicas.balance()?;
     replicas.ready().await?;
+    replicas.balanced().await?;
     let mut found = Findings::default();
     let mut replicas = Some(replicas);
     for fault in Fault::ALL {
@@ -199,6 +200,10 @@ async fn phase(
         ended??;
     }
     replicas.read().await.ready().await?;
+    let answered = seen.answered.load(Ordering::Relaxed);
+    found.must(answered > 0, || {
+        format!("no call was answered: {}", fault.name())
+    });
     let name = fault.name().replace('-', "_");
     for (what, meaning, count) in [
         ("answered", "calls answered by the provider", &seen.answered),
@@ -447,7 +452,8 @@ async fn steady(config: &FleetConfig, token: &str, name: &str) -> anyhow::Result
                     hangs_up: false,
                 };
                 serial += 1;
-                let answer = caller.call(Replicas::addr(), &call).await?;
+                let answer = caller.call(Replicas::addr(), &call).await;
+                let answer = answer.context("a steady call")?;
                 ensure!(answer.status == 200, "{} {:?}", answer.status, answer.code());
                 done.fetch_add(1, Ordering::Relaxed);
             }
@@ -497,6 +503,10 @@ fn judge(config: &FleetConfig, replicas: &Replicas, found: &mut Findings) -> any
         let all = cap.saturating_mul(i128::try_from(TENANTS)?).max(1);
         let name = format!("{}_used_percent", fault.name().replace('-', "_"));
         let percent = i64::try_from(used * 100 / all)?;
+        // A cap that is not reached shows nothing.
+        found.must(percent >= 50, || {
+            format!("{name} is {percent}: more callers or a smaller cap")
+        });
         found.note(&name, "of the caps of its tenants, what was spent", percent);
     }
     found.note(

@@ -63,13 +63,7 @@ fn read(
         })
         .or(admin)
         .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9090)));
-    let data_dir = root.optional("data_dir", path);
-    let data_dir = given
-        .data
-        .clone()
-        .or_else(|| environment.vars.var("TOLLGATE_DATA").map(PathBuf::from))
-        .or(data_dir)
-        .unwrap_or_else(|| Path::new("./data").to_owned());
+    let data_dir = read_data_dir(root, given, environment);
     let beside = |file: PathBuf| policies_dir.join(file);
     let prices_file = root.optional("prices_file", path).map(beside);
     let tls = root
@@ -121,6 +115,20 @@ fn read(
         webhook,
         fleet,
     }
+}
+
+fn read_data_dir(
+    root: &Section<'_>,
+    given: &Directories,
+    environment: &Environment<'_>,
+) -> PathBuf {
+    let data_dir = root.optional("data_dir", path);
+    given
+        .data
+        .clone()
+        .or_else(|| environment.vars.var("TOLLGATE_DATA").map(PathBuf::from))
+        .or(data_dir)
+        .unwrap_or_else(|| Path::new("./data").to_owned())
 }
 
 fn read_fleet(

@@ -28,6 +28,7 @@ mod credential_kinds;
 mod dashboards;
 mod elevated;
 mod explain;
+mod fleet;
 mod full_disk;
 mod harness;
 mod isolation;

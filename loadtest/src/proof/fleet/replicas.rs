@@ -131,15 +131,19 @@ impl Replicas {
     }
 
     pub(super) fn start(&mut self, replica: usize) -> anyhow::Result<()> {
-        let log = match &self.common.gateway_log {
-            Some(path) => Stdio::from(fs::File::options().create(true).append(true).open(path)?),
-            None => Stdio::null(),
-        };
         let mut serve = self.tollgate(replica, &["serve"]);
-        let (running, _ready) = Running::start_ready("a gateway", serve.stderr(log))
+        let (running, _ready) = Running::start_ready("a gateway", serve.stderr(self.log()?))
             .context("(--gateway-log FILE shows what it said)")?;
         self.running[replica] = Some(running);
         Ok(())
+    }
+
+    /// Where programs say what goes wrong.
+    fn log(&self) -> anyhow::Result<Stdio> {
+        Ok(match &self.common.gateway_log {
+            Some(path) => Stdio::from(fs::File::options().create(true).append(true).open(path)?),
+            None => Stdio::null(),
+        })
     }
 
     pub(super) fn kill(&mut self, replica: usize) -> anyhow::Result<()> {
@@ -160,7 +164,7 @@ impl Replicas {
     /// Starts haproxy in front of them. Calls that were taken are never sent a second time.
     pub(super) fn balance(&mut self) -> anyhow::Result<()> {
         let mut text = format!(
-            "global\n  maxconn 20000\ndefaults\n  mode http\n  timeout connect 2s\n  \
+            "global\n  maxconn 8000\ndefaults\n  mode http\n  timeout connect 2s\n  \
              timeout client 120s\n  timeout server 120s\n  retries 3\n  option redispatch\n  \
              retry-on conn-failure\nfrontend agents\n  bind 127.0.0.1:{BALANCER}\n  \
              default_backend gateways\nbackend gateways\n  balance roundrobin\n  \
@@ -178,7 +182,7 @@ impl Replicas {
         fs::write(&file, text)?;
         let mut command = Command::new("haproxy");
         command.args(["-db", "-f"]).arg(&file);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(Stdio::null()).stderr(self.log()?);
         self._balancer = Some(Running::start("haproxy", &mut command)?);
         Ok(())
     }
@@ -199,6 +203,20 @@ impl Replicas {
         Ok(())
     }
 
+    /// Waits until the balancer has found them.
+    pub(super) async fn balanced(&self) -> anyhow::Result<()> {
+        let call = Call::get("/");
+        for _ in 0..200 {
+            let answer = Caller::default().text(Self::addr(), &call).await;
+            // Without a token that is a refusal, but not the balancer's.
+            if answer.is_ok_and(|(status, _)| status != 503) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("the balancer finds no replica")
+    }
+
     async fn is_ready(&self, replica: usize) -> bool {
         let call = Call::get("/readyz");
         let answer = Caller::default().text(admin(replica), &call).await;
@@ -213,7 +231,8 @@ impl Replicas {
                 continue;
             }
             let call = Call::get("/metrics");
-            let (_, text) = Caller::default().text(admin(replica), &call).await?;
+            let answer = Caller::default().text(admin(replica), &call).await;
+            let (_, text) = answer.with_context(|| format!("metrics of replica {replica}"))?;
             let line = text.lines().find_map(|line| line.strip_prefix(name));
             let value = line.with_context(|| format!("there is no metric {name}"))?;
             sum += value.trim().parse::<u64>()?;
