@@ -25,6 +25,7 @@ use super::registry::SharedRegistry;
 use super::visits::{Concern, Visits, texts};
 
 static BEAT: Script = Script::new(include_str!("beat.lua"));
+static EVICTS: Script = Script::new(include_str!("evicts.lua"));
 static FOUND: Script = Script::new(include_str!("found.lua"));
 static PRESENT: Script = Script::new(
     "if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return { 'other' } end
@@ -210,7 +211,9 @@ impl Keeper {
     }
 
     async fn hear(&self) -> Result<Heard, LinkError> {
-        self.link.mend(BEAT_BOUND).await?;
+        if self.link.mend(BEAT_BOUND).await? {
+            self.check_eviction().await?;
+        }
         let keys = ["epoch", "members", "log", "heirs"].map(|rest| self.link.key("fleet", rest));
         let gather = GATHER_FOR.as_millis().to_string();
         let args = [self.member.clone(), self.last_read.clone(), gather];
@@ -219,6 +222,22 @@ impl Keeper {
             .run_within(BEAT_BOUND, &BEAT, &keys, &args, false)
             .await?;
         Heard::read(values).ok_or(LinkError::Foreign)
+    }
+
+    /// A server that throws away what it has no room for would throw away what was spent.
+    async fn check_eviction(&self) -> Result<(), LinkError> {
+        let keys = [self.link.key("fleet", "epoch")];
+        let said = self
+            .link
+            .run_within(BEAT_BOUND, &EVICTS, &keys, &[], false)
+            .await;
+        let policy = said.and_then(texts).and_then(|said| match said.first() {
+            Some(policy) if policy == "noeviction" => Ok(()),
+            Some(policy) => Err(LinkError::Evicts(policy.clone())),
+            None => Err(LinkError::Foreign),
+        });
+        // To be asked again, once it has been changed.
+        policy.inspect_err(|_unfit| self.link.give_up())
     }
 
     async fn act_on(&mut self, heard: Heard) -> Result<(), LinkError> {

@@ -86,6 +86,11 @@ pub enum LinkError {
         /// How many must.
         wanted: u32,
     },
+    /// Redis would throw counters away when its memory is full.
+    #[error(
+        "Redis is set to maxmemory-policy {0}: counters could be evicted, so it must be noeviction"
+    )]
+    Evicts(String),
     /// Redis has forgotten something meanwhile.
     #[error("the shared store has forgotten something")]
     Forgotten,
@@ -178,14 +183,15 @@ impl Link {
 
     /// Makes a connection if there is none. For the task that looks after it; calls never wait for
     /// a connection.
-    pub(super) async fn mend(&self, bound: Duration) -> Result<(), LinkError> {
+    /// Says whether it is new.
+    pub(super) async fn mend(&self, bound: Duration) -> Result<bool, LinkError> {
         if self.connection().is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let made = tokio::time::timeout(bound, self.connect()).await;
         let made = made.map_err(|_elapsed| LinkError::Slow(bound))??;
         self.connection().replace(made);
-        Ok(())
+        Ok(true)
     }
 
     /// Lets go of the connection: what lies behind it answers no more, or not as it should.

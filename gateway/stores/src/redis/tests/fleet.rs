@@ -407,6 +407,23 @@ async fn a_server_that_crashes_and_comes_back_empty_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_would_throw_counters_away_is_not_used() {
+    let server = alone();
+    server.ask(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    server.ask(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let replica = Replica::start_at("r1", redis(server.port(), "evicts"), true, dir);
+    until_true("it says why", || {
+        let fault = replica.fleet().state().fault;
+        fault.is_some_and(|fault| fault.contains("maxmemory-policy volatile-lru"))
+    })
+    .await;
+    assert!(!replica.fleet().is_usable());
+    server.ask(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    replica.opened().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_of_sums_beyond_what_a_double_holds() {
     let redis = redis(SERVER.port(), "doubles");
     let [one, two] = pair(&redis, false).await;
