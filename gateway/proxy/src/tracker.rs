@@ -20,6 +20,7 @@ pub struct Tracker {
 struct Shared {
     in_flight: AtomicUsize,
     connections: Arc<AtomicUsize>,
+    arriving: Arc<AtomicUsize>,
     idle: Notify,
     detached: Arc<Semaphore>,
 }
@@ -38,6 +39,7 @@ impl Tracker {
             shared: Arc::new(Shared {
                 in_flight: AtomicUsize::new(0),
                 connections: Arc::default(),
+                arriving: Arc::default(),
                 idle: Notify::new(),
                 detached: Arc::new(Semaphore::new(max_detached)),
             }),
@@ -95,6 +97,20 @@ impl Tracker {
         UnderWay(Arc::clone(connections))
     }
 
+    /// Counts something that is about to be decided on, until the answer is dropped: a request
+    /// that is not yet admitted or refused, or a connection that is about to bring one.
+    pub(crate) fn arrive(&self) -> UnderWay {
+        let arriving = &self.shared.arriving;
+        arriving.fetch_add(1, Ordering::AcqRel);
+        UnderWay(Arc::clone(arriving))
+    }
+
+    /// How many requests are not yet decided on, or about to come.
+    #[must_use]
+    pub fn arriving(&self) -> usize {
+        self.shared.arriving.load(Ordering::Acquire)
+    }
+
     /// How many connections clients have open.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -119,6 +135,20 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         if self.shared.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.idle.notify_waiters();
+        }
+    }
+}
+
+/// A request on its way to being admitted or refused. Travels with it; whoever has decided drops it.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    _counted: Arc<UnderWay>,
+}
+
+impl Arrival {
+    pub(crate) fn of(tracker: &Tracker) -> Self {
+        Self {
+            _counted: Arc::new(tracker.arrive()),
         }
     }
 }
@@ -157,7 +187,7 @@ impl Requests {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -183,7 +183,7 @@ pub struct Embedded {
     outbox: Arc<Outbox>,
     waiting: Arc<Waiting>,
     shared: Arc<Shared>,
-    workers: Workers,
+    workers: Mutex<Workers>,
     interrupted: usize,
     /// What is held for calls that a predecessor is making.
     open: Vec<Hold>,
@@ -262,7 +262,7 @@ impl Embedded {
             outbox,
             waiting,
             shared,
-            workers,
+            workers: Mutex::new(workers),
             interrupted,
             open,
             lock,
@@ -314,10 +314,10 @@ impl Embedded {
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the threads are ended all the same.
-    pub fn close(mut self) -> Result<(), FlushError> {
+    pub fn close(self) -> Result<(), FlushError> {
         self.registry.close();
         let flushed = self.shared.flush(Which::All).map_err(FlushError);
-        self.workers.stop(&self.shared);
+        self.stop_workers();
         flushed
     }
 
@@ -327,12 +327,20 @@ impl Embedded {
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the directory is let go of all the same.
-    pub fn hand_over(mut self) -> Result<(), FlushError> {
+    pub fn hand_over(&self) -> Result<(), FlushError> {
         self.registry.close();
         let flushed = self.shared.flush(Which::Due).map_err(FlushError);
         self.shared.journal.close();
-        self.workers.stop(&self.shared);
+        self.stop_workers();
+        // Should this fail, the successor finds the directory in use and says so.
+        drop(self.lock.unlock());
         flushed
+    }
+
+    fn stop_workers(&self) {
+        let workers = self.workers.lock();
+        let mut workers = workers.unwrap_or_else(PoisonError::into_inner);
+        workers.stop(&self.shared);
     }
 
     /// The stores that a call uses.
@@ -397,7 +405,7 @@ fn lock_db(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.registry.close();
-        self.workers.stop(&self.shared);
+        self.stop_workers();
         // The lock also goes with the file; this only makes the order plain.
         drop(self.lock.unlock());
     }

@@ -10,13 +10,13 @@ use tollgate_admin::audit_key::Signer;
 use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::policy::Policy;
+use tollgate_core::price::PriceBook;
+use tollgate_core::vault::Vault;
 use tollgate_proxy::authenticate::{Keys, Standings};
 use tollgate_proxy::collect::MemoryBudget;
 use tollgate_proxy::engine::EngineConfig;
 use tollgate_proxy::gateway::{CallLimits, Gateway, Stores};
-use tollgate_proxy::listener::{
-    ClientAuthority, ListenerConfig, Listening, TlsFiles, check, listen,
-};
+use tollgate_proxy::listener::{ClientAuthority, Listening, TlsFiles, check, listen_on};
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
@@ -26,9 +26,10 @@ use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
-use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig};
+use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig, Switch};
 use tracing::{info, warn};
 
+use super::handover::Sockets;
 use super::onward;
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
@@ -44,6 +45,8 @@ pub(super) struct Wired {
     pub(super) gateway: Arc<Gateway>,
     /// The stores behind it.
     pub(super) embedded: Arc<Embedded>,
+    /// What turns the call path away from them when a successor takes over.
+    pub(super) switch: Arc<Switch>,
     /// The policy files, to be watched.
     pub(super) watched: Unwatched<Watched>,
     /// Which elevated permissions were adopted; goes with the policy files.
@@ -56,6 +59,8 @@ pub(super) struct Wired {
     pub(super) data: DataDir,
     /// All metrics.
     pub(super) registry: Registry,
+    /// What clients are spoken TLS with.
+    tls: Option<TlsFiles>,
 }
 
 /// Files that nobody watches yet.
@@ -76,12 +81,25 @@ impl<W> Unwatched<W> {
     }
 }
 
-/// Makes everything. Reads back the journal of the last run, so calls it cut are settled when
-/// this returns.
+/// Everything that is loaded before the stores are touched: what is wrong with a file or a setting
+/// comes out while a predecessor still serves.
+pub(super) struct Prepared {
+    data: DataDir,
+    policy: Arc<Policy>,
+    watched: Watched,
+    prices: PriceBook,
+    priced: PriceWatch,
+    stored: EmbeddedConfig,
+    mint: Mint,
+    vault: Arc<dyn Vault>,
+    tls: Option<TlsFiles>,
+}
+
+/// Loads it.
 ///
 /// # Errors
-/// If a file, key, policy or store cannot be used.
-pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
+/// If a file, key or policy cannot be used.
+pub(super) fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
     let data = DataDir::prepare(&settings.data_dir)?;
     if data.is_open_to_others() {
         let dir = data.path().display();
@@ -90,8 +108,50 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
     let (prices, priced) = PriceWatch::open(PriceFiles::of(settings))?;
-    let stored = stores(settings, &data)?;
-    let embedded = open(&stored)?;
+    let tls = tls(settings);
+    if let Some(tls) = &tls {
+        check(tls)?;
+    }
+    webhook(settings)?;
+    Ok(Prepared {
+        stored: stores(settings, &data)?,
+        mint: mint(settings, &data)?,
+        vault: vault::open(settings, data.path(), &policy)?,
+        data,
+        policy,
+        watched,
+        prices,
+        priced,
+        tls,
+    })
+}
+
+/// Makes everything. Reads back the journal of the last run, so calls it cut are settled when
+/// this returns; those that a `predecessor` is still making stay open.
+///
+/// # Errors
+/// If a store cannot be used.
+pub(super) fn wire(
+    settings: &Settings,
+    prepared: Prepared,
+    predecessor: bool,
+) -> anyhow::Result<Wired> {
+    let Prepared {
+        data,
+        policy,
+        watched,
+        prices,
+        priced,
+        stored,
+        mint,
+        vault,
+        tls,
+    } = prepared;
+    let embedded = if predecessor {
+        Embedded::take_over(&stored, clock::now())?
+    } else {
+        open(&stored)?
+    };
     info!(
         policy = %policy.version,
         prices = %prices.version(),
@@ -101,27 +161,20 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     );
     let permissions = permissions(settings, &embedded, &policy)?;
     let registry = Registry::new();
+    let switch = Arc::new(Switch::here(embedded.ledgers()));
     let desk = Arc::new(TokenDesk {
-        mint: mint(settings, &data)?,
-        registry: embedded.registry.clone(),
+        mint,
+        registry: switch.clone(),
     });
     let keys = Keys::new(keys(settings, &desk));
     let engine = Arc::new(engine(settings));
-    let vault = vault::open(settings, data.path(), &policy)?;
     let gateway = Arc::new(Gateway {
         live: Live::new(Snapshot {
             policy,
             prices: Arc::new(prices),
             keys: Arc::new(keys),
         }),
-        stores: Stores {
-            budgets: embedded.budgets.clone(),
-            rates: embedded.rates.clone(),
-            registry: embedded.registry.clone(),
-            records: embedded.records.clone(),
-            deferred: embedded.deferred.clone(),
-            vault,
-        },
+        stores: behind(&switch, vault),
         standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
         obtainer: Obtainer::default(),
@@ -140,13 +193,26 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     Ok(Wired {
         gateway,
         embedded: Arc::new(embedded),
+        switch,
         watched: Unwatched::new(watched),
         permissions: Unwatched::new(permissions),
         priced: Unwatched::new(priced),
         signer: signer(&stored),
         data,
         registry,
+        tls,
     })
+}
+
+fn behind(switch: &Arc<Switch>, vault: Arc<dyn Vault>) -> Stores {
+    Stores {
+        budgets: switch.clone(),
+        rates: switch.clone(),
+        registry: switch.clone(),
+        records: switch.clone(),
+        deferred: switch.clone(),
+        vault,
+    }
 }
 
 /// Opens the stores, and tells what the last run has left in them.
@@ -216,31 +282,34 @@ pub(super) fn keys(settings: &Settings, desk: &TokenDesk) -> KeySet {
     keys.with_clock_skew(settings.tokens.clock_skew)
 }
 
-/// The sockets that calls come in by.
+/// What takes calls from the sockets.
 ///
 /// # Errors
-/// If an address or certificate cannot be used.
-pub(super) fn listener(
-    settings: &Settings,
-    gateway: &Arc<Gateway>,
-) -> anyhow::Result<Listening<Gateway>> {
-    for &address in settings.listen.iter().filter(|address| address.port() != 0) {
-        check(address)?;
-    }
-    let config = ListenerConfig {
-        addresses: settings.listen.clone(),
-        tls: settings.tls.as_ref().map(|tls| TlsFiles {
-            certificate: tls.certificate.clone(),
-            key: tls.key.clone(),
-            clients: tls.clients.as_ref().map(|clients| ClientAuthority {
-                authorities: clients.file.clone(),
-                required: clients.required,
-            }),
-        }),
-    };
+/// If a socket or certificate cannot be used.
+pub(super) fn listener(wired: &Wired, sockets: &Sockets) -> anyhow::Result<Listening<Gateway>> {
+    let gateway = &wired.gateway;
     let engine = Arc::clone(&gateway.engine);
     let tracker = gateway.tracker.clone();
-    Ok(listen(&config, Arc::clone(gateway), engine, tracker)?)
+    let (sockets, tls) = (sockets.calls()?, wired.tls.as_ref());
+    Ok(listen_on(
+        sockets,
+        tls,
+        Arc::clone(gateway),
+        engine,
+        tracker,
+    )?)
+}
+
+/// The certificates in the settings.
+fn tls(settings: &Settings) -> Option<TlsFiles> {
+    settings.tls.as_ref().map(|tls| TlsFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        clients: tls.clients.as_ref().map(|clients| ClientAuthority {
+            authorities: clients.file.clone(),
+            required: clients.required,
+        }),
+    })
 }
 
 /// Takes note of the first policy's elevated permissions.

@@ -40,6 +40,8 @@ pub struct Switch {
 enum At {
     Here(Arc<Ledgers>),
     Away(Sender<Told>),
+    /// Nobody is told of anything any more.
+    Over,
 }
 
 /// The stores are a successor's by now.
@@ -89,6 +91,11 @@ impl Switch {
         told
     }
 
+    /// Tells of nothing from now on: whoever holds the other end has heard everything.
+    pub fn end(&self) {
+        *self.at.write().unwrap_or_else(PoisonError::into_inner) = At::Over;
+    }
+
     /// Brings a revocation that the successor has made to the streams that are still open here.
     pub fn show_revoked(&self, what: &Revocation) {
         self.left.registry.show_revoked(what);
@@ -98,14 +105,16 @@ impl Switch {
     fn stores(&self) -> Option<Arc<Ledgers>> {
         match &*self.at.read().unwrap_or_else(PoisonError::into_inner) {
             At::Here(ledgers) => Some(Arc::clone(ledgers)),
-            At::Away(_) => None,
+            At::Away(_) | At::Over => None,
         }
     }
 
     fn tell(&self, what: Told) {
-        if let At::Away(tell) = &*self.at.read().unwrap_or_else(PoisonError::into_inner)
-            && tell.send(what).is_err()
-        {
+        let told = match &*self.at.read().unwrap_or_else(PoisonError::into_inner) {
+            At::Away(tell) => tell.send(what).is_ok(),
+            At::Here(_) | At::Over => false,
+        };
+        if !told {
             tracing::error!("there is no successor to tell; the call ends as interrupted");
         }
     }

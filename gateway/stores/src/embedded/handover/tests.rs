@@ -30,7 +30,9 @@ fn hand_over(dir: &Path, old: Embedded, switch: &Switch) -> (Side, Inherited, Re
     old.hand_over().expect("flushed");
     let stores = Embedded::take_over(&config(dir), now()).expect("taken over");
     let sent = serde_json::to_vec(&taken).expect("JSON");
-    stores.rates.put(serde_json::from_slice(&sent).expect("read back"));
+    stores
+        .rates
+        .put(serde_json::from_slice(&sent).expect("read back"));
     let inherited = Inherited::new(stores.ledgers(), stores.inherited());
     let switch = Switch::here(stores.ledgers());
     (Side { stores, switch }, inherited, told)
@@ -165,7 +167,10 @@ async fn away_nothing_is_admitted_and_nobody_writes_into_the_successors_director
     };
     assert!(switch.intend(&intent).await.is_err());
     let kept = left_behind.records.intend(&intent).await;
-    assert!(kept.is_err(), "the journal is closed to whoever still holds it");
+    assert!(
+        kept.is_err(),
+        "the journal is closed to whoever still holds it"
+    );
     new.stores.close().expect("at rest");
     assert_eq!(read_back(dir.path(), "acme"), []);
 }

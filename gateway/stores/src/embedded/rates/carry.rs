@@ -88,7 +88,9 @@ impl Rates {
                 (Key::of(key), BucketTaken { under_way, flow })
             }));
             taken.passes.extend(buckets.passes.iter().map(|(id, from)| {
-                let from = from.iter().map(|Taken { key, count }| (Key::of(key), *count));
+                let from = from
+                    .iter()
+                    .map(|Taken { key, count }| (Key::of(key), *count));
                 (tenant.clone(), *id, from.collect())
             }));
         }
