@@ -29,6 +29,7 @@ mod dashboards;
 mod elevated;
 mod explain;
 mod full_disk;
+mod handover;
 mod harness;
 mod isolation;
 mod lifecycle;

@@ -67,7 +67,7 @@ impl Successors {
         reason_not_to: impl Fn() -> Option<&'static str>,
     ) -> Successor {
         loop {
-            let asked = self.asked(sockets, reason_not_to()).await;
+            let asked = self.asked(sockets, &reason_not_to).await;
             match asked {
                 Ok(Some(successor)) => return successor,
                 Ok(None) => {}
@@ -79,9 +79,10 @@ impl Successors {
     async fn asked(
         &self,
         sockets: &Sockets,
-        reason_not_to: Option<&'static str>,
+        reason_not_to: impl Fn() -> Option<&'static str>,
     ) -> io::Result<Option<Successor>> {
         let (stream, _) = self.0.accept().await?;
+        let reason_not_to = reason_not_to();
         let theirs = stream.peer_cred()?.uid();
         if theirs != rustix::process::geteuid().as_raw() {
             warn!(uid = theirs, "somebody else has asked for a hand-over");
