@@ -153,9 +153,10 @@ impl Life {
         predecessor.is_some_and(Attended::is_under_way)
     }
 
-    /// Says that it is not ready any more.
+    /// Says that it is not ready any more, to whoever asks and to whoever calls.
     pub(super) fn unready(&self) {
         self.ready.draining();
+        self.accepting.farewell.say();
     }
 
     /// Accepts no connection any more.
