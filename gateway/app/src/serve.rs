@@ -146,7 +146,7 @@ async fn serve(
             reason = leave.wanted(life.accepting()) => return Ok(Ended::Told(reason)),
             successor = asked => successor,
         };
-        match life.hand_over(successor, settings.tls.is_some()).await {
+        match life.hand_over(successor).await {
             Handed::NotTaken => {}
             Handed::Over(handing) => return Ok(Ended::Over(handing)),
             Handed::Back(itself) => return Ok(Ended::Back(itself)),

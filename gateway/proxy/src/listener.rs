@@ -11,8 +11,9 @@ use std::os::fd::IntoRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig as Endpoint};
+use pingora_core::listeners::{ConnectionFilter, L4BufferSettings, ListenerConfig as Endpoint};
 use pingora_core::protocols::ALPN;
 use pingora_core::server::{Fds, ListenFds};
 use pingora_core::services::listening::Service;
@@ -140,6 +141,7 @@ pub fn listen_on<H: Handler>(
     engine: Arc<EngineConfig>,
     tracker: Tracker,
 ) -> Result<Listening<H>, ListenError> {
+    let seen = Arc::new(Accepted(tracker.clone()));
     let engine = Engine::new(handler, engine, tracker);
     let farewell = engine.farewell();
     let mut service = Service::new("gateway".to_owned(), engine);
@@ -154,12 +156,28 @@ pub fn listen_on<H: Handler>(
         service.add_listener(endpoint);
         addresses.push(address);
     }
+    service.set_connection_filter(seen);
     Ok(Listening {
         service,
         sockets,
         addresses,
         farewell,
     })
+}
+
+/// Counts connections from the moment they are accepted, which is before their tasks run: a stop
+/// that waits for what is arriving must know of them. Turns nobody away.
+#[derive(Debug)]
+struct Accepted(Tracker);
+
+#[async_trait]
+impl ConnectionFilter for Accepted {
+    async fn should_accept(&self, peer: Option<&SocketAddr>) -> bool {
+        if let Some(peer) = peer {
+            self.0.expect(*peer);
+        }
+        true
+    }
 }
 
 /// A listening socket at `address`; port 0 takes any free one.

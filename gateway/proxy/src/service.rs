@@ -125,10 +125,14 @@ impl<H: Handler> Engine<H> {
         self.farewell.clone()
     }
 
-    async fn connection(self: &Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch) {
-        let fresh = Fresh::new(self.tracker.arrive());
+    async fn connection(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        client: SocketAddr,
+        fresh: Fresh,
+        shutdown: ShutdownWatch,
+    ) {
         let handshake = Handshake::of(&stream);
-        let client = client(&stream);
         let certificate = match handshake.certificate() {
             Ok(certificate) => certificate,
             Err(error) => {
@@ -309,12 +313,14 @@ impl<H: Handler> ServerApp for Engine<H> {
         session: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        let client = client(&session);
+        let fresh = Fresh::new(self.tracker.come(&client));
         let Ok(_place) = self.connections.try_acquire() else {
             tracing::warn!("a connection over the limit was closed");
             return None;
         };
         let _open = self.tracker.connect();
-        Box::pin(self.connection(session, shutdown.clone())).await;
+        Box::pin(self.connection(session, client, fresh, shutdown.clone())).await;
         None
     }
 }

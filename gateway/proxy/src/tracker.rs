@@ -3,12 +3,22 @@
 //! Does not know what it runs. Worst case: more than `max_detached` clients hang up at once; what
 //! is beyond that number is dropped, and whatever it guards settles in its `Drop`.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+/// How long a connection that was accepted is waited for, its TLS handshake included. One that
+/// never comes to speak says so to nobody.
+const HANDSHAKE: Duration = Duration::from_secs(1);
+
+/// So many that were accepted and have not come are looked through for those that never will.
+const MANY_ACCEPTED: usize = 1_024;
 
 /// A shared count of exchanges and drains; clones count together.
 #[derive(Debug, Clone)]
@@ -21,6 +31,8 @@ struct Shared {
     in_flight: AtomicUsize,
     connections: Arc<AtomicUsize>,
     arriving: Arc<AtomicUsize>,
+    /// Connections that were accepted and have not come to speak, by their peers.
+    accepted: Mutex<HashMap<SocketAddr, Instant>>,
     idle: Notify,
     detached: Arc<Semaphore>,
 }
@@ -40,6 +52,7 @@ impl Tracker {
                 in_flight: AtomicUsize::new(0),
                 connections: Arc::default(),
                 arriving: Arc::default(),
+                accepted: Mutex::default(),
                 idle: Notify::new(),
                 detached: Arc::new(Semaphore::new(max_detached)),
             }),
@@ -108,7 +121,32 @@ impl Tracker {
     /// How many requests are not yet decided on, or about to come.
     #[must_use]
     pub fn arriving(&self) -> usize {
-        self.shared.arriving.load(Ordering::Acquire)
+        let now = Instant::now();
+        let accepted = self.accepted();
+        let coming = accepted.values().filter(|since| is_awaited(**since, now));
+        coming.count() + self.shared.arriving.load(Ordering::Acquire)
+    }
+
+    /// A connection has been accepted, and will come to speak.
+    pub(crate) fn expect(&self, peer: SocketAddr) {
+        let now = Instant::now();
+        let mut accepted = self.accepted();
+        if accepted.len() >= MANY_ACCEPTED {
+            accepted.retain(|_, since| is_awaited(*since, now));
+        }
+        accepted.insert(peer, now);
+    }
+
+    /// It has come, and counts as arriving by itself from now on.
+    pub(crate) fn come(&self, peer: &SocketAddr) -> UnderWay {
+        let arriving = self.arrive();
+        self.accepted().remove(peer);
+        arriving
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, HashMap<SocketAddr, Instant>> {
+        let accepted = self.shared.accepted.lock();
+        accepted.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections clients have open.
@@ -129,6 +167,10 @@ impl Tracker {
             idle.await;
         }
     }
+}
+
+fn is_awaited(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < HANDSHAKE
 }
 
 impl Drop for InFlight {

@@ -35,10 +35,10 @@ pub const UPGRADE_BOUNDS: [&str; 5] = [
 const TENANT: &str = "acme";
 
 /// Between two changes, so that every one finds everything open.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(3);
 
 /// Streams are given as long to their end as they take, and then some.
-const SETTINGS: &str = "unready_seconds = 2\ndrain_seconds = 60\n";
+const SETTINGS: &str = "unready_seconds = 3\ndrain_seconds = 60\n";
 
 /// How much, how often.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ async fn hand_over(config: &UpgradeConfig) -> anyhow::Result<Findings> {
     let token = rig.mint(TENANT, "agent").await?;
     let headers = vec![("authorization".to_owned(), format!("Bearer {token}"))];
     let traffic = Traffic::start(config, rig.addr, headers);
-    traffic.is_full(config).await?;
+    let before = undisturbed(&traffic, config).await?;
     let (mut slowest, mut finished) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..config.hand_overs {
         tokio::time::sleep(PAUSE).await;
@@ -93,6 +93,7 @@ async fn hand_over(config: &UpgradeConfig) -> anyhow::Result<Findings> {
     }
     tokio::time::sleep(PAUSE).await;
     let mut found = Findings::default();
+    waits(&mut found, before, traffic.longest_wait());
     found.note("hand_overs", "to a new process", config.hand_overs);
     found.note(
         "slowest_hand_over_ms",
@@ -112,7 +113,7 @@ async fn hand_over(config: &UpgradeConfig) -> anyhow::Result<Findings> {
 async fn rolling(config: &UpgradeConfig) -> anyhow::Result<Findings> {
     let mut fleet = Fleet::start(config).await?;
     let traffic = Traffic::start(config, fleet.addr, fleet.headers.clone());
-    traffic.is_full(config).await?;
+    let before = undisturbed(&traffic, config).await?;
     let mut slowest = Duration::ZERO;
     for rig in &mut fleet.rigs {
         tokio::time::sleep(PAUSE).await;
@@ -122,6 +123,7 @@ async fn rolling(config: &UpgradeConfig) -> anyhow::Result<Findings> {
     }
     tokio::time::sleep(PAUSE).await;
     let mut found = Findings::default();
+    waits(&mut found, before, traffic.longest_wait());
     found.note(
         "restarts",
         "by SIGTERM, one after the other",
@@ -135,6 +137,27 @@ async fn rolling(config: &UpgradeConfig) -> anyhow::Result<Findings> {
     traffic.end(&mut found).await?;
     judge(&mut found, std::mem::take(&mut fleet.rigs)).await?;
     Ok(found)
+}
+
+/// Waits until everything is open; the longest that a plain call takes then while nothing is changed.
+async fn undisturbed(traffic: &Traffic, config: &UpgradeConfig) -> anyhow::Result<u64> {
+    traffic.is_full(config).await?;
+    traffic.longest_wait();
+    tokio::time::sleep(2 * PAUSE).await;
+    Ok(traffic.longest_wait())
+}
+
+fn waits(found: &mut Findings, before: u64, during: u64) {
+    found.note(
+        "longest_wait_before_ms",
+        "the longest that a plain call took while nothing was changed",
+        before,
+    );
+    found.note(
+        "longest_wait_ms",
+        "the longest that a plain call took meanwhile",
+        during,
+    );
 }
 
 /// Compares what the providers saw with what the gateways have recorded.

@@ -33,9 +33,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How long calls that have begun to arrive get until they are admitted.
 const ADMISSION: Duration = Duration::from_secs(1);
 
-/// How long it takes at most until a connection that was accepted can be seen, without TLS and with.
-const SEEN: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(150)];
-
 /// How long what is asked of the admin API may take to its end.
 const ADMIN: Duration = Duration::from_secs(2);
 
@@ -165,7 +162,7 @@ impl Life {
     }
 
     /// Lets a successor have everything but the calls under way.
-    pub(super) async fn hand_over(&mut self, successor: Successor, tls: bool) -> Handed {
+    pub(super) async fn hand_over(&mut self, successor: Successor) -> Handed {
         info!("a successor takes over");
         self.accepting.farewell.say();
         tokio::time::sleep(FAREWELL).await;
@@ -180,7 +177,6 @@ impl Life {
         for running in &self.onward {
             running.stop();
         }
-        tokio::time::sleep(SEEN[usize::from(tls)]).await;
         self.decided().await;
         self.notices.abort();
         tokio::task::block_in_place(|| self.let_go(successor))
@@ -190,7 +186,8 @@ impl Life {
     async fn decided(&self) {
         let tracker = &self.wired.gateway.tracker;
         let decided = async {
-            while tracker.arriving() > 0 {
+            // What is accepted before the last of them ends is counted from then on.
+            while !self.accepting.task.is_finished() || tracker.arriving() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
         };

@@ -72,6 +72,7 @@ fn configuration(addr: SocketAddr, rigs: &[Rig]) -> anyhow::Result<String> {
 defaults
     mode http
     timeout connect 5s
+    timeout check 5s
     timeout client 120s
     timeout server 120s
     retries 0
@@ -93,7 +94,7 @@ backend gateways
         let (hop, check) = (free()?, rig.admin.port());
         writeln!(
             text,
-            "    server gateway{number} {hop} check addr 127.0.0.1 port {check} inter 200ms fall 1 rise 2"
+            "    server gateway{number} {hop} check addr 127.0.0.1 port {check} inter 500ms fall 2 rise 2"
         )?;
         write!(
             inner,

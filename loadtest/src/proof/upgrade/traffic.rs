@@ -24,7 +24,10 @@ use super::{UpgradeConfig, millis};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two plain calls of one caller: each calls some twenty times a second.
 const CALL_PAUSE: Duration = Duration::from_millis(50);
-/// A stream gives an event a second, for ten seconds.
+/// Streams begin one after the other in this time, which is as long as each of them takes: as many
+/// end at any time as begin.
+const STREAM_TIME: Duration = Duration::from_secs(10);
+/// A stream gives an event a second.
 const STREAM: &str = "mock-usage-20-40 mock-chunks-10 mock-chunk-delay-1000";
 const PLAIN: &str = "mock-usage-20-40";
 /// A stream ends with this if it is whole.
@@ -87,7 +90,10 @@ impl Traffic {
                 sender: None,
             };
             if number < config.streams {
-                running.spawn(client.stream(number));
+                let share = u32::try_from(number).unwrap_or(u32::MAX);
+                let all = u32::try_from(config.streams).unwrap_or(u32::MAX);
+                let begins = STREAM_TIME.saturating_mul(share) / all.max(1);
+                running.spawn(client.stream(number, begins));
             } else {
                 running.spawn(client.call(number));
             }
@@ -95,10 +101,15 @@ impl Traffic {
         Self { told, running }
     }
 
-    /// Returns once all streams are open.
+    /// The longest that a plain call has taken since this was asked last, in milliseconds.
+    pub(super) fn longest_wait(&self) -> u64 {
+        self.told.longest_ms.swap(0, Ordering::Relaxed)
+    }
+
+    /// Returns once nearly all streams are open: some have just ended, and begin again.
     pub(super) async fn is_full(&self, config: &UpgradeConfig) -> anyhow::Result<()> {
         let until = Instant::now() + PATIENCE;
-        while self.told.open.load(Ordering::Relaxed) < config.streams {
+        while self.told.open.load(Ordering::Relaxed) < config.streams / 100 * 98 {
             ensure!(Instant::now() < until, "the streams do not open");
             ensure!(
                 self.told.failed.load(Ordering::Relaxed) == 0,
@@ -141,17 +152,13 @@ impl Traffic {
             "calls sent again, since a kept connection was closed before any byte of an answer",
             count(&told.reconnects),
         );
-        found.note(
-            "longest_wait_ms",
-            "the longest that a plain call took",
-            count(&told.longest_ms),
-        );
         Ok(())
     }
 }
 
 impl Client {
-    async fn stream(mut self, number: u64) {
+    async fn stream(mut self, number: u64, begins: Duration) {
+        tokio::time::sleep(begins).await;
         let mut serial = 0;
         while !self.told.over.load(Ordering::Relaxed) {
             let label = format!("stream-{number}-{serial}");
