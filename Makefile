@@ -68,14 +68,15 @@ $(SDK)/node.stamp: $(SDK_SOURCES)/package.json $(SDK_SOURCES)/package-lock.json 
 	cd $(SDK)/node && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
-bench: build-tools ## Shows that caps, records, sums and revocations hold, then measures CPU per call against nginx.
-	$(call need,nginx nginx-light)
+bench: build-tools ## Shows that caps, records, sums, revocations and upgrades hold, then measures CPU per call against nginx.
+	$(call need,nginx nginx-light haproxy haproxy)
 	$(CARGO) build --release --locked --package tollgate --package tollgate-loadtest
 	./target/release/loadtest overshoot --json
 	./target/release/loadtest crash --json
 	./target/release/loadtest records --json
 	./target/release/loadtest drift --json
 	./target/release/loadtest revoke --json
+	./target/release/loadtest upgrade --json
 	./target/release/loadtest overhead $(ARGS)
 
 # libFuzzer, run by the stable compiler: what cargo-fuzz asks of a nightly one is the sanitizer, and

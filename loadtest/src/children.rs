@@ -109,7 +109,8 @@ impl Running {
         self.wait()
     }
 
-    fn wait(&mut self) -> anyhow::Result<()> {
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_PATIENCE;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {

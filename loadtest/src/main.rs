@@ -18,7 +18,7 @@ use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
     self, Common, CrashConfig, DriftConfig, Findings, FleetConfig, OvershootConfig, RecordsConfig,
-    RevokeConfig, What,
+    RevokeConfig, UpgradeConfig, What,
 };
 use tollgate_loadtest::report::{self, ReportArgs};
 
@@ -63,6 +63,10 @@ enum Command {
     /// Needs root (it runs in a network namespace of its own), haproxy, redis-server, redis-sentinel and redis-cli.
     /// Prints a table for each form of Redis on stderr. Exit code 1 if a promise did not hold.
     Fleet(FleetArgs),
+    /// Show that neither a hand-over to a new process nor a rolling restart behind a balancer fails a call.
+    ///
+    /// Prints a table for each way on stderr. Exit code 1 if a promise did not hold.
+    Upgrade(UpgradeArgs),
     /// Show what reports over many records cost in time and memory, and that their sums are right.
     ///
     /// Prints a table on stderr. Exit code 1 if a sum was wrong.
@@ -177,6 +181,27 @@ struct RevokeArgs {
 }
 
 #[derive(Debug, Args)]
+struct UpgradeArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Streams that are open at any time.
+    #[arg(long, default_value_t = 2_000)]
+    streams: u64,
+    /// Callers of plain calls on connections that they keep.
+    #[arg(long, default_value_t = 32)]
+    callers: u64,
+    /// Hand-overs, one after the other.
+    #[arg(long, default_value_t = 3)]
+    hand_overs: u64,
+    /// Gateways behind the balancer, restarted one after the other; 0 leaves that out.
+    #[arg(long, default_value_t = 3)]
+    gateways: u64,
+    /// The program of haproxy.
+    #[arg(long, default_value = "/usr/sbin/haproxy")]
+    haproxy: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct MockArgs {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -260,6 +285,7 @@ fn main() -> ExitCode {
         Command::Records(args) => records(args),
         Command::Revoke(args) => revoke(args),
         Command::Fleet(args) => fleet(args),
+        Command::Upgrade(args) => upgrade(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
     match done {
@@ -410,13 +436,36 @@ fn revoke(args: RevokeArgs) -> anyhow::Result<ExitCode> {
         what: args.what.map_or(What::ALL.to_vec(), |what| vec![what]),
     };
     let all = on_threads(proof::revoke(&config))?;
+    tell_all("revoke", &all, &proof::REVOKE_BOUNDS, json)
+}
+
+fn upgrade(args: UpgradeArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = UpgradeConfig {
+        common,
+        streams: args.streams,
+        callers: args.callers,
+        hand_overs: args.hand_overs,
+        gateways: args.gateways,
+        haproxy: args.haproxy,
+    };
+    let all = on_threads(proof::upgrade(&config))?;
+    tell_all("upgrade", &all, &proof::UPGRADE_BOUNDS, json)
+}
+
+fn tell_all(
+    name: &str,
+    all: &[(impl std::fmt::Display, Findings)],
+    bounds: &[&str],
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let mut objects = serde_json::Map::new();
-    for (what, found) in &all {
-        writeln!(io::stderr(), "revoke {what}\n{}", found.table())?;
+    for (what, found) in all {
+        writeln!(io::stderr(), "{name} {what}\n{}", found.table())?;
         objects.insert(what.to_string(), found.to_json());
     }
     // The figures that matter, where a program looks first: the worst of all runs.
-    for name in proof::REVOKE_BOUNDS {
+    for name in bounds.iter().copied() {
         let worst = all.iter().map(|(_, found)| found.figure(name)).max();
         objects.insert(name.to_owned(), worst.unwrap_or(0).into());
     }

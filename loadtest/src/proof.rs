@@ -1,5 +1,5 @@
-//! Shows that the promises about money, records and revocation hold: under load, under faults, and under
-//! `kill -9`.
+//! Shows that the promises about money, records, revocation and upgrades hold: under load, under faults,
+//! and under `kill -9`.
 //!
 //! Each scenario runs a gateway as a process of its own before a mock provider in this one, and
 //! compares three accounts that know nothing of each other: what the mock billed, what the gateway
@@ -17,6 +17,7 @@ mod overshoot;
 mod records;
 mod revoke;
 mod rig;
+mod upgrade;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ pub use fleet::{FleetConfig, fleet, in_a_namespace};
 pub use overshoot::{OvershootConfig, overshoot};
 pub use records::{RecordsConfig, records};
 pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};
+pub use upgrade::{UPGRADE_BOUNDS, UpgradeConfig, upgrade};
 
 /// What every scenario needs.
 #[derive(Debug, Clone)]

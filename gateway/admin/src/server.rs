@@ -60,10 +60,25 @@ impl AdminListener {
     /// # Errors
     /// If the address cannot be used.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = TcpListener::bind(address)?;
+        Self::on(TcpListener::bind(address)?)
+    }
+
+    /// Takes a socket that is bound.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn on(socket: TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let address = socket.local_addr()?;
         Ok(Self { socket, address })
+    }
+
+    /// Another handle of the socket, in which clients wait while nobody serves.
+    ///
+    /// # Errors
+    /// If there is no file descriptor for it.
+    pub fn socket(&self) -> io::Result<TcpListener> {
+        self.socket.try_clone()
     }
 
     /// Its address, with the real port.

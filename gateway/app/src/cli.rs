@@ -89,6 +89,10 @@ struct Serve {
     /// What log lines on standard error look like
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
+    /// Take over from the gateway that runs on the data directory: sockets, stores and all, while
+    /// its calls go on. Where none runs, start as usual
+    #[arg(long)]
+    upgrade: bool,
     /// Also stop when standard input ends: for a parent that must leave nothing behind
     #[arg(long, hide = true)]
     leashed: bool,
@@ -124,10 +128,11 @@ impl Cli {
         match self.command {
             Command::Serve(Serve {
                 log_format,
+                upgrade,
                 leashed,
             }) => {
                 let _flush = logging::start(log_format, &ProcessVars)?;
-                serve::run(&settings(&given)?, leashed)?;
+                serve::run(&settings(&given)?, upgrade, leashed)?;
             }
             Command::Sidecar(told) => match told.wanted(&ProcessVars) {
                 Ok(wanted) => wanted.run(&ProcessVars)?,

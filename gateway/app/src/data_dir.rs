@@ -7,6 +7,7 @@
 //! data/keys/admin.token  the operator token made at first start, for commands on this machine
 //! data/admin.addr        where the running gateway's admin API is
 //! data/replica           who writes the chains of records here
+//! data/handover.sock     where a new process asks the running one to hand over
 //! ```
 //! Whoever can read this directory can mint tokens for every tenant and decrypt every secret, so
 //! it is made for its owner alone (0700) and the keys likewise (0600). Keys are made whole or not

@@ -1,7 +1,7 @@
 //! `tollgate serve`: wires the crates together, serves, and comes to rest in order.
 //!
 //! ```text
-//! settings → stores → policy → gateway → admin → "ready" → … → drain → flush → end
+//! settings → files → (predecessor →) stores → gateway → admin → "ready" → … → drain → flush → end
 //! ```
 //! Decides no call. Calls have a runtime of their own; the admin side has another, so that slow
 //! operators never stall a call and `/readyz` answers while the calls drain.
@@ -10,41 +10,37 @@
 //! SIGTERM it goes on for `unready_seconds` first, so that whoever sends it calls can notice. It lets
 //! calls in flight finish for at most `drain_seconds`, flushes its stores and ends with 0. Told a
 //! second time it stops waiting. Calls that are cut by that are settled as such; nothing is lost.
+//!
+//! Taken over by a successor ([`handover`]), it is left with the calls in flight, lets them finish
+//! in the same way, and ends with 0.
 
 mod admin;
 mod collector;
 mod courier;
 mod figures;
 mod fleet;
+mod handover;
 mod leave;
+mod life;
 mod onward;
 mod readiness;
 mod retention;
 mod usage;
 mod wiring;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tollgate_proxy::gateway::Gateway;
-use tollgate_stores::embedded::Embedded;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::Settings;
 use crate::output;
-use crate::reload::{self, Watcher};
+use handover::{Handing, Predecessor, Sockets, Successors};
 use leave::Leave;
-use readiness::Ready;
-use retention::Retention;
-use wiring::Wired;
-
-/// How long the listeners may take until they can be connected to.
-const LISTEN_DEADLINE: Duration = Duration::from_secs(10);
+use life::{Handed, Life};
 
 /// How long connections may take to send what is left, once the last call has ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -52,156 +48,205 @@ const LAST_BYTES: Duration = Duration::from_secs(5);
 /// How long calls that were cut get to settle.
 const CUT: Duration = Duration::from_secs(1);
 
-/// Serves until told to stop. `leashed` also takes the end of standard input as such.
+/// How often it is looked whether something has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How a life ended.
+enum Ended {
+    /// Somebody wanted it to.
+    Told(&'static str),
+    /// A successor serves.
+    Over(Handing),
+    /// A successor got the stores and is gone.
+    Back(Predecessor),
+}
+
+/// Serves until told to stop, or until a successor has taken over and the last call has ended.
+/// `leashed` also takes the end of standard input as such. With `upgrade`, takes over from the
+/// gateway that runs.
 ///
 /// # Errors
 /// If the gateway cannot start, or cannot bring its stores to rest.
-pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
+pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::Result<()> {
     leave::raise_file_limit();
     // The only provider in the build; a second installation would find it there already.
     let _present = rustls::crypto::ring::default_provider().install_default();
-    let wired = wiring::wire(settings)?;
-    let Wired {
-        gateway,
-        embedded,
-        data,
-        ..
-    } = &wired;
-    let ready = Arc::new(Ready::of(embedded, wired.fleet.as_ref()));
-    let retention = Arc::new(Retention::of(settings, &wired)?);
-    let purger = retention.watch()?;
-    let (stop_admin, admin_stopped) = watch::channel(false);
-    let admin = admin::start(
-        settings,
-        &wired,
-        &ready,
-        Arc::clone(&retention),
-        admin_stopped,
-    )?;
-    let watchers = watch_files(&wired)?;
-    let webhook = wiring::webhook(settings)?;
-    let onward = onward::start(settings, &wired)?;
+    let mut prepared = wiring::prepare(settings)?;
+    let taken = if upgrade {
+        handover::take(settings)?
+    } else {
+        None
+    };
+    let (mut sockets, mut predecessor) = taken.unzip();
     let calls = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tollgate-calls")
         .enable_all()
         .build()?;
-    let served = calls.block_on(async {
-        let mut leave = Leave::on_signals(leashed)?;
-        let (stop, listening, accepting) = listen(settings, gateway).await?;
-        data.announce(admin.address)?;
-        let notices = Arc::clone(&wired.notices);
-        tokio::spawn(tollgate_proxy::notices::watch(
-            Arc::clone(gateway),
-            notices,
-            webhook,
+    let mut leave = calls.block_on(async { Leave::on_signals(leashed) })?;
+    let mut earlier: Vec<Life> = Vec::new();
+    loop {
+        let wired = wiring::wire(settings, prepared, predecessor.is_some())?;
+        let bound = match sockets.take() {
+            Some(bound) => bound,
+            None => Sockets::bind(settings, None)?,
+        };
+        let (life, ended) = calls.block_on(async {
+            let mut life = Life::begin(settings, wired, &bound, predecessor.take())?;
+            tell_ready(&life, earlier.is_empty())?;
+            let ended = serve(settings, &mut life, &bound, &mut leave).await?;
+            anyhow::Ok((life, ended))
+        })?;
+        let (reason, handing) = match ended {
+            Ended::Back(itself) => {
+                calls.spawn(life.ended());
+                earlier.push(life);
+                (sockets, predecessor) = (Some(bound), Some(itself));
+                prepared = wiring::prepare(settings)?;
+                continue;
+            }
+            Ended::Told(reason) => (Some(reason), None),
+            Ended::Over(handing) => (None, Some(handing)),
+        };
+        drop(bound);
+        calls.block_on(leave_calls(
+            settings, &life, &earlier, reason, &handing, &mut leave,
         ));
-        ready.serving();
-        let line = json!({ "listening": listening, "admin": admin.address });
+        return finish(calls, life, earlier, reason, handing);
+    }
+}
+
+/// Says where the gateway is, to whoever started it and to whoever reads its log.
+fn tell_ready(life: &Life, first: bool) -> anyhow::Result<()> {
+    let (listening, admin) = life.addresses;
+    if first {
+        let line = json!({ "listening": listening, "admin": admin });
         output::data(&format!("{line}\n"))?;
-        info!(%listening, admin = %admin.address, "serving");
-        let reason = leave.wanted(&accepting).await;
-        info!(reason, drain_seconds = settings.drain.as_secs(), "stopping");
-        ready.draining();
+    }
+    info!(%listening, %admin, "serving");
+    Ok(())
+}
+
+/// Serves until told to stop or until a successor takes over.
+async fn serve(
+    settings: &Settings,
+    life: &mut Life,
+    sockets: &Sockets,
+    leave: &mut Leave,
+) -> anyhow::Result<Ended> {
+    let successors = Successors::listen(&settings.data_dir)
+        .inspect_err(|error| warn!(%error, "this gateway cannot be taken over by another"))
+        .ok();
+    loop {
+        let asked = async {
+            match &successors {
+                Some(successors) => successors.next(sockets, || life.reason_not_to()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let successor = tokio::select! {
+            reason = leave.wanted(life.accepting()) => return Ok(Ended::Told(reason)),
+            successor = asked => successor,
+        };
+        match life.hand_over(successor).await {
+            Handed::NotTaken => {}
+            Handed::Over(handing) => return Ok(Ended::Over(handing)),
+            Handed::Back(itself) => return Ok(Ended::Back(itself)),
+        }
+    }
+}
+
+/// Lets calls in flight finish, within bounds.
+async fn leave_calls(
+    settings: &Settings,
+    life: &Life,
+    earlier: &[Life],
+    reason: Option<&str>,
+    handing: &Option<Handing>,
+    leave: &mut Leave,
+) {
+    let drain_seconds = settings.drain.as_secs();
+    if let Some(reason) = reason {
+        info!(reason, drain_seconds, "stopping");
+        life.unready();
         if reason == leave::SIGTERM {
             leave.unready(settings.unready).await;
         }
-        stop.send_replace(true);
-        drain(gateway, settings.drain, &mut leave).await;
-        accepting.abort();
-        anyhow::Ok(reason)
-    });
-    retention.stop();
-    drop((watchers, purger));
-    data.withdraw(admin.address);
-    // Dropping a call settles it, so the stores are brought to rest after the calls.
+        life.stop_accepting();
+    } else {
+        info!(drain_seconds, "calls under way finish here");
+    }
+    let lives = earlier.iter().chain([life]);
+    let gateways: Vec<&Gateway> = lives.map(|life| &**life.gateway()).collect();
+    let lost = async {
+        match handing {
+            Some(handing) => handing.lost().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = drain(&gateways, life, settings.drain, hurried(leave, handing.is_some())) => {}
+        () = lost => warn!("the successor is gone: nobody could end a call here that is revoked; calls are cut"),
+    }
+    life.accepting().abort();
+}
+
+/// Ends everything, in order. Dropping a call settles it, so the stores go after the calls.
+fn finish(
+    calls: Runtime,
+    mut life: Life,
+    earlier: Vec<Life>,
+    reason: Option<&str>,
+    handing: Option<Handing>,
+) -> anyhow::Result<()> {
+    life.wind_down();
     calls.shutdown_timeout(CUT);
-    stop_admin.send_replace(true);
-    admin.join();
-    let rested = rest(wired);
-    // It takes along what the stores have sealed just now.
-    onward::finish(onward);
-    if served? == leave::LISTENER_ENDED {
+    for life in earlier {
+        life.end_handed(None);
+    }
+    if handing.is_some() {
+        life.end_handed(handing);
+        return Ok(());
+    }
+    let rested = life.rest();
+    if reason == Some(leave::LISTENER_ENDED) {
         bail!("the listener ended by itself");
     }
     rested
 }
 
-/// Takes what changes in the files of policies and prices, from now on.
-fn watch_files(wired: &Wired) -> anyhow::Result<[Watcher; 2]> {
-    let reloads = figures::Reloads::of_policies(&wired.registry)?;
-    let mut permissions = wired.permissions.take()?;
-    let policies = reload::spawn(wired.watched.take()?, reload::INTERVAL, {
-        let gateway = Arc::clone(&wired.gateway);
-        move |reloaded| reloads.apply(&gateway, &mut permissions, reloaded)
-    })?;
-    let mut priced = wired.priced.take()?;
-    let price_reloads = figures::Reloads::of_prices(&wired.registry)?;
-    let prices = reload::Watcher::every(reload::INTERVAL, "price-watch", {
-        let gateway = Arc::clone(&wired.gateway);
-        move || {
-            if let Some(read) = priced.look() {
-                price_reloads.apply_prices(&gateway, read);
-            }
-        }
-    })?;
-    Ok([policies, prices])
-}
-
-/// Starts accepting calls and makes sure that they can come in.
-async fn listen(
-    settings: &Settings,
-    gateway: &Arc<Gateway>,
-) -> anyhow::Result<(watch::Sender<bool>, SocketAddr, JoinHandle<()>)> {
-    let mut listener = wiring::listener(settings, gateway)?;
-    let addresses = listener.addresses.clone();
-    let reserved = std::mem::take(&mut listener.reserved);
-    let (stop, stopped) = watch::channel(false);
-    let accepting = tokio::spawn(listener.serve(stopped));
-    let reached = async {
-        for address in &addresses {
-            while tokio::net::TcpStream::connect(reachable(*address))
-                .await
-                .is_err()
-            {
-                if accepting.is_finished() {
-                    bail!("{address} cannot be listened on");
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-        Ok(())
-    };
-    let reached = tokio::time::timeout(LISTEN_DEADLINE, reached).await;
-    reached.context("the listeners did not come up in time")??;
-    drop(reserved);
-    let first = addresses.first().copied();
-    Ok((
-        stop,
-        first.context("there is no address to listen on")?,
-        accepting,
-    ))
-}
-
-/// Where this machine reaches a listener: "all addresses" is not an address to connect to.
-fn reachable(listening: SocketAddr) -> SocketAddr {
-    let host = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(host, listening.port())
+/// Returns once somebody asks not to wait. Whoever stops a service tells all of its processes to
+/// stop, which is the first that one hears of it that has handed over.
+async fn hurried(leave: &mut Leave, handed: bool) {
+    if handed {
+        leave.hurried().await;
+    }
+    leave.hurried().await;
 }
 
 /// Waits until every call has ended and every client has its last byte, within bounds.
-async fn drain(gateway: &Gateway, bound: Duration, leave: &mut Leave) {
-    let tracker = &gateway.tracker;
+async fn drain(
+    gateways: &[&Gateway],
+    life: &Life,
+    bound: Duration,
+    hurried: impl Future<Output = ()>,
+) {
+    let idle = async {
+        for gateway in gateways {
+            gateway.tracker.wait_idle().await;
+        }
+    };
     let finished = async {
-        tracker.wait_idle().await;
+        idle.await;
+        while life.predecessor_is_under_way() {
+            tokio::time::sleep(LOOK).await;
+        }
         let sent = async {
-            while tracker.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            for gateway in gateways {
+                while gateway.tracker.connections() > 0 {
+                    tokio::time::sleep(LOOK).await;
+                }
+                gateway.tracker.wait_idle().await;
             }
-            tracker.wait_idle().await;
         };
         tokio::time::timeout(LAST_BYTES, sent).await.is_ok()
     };
@@ -212,32 +257,13 @@ async fn drain(gateway: &Gateway, bound: Duration, leave: &mut Leave) {
                 return;
             }
         }
-        () = leave.hurried() => {}
+        () = hurried => {}
     }
+    let sum = |count: fn(&Gateway) -> usize| gateways.iter().map(|gateway| count(gateway)).sum();
+    let calls: usize = sum(|gateway| gateway.tracker.in_flight());
+    let connections: usize = sum(|gateway| gateway.tracker.connections());
     warn!(
-        calls = tracker.in_flight(),
-        connections = tracker.connections(),
-        "calls are cut: the time to drain is over"
+        calls,
+        connections, "calls are cut: the time to drain is over"
     );
-}
-
-/// Brings the stores to rest: everything kept so far is on the disk when this returns.
-fn rest(wired: Wired) -> anyhow::Result<()> {
-    let Wired {
-        embedded, fleet, ..
-    } = wired;
-    // What is held of caps and not used goes back to the others at once.
-    if let Some(fleet) = fleet {
-        match Arc::into_inner(fleet) {
-            Some(fleet) => fleet.leave(),
-            None => warn!("the fleet is still in use; what is held lapses"),
-        }
-    }
-    let closed = match Arc::into_inner(embedded) {
-        Some(embedded) => Embedded::close(embedded),
-        None => bail!("the stores are still in use"),
-    };
-    closed
-        .inspect_err(|error| error!(%error, "records are left to the next start"))
-        .context("the journal could not be shipped; nothing is lost, the next start takes it over")
 }

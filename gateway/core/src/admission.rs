@@ -79,39 +79,51 @@ pub struct Together {
 #[async_trait]
 impl Admission for Together {
     async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
-        let Demand {
-            id,
-            budgets,
-            amount,
-            limits,
-            tokens,
-            now,
-        } = *demand;
-        let hold = match self.budgets.reserve(id, budgets, amount, now).await? {
-            Reserved::Held(hold) => hold,
-            Reserved::Exhausted {
+        in_turn(self.budgets.as_ref(), self.rates.as_ref(), demand).await
+    }
+}
+
+/// What [`Together`] does.
+///
+/// # Errors
+/// Those of the stores.
+pub async fn in_turn(
+    budgets: &dyn BudgetStore,
+    rates: &dyn RateStore,
+    demand: &Demand<'_>,
+) -> Result<Taken, StoreError> {
+    let Demand {
+        id,
+        amount,
+        limits,
+        tokens,
+        now,
+        ..
+    } = *demand;
+    let hold = match budgets.reserve(id, demand.budgets, amount, now).await? {
+        Reserved::Held(hold) => hold,
+        Reserved::Exhausted {
+            key,
+            limit,
+            balance,
+        } => {
+            return Ok(Taken::Exhausted {
                 key,
                 limit,
                 balance,
-            } => {
-                return Ok(Taken::Exhausted {
-                    key,
-                    limit,
-                    balance,
-                });
-            }
-        };
-        match self.rates.admit(id, limits, tokens).await {
-            Ok(Paced::Go(pass)) => Ok(Taken::All(hold, Some(pass))),
-            Ok(Paced::Free) => Ok(Taken::All(hold, None)),
-            Ok(Paced::Wait { key, retry_after }) => {
-                self.budgets.settle(&hold, PicoUsd::ZERO);
-                Ok(Taken::Wait { key, retry_after })
-            }
-            Err(error) => {
-                self.budgets.settle(&hold, PicoUsd::ZERO);
-                Err(error)
-            }
+            });
+        }
+    };
+    match rates.admit(id, limits, tokens).await {
+        Ok(Paced::Go(pass)) => Ok(Taken::All(hold, Some(pass))),
+        Ok(Paced::Free) => Ok(Taken::All(hold, None)),
+        Ok(Paced::Wait { key, retry_after }) => {
+            budgets.settle(&hold, PicoUsd::ZERO);
+            Ok(Taken::Wait { key, retry_after })
+        }
+        Err(error) => {
+            budgets.settle(&hold, PicoUsd::ZERO);
+            Err(error)
         }
     }
 }

@@ -38,6 +38,7 @@ use crate::seal::{Sealing, seal};
 use crate::service::{ConnInfo, Handler};
 use crate::settle::Settlement;
 use crate::statement;
+use crate::tracker::Arrival;
 use crate::unseal::Admitted;
 
 /// Tells a client whose output bound was lowered, or set where there was none, what it is now.
@@ -54,7 +55,8 @@ impl Handler for Gateway {
     ) -> Response<AnswerBody> {
         let now = (self.clock)();
         let live = self.live.snapshot();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let arrival = head.extensions.remove::<Arrival>();
         let id = RecordId::new(uuid::Uuid::now_v7());
         if oauth::is_here(&head) {
             return Box::pin(oauth::answer(&self, &head, body, &peer, id, now)).await;
@@ -65,7 +67,9 @@ impl Handler for Gateway {
         let mut body = Some(body);
         let mut draft = Draft::open(id, now, &head, peer.client);
         let shown = peer.certificate.as_deref();
-        let rejected = match admit(&self, &live, &head, shown, &mut body, &mut draft, now).await {
+        let admitted = admit(&self, &live, &head, shown, &mut body, &mut draft, now).await;
+        drop(arrival);
+        let rejected = match admitted {
             Ok(admitted) => match forward(&self, &live, admitted, body.take()).await {
                 Ok(response) => return response,
                 Err(rejected) => {

@@ -9,6 +9,7 @@ pub mod listener;
 mod client_certificate;
 mod handshake;
 mod server_name;
+pub mod farewell;
 pub mod service;
 pub mod io;
 pub mod guard;

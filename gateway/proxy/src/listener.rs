@@ -1,25 +1,29 @@
-//! Turns addresses, a certificate and a handler into a service that accepts connections.
+//! Turns sockets, a certificate and a handler into a service that accepts connections.
 //!
-//! The sockets belong to the frame's listener, so that a running gateway can hand them over to
-//! its successor. Knows nothing of HTTP. Worst case: a port that another process takes between
-//! start and listen, which the frame reports by not starting.
+//! A socket is bound here or comes from a predecessor; the frame gets it as one that it is handed
+//! over, so that it never binds by itself. Whoever keeps a copy of it can hand it on: connections
+//! wait in it while nobody accepts. Knows nothing of HTTP. Worst case: an address that another
+//! process has, which is an error before anything is served.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use pingora_core::listeners::tls::TlsSettings;
-use pingora_core::listeners::{L4BufferSettings, ListenerConfig as Endpoint, TcpSocketOptions};
+use pingora_core::listeners::{ConnectionFilter, L4BufferSettings, ListenerConfig as Endpoint};
 use pingora_core::protocols::ALPN;
+use pingora_core::server::{Fds, ListenFds};
 use pingora_core::services::listening::Service;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpSocket;
 
 use crate::client_certificate::verifier;
 use crate::engine::EngineConfig;
+use crate::farewell::Farewell;
 use crate::handshake::Remember;
 use crate::service::{Engine, Handler};
 use crate::tracker::Tracker;
@@ -75,32 +79,33 @@ pub enum ListenError {
     },
 }
 
-/// A service that is ready to be added to a server, and the addresses it will have.
+/// A service that is ready to accept, and the addresses it has.
 pub struct Listening<H> {
-    /// The service.
-    pub service: Service<Engine<H>>,
+    service: Service<Engine<H>>,
+    sockets: Vec<TcpListener>,
     /// Its addresses, with real ports.
     pub addresses: Vec<SocketAddr>,
-    /// Holds the ports that were picked until the service listens; keep it as long as that.
-    pub reserved: Vec<Reserved>,
+    /// Sends its clients to other connections.
+    pub farewell: Farewell,
 }
 
 impl<H: Handler> Listening<H> {
-    /// Accepts connections until `stop` turns true; then the sockets are closed. Connections run
-    /// on as tasks of the caller's runtime and take their leave by themselves.
+    /// Accepts connections until `stop` turns true; then its copies of the sockets are closed.
+    /// Connections run on as tasks of the caller's runtime and take their leave by themselves.
     ///
     /// # Panics
-    /// If an address or certificate cannot be used after all.
+    /// If a socket or certificate cannot be used after all.
     pub async fn serve(mut self, stop: tokio::sync::watch::Receiver<bool>) {
         use pingora_core::services::Service as _;
+        let mut handed = Fds::new();
+        for (address, socket) in self.addresses.iter().zip(self.sockets) {
+            handed.add(address.to_string(), socket.into_raw_fd());
+        }
+        let handed = ListenFds::new(handed.into());
         // One accepting task is enough: each connection is a task of its own.
-        self.service.start_service(None, stop, 1).await;
+        self.service.start_service(Some(handed), stop, 1).await;
     }
 }
-
-/// A port held for this process: bound, but not listening, so that it gets no connection.
-#[derive(Debug)]
-pub struct Reserved(#[expect(dead_code, reason = "its drop is its use")] TcpSocket);
 
 impl<H> std::fmt::Debug for Listening<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -120,61 +125,89 @@ pub fn listen<H: Handler>(
     engine: Arc<EngineConfig>,
     tracker: Tracker,
 ) -> Result<Listening<H>, ListenError> {
+    let sockets = config.addresses.iter().map(|address| bind(*address));
+    let sockets = sockets.collect::<Result<_, _>>()?;
+    listen_on(sockets, config.tls.as_ref(), handler, engine, tracker)
+}
+
+/// Prepares to serve `handler` at sockets that are bound. Whoever connects from now on waits.
+///
+/// # Errors
+/// [`ListenError`]: a socket or certificate that cannot be used.
+pub fn listen_on<H: Handler>(
+    sockets: Vec<TcpListener>,
+    tls: Option<&TlsFiles>,
+    handler: Arc<H>,
+    engine: Arc<EngineConfig>,
+    tracker: Tracker,
+) -> Result<Listening<H>, ListenError> {
+    let seen = Arc::new(Accepted(tracker.clone()));
     let engine = Engine::new(handler, engine, tracker);
+    let farewell = engine.farewell();
     let mut service = Service::new("gateway".to_owned(), engine);
-    let (mut addresses, mut reserved) = (Vec::new(), Vec::new());
-    for &wanted in &config.addresses {
-        let address = if wanted.port() == 0 {
-            let (address, port) = reserve(wanted).map_err(|cause| ListenError::Address {
-                address: wanted,
-                cause,
-            })?;
-            reserved.push(port);
-            address
-        } else {
-            wanted
-        };
-        let mut options = TcpSocketOptions::default();
-        if wanted.port() == 0 {
-            options.so_reuseport = Some(true);
-        }
-        let mut endpoint = Endpoint::tcp(address.to_string())
-            .tcp_socket_options(options)
-            .l4_buffer(L4BufferSettings::unbuffered());
-        if let Some(files) = &config.tls {
+    let mut addresses = Vec::new();
+    for socket in &sockets {
+        let address = usable_socket(socket)?;
+        let mut endpoint =
+            Endpoint::tcp(address.to_string()).l4_buffer(L4BufferSettings::unbuffered());
+        if let Some(files) = tls {
             endpoint = endpoint.tls(tls_settings(files)?);
         }
         service.add_listener(endpoint);
         addresses.push(address);
     }
+    service.set_connection_filter(seen);
     Ok(Listening {
         service,
+        sockets,
         addresses,
-        reserved,
+        farewell,
     })
 }
 
-/// Picks a free port and holds it; the service shares it by `SO_REUSEPORT`.
-fn reserve(wanted: SocketAddr) -> io::Result<(SocketAddr, Reserved)> {
-    let socket = if wanted.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
-    socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(wanted)?;
-    Ok((socket.local_addr()?, Reserved(socket)))
+/// Counts connections from the moment they are accepted, which is before their tasks run: a stop
+/// that waits for what is arriving must know of them. Turns nobody away.
+#[derive(Debug)]
+struct Accepted(Tracker);
+
+#[async_trait]
+impl ConnectionFilter for Accepted {
+    async fn should_accept(&self, peer: Option<&SocketAddr>) -> bool {
+        if let Some(peer) = peer {
+            self.0.expect(*peer);
+        }
+        true
+    }
 }
 
-/// Checks that a fixed address can be used, so that a wrong one is an error and not a panic later.
+/// A listening socket at `address`; port 0 takes any free one.
 ///
 /// # Errors
 /// [`ListenError::Address`].
-pub fn check(address: SocketAddr) -> Result<(), ListenError> {
-    TcpListener::bind(address)
-        .map(drop)
-        .map_err(|cause| ListenError::Address { address, cause })
+pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).map_err(|cause| ListenError::Address { address, cause })
+}
+
+/// Checks that a certificate can be used, before anything depends on it.
+///
+/// # Errors
+/// [`ListenError::Certificate`].
+pub fn check(tls: &TlsFiles) -> Result<(), ListenError> {
+    tls_settings(tls).map(drop)
+}
+
+/// Its address; and makes it one that never blocks, which the frame relies on.
+fn usable_socket(socket: &TcpListener) -> Result<SocketAddr, ListenError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let address = socket.local_addr();
+    let usable = socket.set_nonblocking(true);
+    let shown = *address.as_ref().unwrap_or(&unknown);
+    let refuse = |cause| ListenError::Address {
+        address: shown,
+        cause,
+    };
+    usable.map_err(refuse)?;
+    address.map_err(refuse)
 }
 
 fn tls_settings(files: &TlsFiles) -> Result<TlsSettings, ListenError> {

@@ -4,6 +4,7 @@
 //! nothing of what a request asks. A client that hangs up does not stop an exchange: it runs on
 //! without one. Worst case: at most `max_connections` clients each hold `max_streams` exchanges.
 
+mod fresh;
 mod watched;
 
 use std::convert::Infallible;
@@ -29,11 +30,13 @@ use tollgate_core::identity::ClientCertificate;
 
 use crate::body::{AnswerBody, Outgoing, Progress, note};
 use crate::engine::EngineConfig;
+use crate::farewell::Farewell;
 use crate::guard::{HeadFault, RESERVED_METHOD, judge_http2};
 use crate::handshake::Handshake;
 use crate::io::{Downstream, Verdict, starts_http2};
 use crate::server_name::ServerName;
-use crate::tracker::{Requests, Tracker, UnderWay};
+use crate::tracker::{Arrival, Requests, Tracker, UnderWay};
+use fresh::{FIRST_REQUEST, Fresh};
 use watched::Watched;
 
 /// Most streams that a client has opened and reset before we have looked at them; more is the
@@ -93,6 +96,7 @@ pub struct Engine<H> {
     config: Arc<EngineConfig>,
     tracker: Tracker,
     connections: Arc<Semaphore>,
+    farewell: Farewell,
 }
 
 impl<H> std::fmt::Debug for Engine<H> {
@@ -111,12 +115,24 @@ impl<H: Handler> Engine<H> {
             config,
             tracker,
             connections: Arc::new(Semaphore::new(connections)),
+            farewell: Farewell::default(),
         }
     }
 
-    async fn connection(self: &Arc<Self>, mut stream: Stream, shutdown: ShutdownWatch) {
+    /// What sends its clients to other connections.
+    #[must_use]
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.clone()
+    }
+
+    async fn connection(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        client: SocketAddr,
+        fresh: Fresh,
+        shutdown: ShutdownWatch,
+    ) {
         let handshake = Handshake::of(&stream);
-        let client = client(&stream);
         let certificate = match handshake.certificate() {
             Ok(certificate) => certificate,
             Err(error) => {
@@ -146,15 +162,15 @@ impl<H: Handler> Engine<H> {
                             return;
                         }
                     },
-                    () = stopping(&mut shutdown) => return,
+                    () = unused(&mut shutdown) => return,
                 }
             }
             _ => (false, BytesMut::new()),
         };
         let result = if http2 {
-            Box::pin(self.http2(stream, inbox, peer, handshake, shutdown)).await
+            Box::pin(self.http2(stream, inbox, peer, handshake, fresh, shutdown)).await
         } else {
-            Box::pin(self.http1(stream, inbox, peer, handshake, shutdown)).await
+            Box::pin(self.http1(stream, inbox, peer, handshake, fresh, shutdown)).await
         };
         if let Err(error) = result {
             tracing::debug!(%error, %client, "a client connection ended");
@@ -167,11 +183,13 @@ impl<H: Handler> Engine<H> {
         inbox: BytesMut,
         peer: ConnInfo,
         handshake: Handshake,
+        fresh: Fresh,
         mut shutdown: ShutdownWatch,
     ) -> hyper::Result<()> {
         let verdict = Arc::new(Verdict::default());
         let io = Downstream::guarded(stream, inbox, Arc::clone(&verdict), &self.config);
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            fresh.used_by(&mut request, Arrival::of(&self.tracker));
             let (engine, verdict, peer) = (Arc::clone(self), Arc::clone(&verdict), peer.clone());
             let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
             self.detachable(None, async move {
@@ -188,7 +206,7 @@ impl<H: Handler> Engine<H> {
                 }
                 let mut response = Arc::clone(&engine.handler).handle(request, peer).await;
                 // The rest of the upload may never be read, and then the connection ends.
-                if verdict.mid_message() {
+                if verdict.mid_message() || engine.farewell.is_said() {
                     close(&mut response);
                 }
                 response
@@ -202,7 +220,7 @@ impl<H: Handler> Engine<H> {
         let mut connection = pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result,
-            () = stopping(&mut shutdown) => {}
+            () = fresh.then(stopping(&mut shutdown)) => {}
             () = handshake.ending() => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -215,11 +233,13 @@ impl<H: Handler> Engine<H> {
         inbox: BytesMut,
         peer: ConnInfo,
         handshake: Handshake,
+        fresh: Fresh,
         mut shutdown: ShutdownWatch,
     ) -> hyper::Result<()> {
         let io = Downstream::open(stream, inbox, &self.config);
         let seen = Arc::new(Requests::default());
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            fresh.used_by(&mut request, Arrival::of(&self.tracker));
             let (engine, peer) = (Arc::clone(self), peer.clone());
             let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
             self.detachable(Some(seen.enter()), async move {
@@ -246,7 +266,8 @@ impl<H: Handler> Engine<H> {
         let mut connection = pin!(connection);
         tokio::select! {
             result = connection.as_mut() => return result,
-            () = stopping(&mut shutdown) => {}
+            () = fresh.then(stopping(&mut shutdown)) => {}
+            () = fresh.then(self.farewell.said()) => {}
             () = seen.idle(self.config.client_idle) => {}
             () = handshake.ending() => {}
         }
@@ -292,12 +313,14 @@ impl<H: Handler> ServerApp for Engine<H> {
         session: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
+        let client = client(&session);
+        let fresh = Fresh::new(self.tracker.come(&client));
         let Ok(_place) = self.connections.try_acquire() else {
             tracing::warn!("a connection over the limit was closed");
             return None;
         };
         let _open = self.tracker.connect();
-        Box::pin(self.connection(session, shutdown.clone())).await;
+        Box::pin(self.connection(session, client, fresh, shutdown.clone())).await;
         None
     }
 }
@@ -307,6 +330,12 @@ async fn stopping(shutdown: &mut ShutdownWatch) {
     if shutdown.wait_for(|stopping| *stopping).await.is_err() {
         tracing::debug!("the shutdown watch is gone; stopping");
     }
+}
+
+/// Returns when the server has stopped, and nothing has come over a new connection.
+async fn unused(shutdown: &mut ShutdownWatch) {
+    stopping(shutdown).await;
+    tokio::time::sleep(FIRST_REQUEST).await;
 }
 
 fn client(stream: &Stream) -> SocketAddr {

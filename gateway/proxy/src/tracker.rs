@@ -3,12 +3,22 @@
 //! Does not know what it runs. Worst case: more than `max_detached` clients hang up at once; what
 //! is beyond that number is dropped, and whatever it guards settles in its `Drop`.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+/// How long a connection that was accepted is waited for, its TLS handshake included. One that
+/// never comes to speak says so to nobody.
+const HANDSHAKE: Duration = Duration::from_secs(1);
+
+/// So many that were accepted and have not come are looked through for those that never will.
+const MANY_ACCEPTED: usize = 1_024;
 
 /// A shared count of exchanges and drains; clones count together.
 #[derive(Debug, Clone)]
@@ -20,6 +30,9 @@ pub struct Tracker {
 struct Shared {
     in_flight: AtomicUsize,
     connections: Arc<AtomicUsize>,
+    arriving: Arc<AtomicUsize>,
+    /// Connections that were accepted and have not come to speak, by their peers.
+    accepted: Mutex<HashMap<SocketAddr, Instant>>,
     idle: Notify,
     detached: Arc<Semaphore>,
 }
@@ -38,6 +51,8 @@ impl Tracker {
             shared: Arc::new(Shared {
                 in_flight: AtomicUsize::new(0),
                 connections: Arc::default(),
+                arriving: Arc::default(),
+                accepted: Mutex::default(),
                 idle: Notify::new(),
                 detached: Arc::new(Semaphore::new(max_detached)),
             }),
@@ -95,6 +110,45 @@ impl Tracker {
         UnderWay(Arc::clone(connections))
     }
 
+    /// Counts something that is about to be decided on, until the answer is dropped: a request
+    /// that is not yet admitted or refused, or a connection that is about to bring one.
+    pub(crate) fn arrive(&self) -> UnderWay {
+        let arriving = &self.shared.arriving;
+        arriving.fetch_add(1, Ordering::AcqRel);
+        UnderWay(Arc::clone(arriving))
+    }
+
+    /// How many requests are not yet decided on, or about to come.
+    #[must_use]
+    pub fn arriving(&self) -> usize {
+        let now = Instant::now();
+        let accepted = self.accepted();
+        let coming = accepted.values().filter(|since| is_awaited(**since, now));
+        coming.count() + self.shared.arriving.load(Ordering::Acquire)
+    }
+
+    /// A connection has been accepted, and will come to speak.
+    pub(crate) fn expect(&self, peer: SocketAddr) {
+        let now = Instant::now();
+        let mut accepted = self.accepted();
+        if accepted.len() >= MANY_ACCEPTED {
+            accepted.retain(|_, since| is_awaited(*since, now));
+        }
+        accepted.insert(peer, now);
+    }
+
+    /// It has come, and counts as arriving by itself from now on.
+    pub(crate) fn come(&self, peer: &SocketAddr) -> UnderWay {
+        let arriving = self.arrive();
+        self.accepted().remove(peer);
+        arriving
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, HashMap<SocketAddr, Instant>> {
+        let accepted = self.shared.accepted.lock();
+        accepted.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many connections clients have open.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -115,10 +169,28 @@ impl Tracker {
     }
 }
 
+fn is_awaited(since: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(since) < HANDSHAKE
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.shared.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.shared.idle.notify_waiters();
+        }
+    }
+}
+
+/// A request on its way to being admitted or refused. Travels with it; whoever has decided drops it.
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    _counted: Arc<UnderWay>,
+}
+
+impl Arrival {
+    pub(crate) fn of(tracker: &Tracker) -> Self {
+        Self {
+            _counted: Arc::new(tracker.arrive()),
         }
     }
 }
@@ -157,7 +229,7 @@ impl Requests {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -11,6 +11,7 @@ mod chain;
 mod db;
 mod deferred;
 mod events;
+mod handover;
 mod journal;
 mod notices;
 mod outbox;
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tollgate_core::audit::{AuditKey, Destination};
-use tollgate_core::budget::BudgetKey;
+use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::ids::ReplicaId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::Timestamp;
@@ -42,17 +43,18 @@ pub use chain::Layout;
 pub use db::{DbError, heads};
 pub use deferred::Deferred;
 pub use events::Events;
+pub use handover::{Inherited, Ledgers, Settled, Switch, Told};
 pub use journal::Fsync;
 pub use notices::Notices;
 pub use outbox::{Bound, WhenFull};
-pub use rates::Rates;
+pub use rates::{Rates, RatesTaken};
 pub use records::Records;
 pub use registry::Registry;
 
 use chain::{Sealing, Style, Which};
 use db::Db;
 use outbox::{Outbox, Waiting};
-use recovery::{Onward, RecoverError, Recovered};
+use recovery::{Onward, RecoverError, Recovered, Unended};
 use registry::RegistryError;
 use workers::{Shared, Workers};
 
@@ -182,9 +184,11 @@ pub struct Embedded {
     outbox: Arc<Outbox>,
     waiting: Arc<Waiting>,
     shared: Arc<Shared>,
-    workers: Workers,
+    workers: Mutex<Workers>,
     db: Arc<Mutex<Db>>,
     interrupted: usize,
+    /// What is held for calls that a predecessor is making.
+    open: Vec<Hold>,
     /// Unlocked last, when it is dropped.
     lock: File,
 }
@@ -196,6 +200,23 @@ impl Embedded {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(config: &EmbeddedConfig, now: Timestamp) -> Result<Self, OpenError> {
+        Self::open_with(config, Unended::Interrupt, now)
+    }
+
+    /// Opens a directory that a predecessor has let go of: the calls that it is still making stay
+    /// open, and what they hold is held here.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn take_over(config: &EmbeddedConfig, now: Timestamp) -> Result<Self, OpenError> {
+        Self::open_with(config, Unended::Keep, now)
+    }
+
+    fn open_with(
+        config: &EmbeddedConfig,
+        unended: Unended,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
         let dir = &config.data_dir;
         let lock = lock_dir(dir)?;
         let db = Arc::new(Mutex::new(Db::open(&dir.join(db::FILE))?));
@@ -208,7 +229,8 @@ impl Embedded {
             journal,
             mut shipper,
             interrupted,
-        } = recovery::recover(dir, &db, config.onward(known, &waiting), now)
+            open,
+        } = recovery::recover(dir, &db, config.onward(known, &waiting), unended, now)
             .map_err(|error: RecoverError| OpenError::Recovery(Box::new(error)))?;
         outbox::fill_new(dir, &mut lock_db(&db), &config.destinations, &waiting, now)?;
         shipper.set_destinations(config.destinations.iter().map(|(to, _)| *to).collect());
@@ -226,8 +248,12 @@ impl Embedded {
         let registry = Arc::new(Registry::open(db.clone())?);
         let shared = Arc::new(Shared::new(journal, shipper, config.clock));
         let workers = Workers::start(&shared, config.fsync).map_err(OpenError::Thread)?;
+        let budgets = Arc::new(Budgets::load(settled, now));
+        for hold in &open {
+            budgets.adopt(hold, now);
+        }
         Ok(Self {
-            budgets: Arc::new(Budgets::load(settled, now)),
+            budgets,
             rates: Arc::new(Rates::default()),
             registry,
             records,
@@ -238,9 +264,10 @@ impl Embedded {
             outbox,
             waiting,
             shared,
-            workers,
+            workers: Mutex::new(workers),
             db,
             interrupted,
+            open,
             lock,
         })
     }
@@ -299,11 +326,51 @@ impl Embedded {
     ///
     /// # Errors
     /// As [`flush`](Self::flush); the threads are ended all the same.
-    pub fn close(mut self) -> Result<(), FlushError> {
+    pub fn close(self) -> Result<(), FlushError> {
         self.registry.close();
         let flushed = self.shared.flush(Which::All).map_err(FlushError);
-        self.workers.stop(&self.shared);
+        self.stop_workers();
         flushed
+    }
+
+    /// Brings everything to the disk and lets go of the directory, for a successor that opens it
+    /// with [`take_over`](Self::take_over). Nothing is sealed for it. Whoever still holds a store
+    /// writes nothing more.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush); the directory is let go of all the same.
+    pub fn hand_over(&self) -> Result<(), FlushError> {
+        self.registry.close();
+        let flushed = self.shared.flush(Which::Due).map_err(FlushError);
+        self.shared.journal.close();
+        self.stop_workers();
+        // Should this fail, the successor finds the directory in use and says so.
+        drop(self.lock.unlock());
+        flushed
+    }
+
+    fn stop_workers(&self) {
+        let workers = self.workers.lock();
+        let mut workers = workers.unwrap_or_else(PoisonError::into_inner);
+        workers.stop(&self.shared);
+    }
+
+    /// The stores that a call uses.
+    #[must_use]
+    pub fn ledgers(&self) -> Ledgers {
+        Ledgers {
+            budgets: self.budgets.clone(),
+            rates: self.rates.clone(),
+            registry: self.registry.clone(),
+            records: self.records.clone(),
+            deferred: self.deferred.clone(),
+        }
+    }
+
+    /// What is held for the calls that a predecessor is making.
+    #[must_use]
+    pub fn inherited(&self) -> &[Hold] {
+        &self.open
     }
 
     /// Figures for metrics.
@@ -350,7 +417,7 @@ fn lock_db(db: &Mutex<Db>) -> MutexGuard<'_, Db> {
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.registry.close();
-        self.workers.stop(&self.shared);
+        self.stop_workers();
         // The lock also goes with the file; this only makes the order plain.
         drop(self.lock.unlock());
     }

@@ -58,7 +58,8 @@ pub(super) struct Rig {
     running: Option<Running>,
     /// Where agents connect.
     pub(super) addr: SocketAddr,
-    admin: SocketAddr,
+    /// Where operators connect.
+    pub(super) admin: SocketAddr,
     /// The provider.
     pub(super) mock: Mock,
 }
@@ -154,11 +155,35 @@ impl Rig {
 
     /// Starts the gateway, again on its old data.
     pub(super) fn restart(&mut self) -> anyhow::Result<()> {
+        let serve = self.tollgate(&["serve"]);
+        self.running = Some(self.begin(serve)?);
+        Ok(())
+    }
+
+    /// Ends the gateway in peace and starts it again at the same addresses.
+    pub(super) fn restart_in_place(&mut self) -> anyhow::Result<()> {
+        self.stop()?;
+        let mut serve = self.tollgate(&["serve"]);
+        serve
+            .env("TOLLGATE_LISTEN", self.addr.to_string())
+            .env("TOLLGATE_ADMIN_LISTEN", self.admin.to_string());
+        self.running = Some(self.begin(serve)?);
+        Ok(())
+    }
+
+    /// Starts a gateway that takes over from the one that runs, which is returned: it ends by itself.
+    pub(super) fn upgrade(&mut self) -> anyhow::Result<Running> {
+        let serve = self.tollgate(&["serve", "--upgrade"]);
+        let new = self.begin(serve)?;
+        let old = self.running.replace(new);
+        old.context("the gateway does not run")
+    }
+
+    fn begin(&mut self, mut serve: Command) -> anyhow::Result<Running> {
         let log = match &self.common.gateway_log {
             Some(path) => Stdio::from(fs::File::options().create(true).append(true).open(path)?),
             None => Stdio::null(),
         };
-        let mut serve = self.tollgate(&["serve"]);
         let (running, ready) = Running::start_ready("the gateway", serve.stderr(log))
             .context("(--gateway-log FILE shows what it said)")?;
         let address = |name: &str| -> anyhow::Result<SocketAddr> {
@@ -167,8 +192,7 @@ impl Rig {
         };
         self.addr = address("listening")?;
         self.admin = address("admin")?;
-        self.running = Some(running);
-        Ok(())
+        Ok(running)
     }
 
     /// `kill -9`.

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use tokio::sync::watch;
 use tollgate_admin::live::LiveFigures;
 use tollgate_admin::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
@@ -32,6 +31,9 @@ use crate::config::Settings;
 use crate::explain;
 use crate::report::{self, Unanswered};
 
+/// How often it is looked whether it has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// The admin side, running.
 pub(super) struct Running {
     /// Where it listens.
@@ -40,6 +42,15 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Waits until it has ended, and not longer than `bound`; whether it has.
+    pub(super) fn ends_within(&self, bound: Duration) -> bool {
+        let until = Instant::now() + bound;
+        while !self.thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+        self.thread.is_finished()
+    }
+
     /// Waits for its end, which comes soon after it is told to stop.
     pub(super) fn join(self) {
         if self.thread.join().is_err() {
@@ -51,17 +62,15 @@ impl Running {
 /// Starts it.
 ///
 /// # Errors
-/// If its address cannot be used.
+/// If a file cannot be used, or there is no thread to be had.
 pub(super) fn start(
     settings: &Settings,
     wired: &Wired,
     ready: &Arc<Ready>,
     retention: Arc<Retention>,
+    listener: AdminListener,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<Running> {
-    let wanted = settings.admin_listen;
-    let listener = AdminListener::bind(wanted);
-    let listener = listener.with_context(|| format!("{wanted} cannot be listened on (admin)"))?;
     let address = listener.address();
     let admin = Arc::new(assemble(settings, wired, Arc::clone(ready), retention)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -99,10 +108,7 @@ fn assemble(
         desk: Arc::clone(&gateway.desk),
         budgets: Arc::clone(&gateway.stores.budgets),
         reports: Arc::new(Reports(settings.data_dir.clone())),
-        live: Arc::new(Live(
-            Arc::downgrade(gateway),
-            Arc::clone(&gateway.stores.rates),
-        )),
+        live: Arc::new(Live(Arc::downgrade(gateway), gateway.stores.rates.clone())),
         explainer: Arc::new(explain::Running::new(gateway)),
         purge: retention,
         signer: signer.clone(),

@@ -1,21 +1,12 @@
-//! What a call's money, pace and token are judged by: this gateway's own stores, or those that it
-//! shares with a fleet.
+//! Joins a fleet as the settings say, and shows how it goes there.
 //!
-//! The only place that knows both. Worst case: a password file that cannot be read keeps the
-//! gateway from starting.
+//! Worst case: a password file that cannot be read keeps the gateway from starting.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context;
 use prometheus::{IntCounter, IntGauge, Registry};
-use tollgate_core::admission::{Admission, Together};
-use tollgate_core::budget::BudgetStore;
-use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::ids::ReplicaId;
-use tollgate_core::notice::NoticeBook;
-use tollgate_core::rate::RateStore;
-use tollgate_core::registry::TokenRegistry;
 use tollgate_core::secret::Secret;
 use tollgate_stores::embedded::Embedded;
 use tollgate_stores::redis::{Fleet, FleetConfig, RedisConfig};
@@ -23,43 +14,6 @@ use tollgate_stores::redis::{Fleet, FleetConfig, RedisConfig};
 use super::figures::advance;
 use crate::clock;
 use crate::config::{FleetSettings, Settings};
-
-/// The stores that may be shared.
-pub(super) struct Ledgers {
-    pub(super) admission: Arc<dyn Admission>,
-    pub(super) budgets: Arc<dyn BudgetStore>,
-    pub(super) rates: Arc<dyn RateStore>,
-    pub(super) registry: Arc<dyn TokenRegistry>,
-    pub(super) deferred: Arc<dyn DeferredCharges>,
-    pub(super) notices: Arc<dyn NoticeBook>,
-}
-
-impl Ledgers {
-    /// The fleet's, or without one this gateway's own.
-    pub(super) fn of(fleet: Option<&Fleet>, embedded: &Embedded) -> Self {
-        match fleet {
-            Some(fleet) => Self {
-                admission: fleet.admission(),
-                budgets: fleet.budgets(),
-                rates: fleet.rates(),
-                registry: fleet.registry.clone(),
-                deferred: fleet.deferred.clone(),
-                notices: fleet.notices.clone(),
-            },
-            None => Self {
-                admission: Arc::new(Together {
-                    budgets: embedded.budgets.clone(),
-                    rates: embedded.rates.clone(),
-                }),
-                budgets: embedded.budgets.clone(),
-                rates: embedded.rates.clone(),
-                registry: embedded.registry.clone(),
-                deferred: embedded.deferred.clone(),
-                notices: embedded.notices.clone(),
-            },
-        }
-    }
-}
 
 /// Joins the fleet that the settings name, if they do.
 ///

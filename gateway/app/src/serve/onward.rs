@@ -30,6 +30,13 @@ pub(super) struct Running {
     thread: JoinHandle<()>,
 }
 
+impl Running {
+    /// Tells it to end once it has taken along what is sealed by now.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
 /// Who the stores keep parcels for, each with what tells it from another of its kind: another place
 /// has had none of them.
 pub(super) fn destinations(settings: &Settings) -> Vec<(Destination, String)> {

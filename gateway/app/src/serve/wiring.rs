@@ -12,13 +12,13 @@ use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::notice::NoticeBook;
 use tollgate_core::policy::Policy;
+use tollgate_core::price::PriceBook;
+use tollgate_core::vault::Vault;
 use tollgate_proxy::authenticate::{Keys, Standings};
 use tollgate_proxy::collect::MemoryBudget;
 use tollgate_proxy::engine::EngineConfig;
 use tollgate_proxy::gateway::{CallLimits, Gateway, Stores};
-use tollgate_proxy::listener::{
-    ClientAuthority, ListenerConfig, Listening, TlsFiles, check, listen,
-};
+use tollgate_proxy::listener::{ClientAuthority, Listening, TlsFiles, check, listen_on};
 use tollgate_proxy::live::{Live, Snapshot};
 use tollgate_proxy::metrics::Metrics;
 use tollgate_proxy::notices::{CapMarks, Webhook};
@@ -28,11 +28,12 @@ use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
-use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig};
+use tollgate_stores::embedded::{self, Bound, Embedded, EmbeddedConfig, Switch};
 use tollgate_stores::redis::Fleet;
 use tracing::{info, warn};
 
-use super::fleet::{self, Ledgers};
+use super::fleet;
+use super::handover::Sockets;
 use super::onward;
 use super::usage::OwnUsage;
 use crate::config::{Fsync, Layout, Settings, WhenFull};
@@ -48,6 +49,8 @@ pub(super) struct Wired {
     pub(super) gateway: Arc<Gateway>,
     /// The stores behind it.
     pub(super) embedded: Arc<Embedded>,
+    /// What turns the call path away from them when a successor takes over.
+    pub(super) switch: Arc<Switch>,
     /// Shares of caps that have been noticed.
     pub(super) notices: Arc<dyn NoticeBook>,
     /// The fleet that this gateway belongs to, if any.
@@ -66,6 +69,8 @@ pub(super) struct Wired {
     pub(super) shared: DataDir,
     /// All metrics.
     pub(super) registry: Registry,
+    /// What clients are spoken TLS with.
+    tls: Option<TlsFiles>,
 }
 
 /// Files that nobody watches yet.
@@ -86,52 +91,96 @@ impl<W> Unwatched<W> {
     }
 }
 
-/// Makes everything. Reads back the journal of the last run, so calls it cut are settled when
-/// this returns.
+/// Everything that is loaded before the stores are touched: what is wrong with a file or a setting
+/// comes out while a predecessor still serves.
+pub(super) struct Prepared {
+    data: DataDir,
+    shared: DataDir,
+    policy: Arc<Policy>,
+    watched: Watched,
+    prices: PriceBook,
+    priced: PriceWatch,
+    stored: EmbeddedConfig,
+    mint: Mint,
+    vault: Arc<dyn Vault>,
+    tls: Option<TlsFiles>,
+}
+
+/// Loads it.
 ///
 /// # Errors
-/// If a file, key, policy or store cannot be used.
-pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
+/// If a file, key or policy cannot be used.
+pub(super) fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
     let data = data_dir(&settings.data_dir)?;
+    let shared = DataDir::prepare(settings.keys_dir())?;
     let opened = Watched::open(&settings.policies_dir);
     let (policy, watched) = opened.map_err(|mistakes| tenant::listed(&mistakes))?;
     let (prices, priced) = PriceWatch::open(PriceFiles::of(settings))?;
-    let stored = stores(settings, &data)?;
-    let embedded = open(&stored)?;
-    info!(
-        policy = %policy.version,
-        prices = %prices.version(),
-        providers = policy.providers.len(),
-        tenants = policy.tenants.len(),
-        "loaded"
-    );
-    let permissions = permissions(settings, &embedded, &policy)?;
-    let fleet = fleet::join(settings, &stored.replica, &embedded)?;
-    let ledgers = Ledgers::of(fleet.as_ref(), &embedded);
-    let shared = DataDir::prepare(settings.keys_dir())?;
-    let registry = Registry::new();
-    let desk = Arc::new(TokenDesk {
+    let tls = tls(settings);
+    if let Some(tls) = &tls {
+        check(tls)?;
+    }
+    webhook(settings)?;
+    Ok(Prepared {
+        stored: stores(settings, &data)?,
         mint: mint(settings, &shared)?,
-        registry: ledgers.registry.clone(),
+        vault: vault::open(settings, shared.path(), &policy)?,
+        data,
+        shared,
+        policy,
+        watched,
+        prices,
+        priced,
+        tls,
+    })
+}
+
+/// Makes everything. Reads back the journal of the last run, so calls it cut are settled when
+/// this returns; those that a `predecessor` is still making stay open.
+///
+/// # Errors
+/// If a store cannot be used.
+pub(super) fn wire(
+    settings: &Settings,
+    prepared: Prepared,
+    predecessor: bool,
+) -> anyhow::Result<Wired> {
+    let Prepared {
+        data,
+        shared,
+        policy,
+        watched,
+        prices,
+        priced,
+        stored,
+        mint,
+        vault,
+        tls,
+    } = prepared;
+    let embedded = if predecessor {
+        Embedded::take_over(&stored, clock::now())?
+    } else {
+        open(&stored)?
+    };
+    tell_loaded(&policy, &prices);
+    let permissions = permissions(settings, &embedded, &policy)?;
+    let registry = Registry::new();
+    let switch = Arc::new(Switch::here(embedded.ledgers()));
+    let fleet = fleet::join(settings, &stored.replica, &embedded)?;
+    let (stores, notices) = behind(&switch, fleet.as_ref(), &embedded, vault);
+    let desk = Arc::new(TokenDesk {
+        mint,
+        registry: Arc::clone(&stores.registry),
     });
     let keys = Keys::new(keys(settings, &desk));
     let engine = Arc::new(engine(settings));
-    let vault = vault::open(settings, shared.path(), &policy)?;
     let gateway = Arc::new(Gateway {
         live: Live::new(Snapshot {
             policy,
             prices: Arc::new(prices),
             keys: Arc::new(keys),
         }),
-        stores: Stores {
-            admission: ledgers.admission,
-            budgets: ledgers.budgets,
-            rates: ledgers.rates,
-            registry: ledgers.registry,
-            records: embedded.records.clone(),
-            deferred: ledgers.deferred,
-            vault,
-        },
+        stores,
         standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
         obtainer: Obtainer::default(),
@@ -150,7 +199,8 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
     Ok(Wired {
         gateway,
         embedded: Arc::new(embedded),
-        notices: ledgers.notices,
+        switch,
+        notices,
         fleet: fleet.map(Arc::new),
         watched: Unwatched::new(watched),
         permissions: Unwatched::new(permissions),
@@ -159,7 +209,55 @@ pub(super) fn wire(settings: &Settings) -> anyhow::Result<Wired> {
         data,
         shared,
         registry,
+        tls,
     })
+}
+
+/// What calls are judged by: the fleet's, or else this gateway's own, until a successor has it.
+/// Records are always its own.
+fn behind(
+    switch: &Arc<Switch>,
+    fleet: Option<&Fleet>,
+    embedded: &Embedded,
+    vault: Arc<dyn Vault>,
+) -> (Stores, Arc<dyn NoticeBook>) {
+    let records = switch.clone();
+    match fleet {
+        Some(fleet) => {
+            let stores = Stores {
+                admission: fleet.admission(),
+                budgets: fleet.budgets(),
+                rates: fleet.rates(),
+                registry: fleet.registry.clone(),
+                records,
+                deferred: fleet.deferred.clone(),
+                vault,
+            };
+            (stores, fleet.notices.clone())
+        }
+        None => {
+            let stores = Stores {
+                admission: switch.clone(),
+                budgets: switch.clone(),
+                rates: switch.clone(),
+                registry: switch.clone(),
+                records,
+                deferred: switch.clone(),
+                vault,
+            };
+            (stores, embedded.notices.clone())
+        }
+    }
+}
+
+fn tell_loaded(policy: &Policy, prices: &PriceBook) {
+    info!(
+        policy = %policy.version,
+        prices = %prices.version(),
+        providers = policy.providers.len(),
+        tenants = policy.tenants.len(),
+        "loaded"
+    );
 }
 
 /// The data directory, with a warning if it is not for its owner alone.
@@ -242,31 +340,34 @@ pub(super) fn keys(settings: &Settings, desk: &TokenDesk) -> KeySet {
     keys.with_clock_skew(settings.tokens.clock_skew)
 }
 
-/// The sockets that calls come in by.
+/// What takes calls from the sockets.
 ///
 /// # Errors
-/// If an address or certificate cannot be used.
-pub(super) fn listener(
-    settings: &Settings,
-    gateway: &Arc<Gateway>,
-) -> anyhow::Result<Listening<Gateway>> {
-    for &address in settings.listen.iter().filter(|address| address.port() != 0) {
-        check(address)?;
-    }
-    let config = ListenerConfig {
-        addresses: settings.listen.clone(),
-        tls: settings.tls.as_ref().map(|tls| TlsFiles {
-            certificate: tls.certificate.clone(),
-            key: tls.key.clone(),
-            clients: tls.clients.as_ref().map(|clients| ClientAuthority {
-                authorities: clients.file.clone(),
-                required: clients.required,
-            }),
-        }),
-    };
+/// If a socket or certificate cannot be used.
+pub(super) fn listener(wired: &Wired, sockets: &Sockets) -> anyhow::Result<Listening<Gateway>> {
+    let gateway = &wired.gateway;
     let engine = Arc::clone(&gateway.engine);
     let tracker = gateway.tracker.clone();
-    Ok(listen(&config, Arc::clone(gateway), engine, tracker)?)
+    let (sockets, tls) = (sockets.calls()?, wired.tls.as_ref());
+    Ok(listen_on(
+        sockets,
+        tls,
+        Arc::clone(gateway),
+        engine,
+        tracker,
+    )?)
+}
+
+/// The certificates in the settings.
+fn tls(settings: &Settings) -> Option<TlsFiles> {
+    settings.tls.as_ref().map(|tls| TlsFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        clients: tls.clients.as_ref().map(|clients| ClientAuthority {
+            authorities: clients.file.clone(),
+            required: clients.required,
+        }),
+    })
 }
 
 /// Takes note of the first policy's elevated permissions.

@@ -30,6 +30,7 @@ mod elevated;
 mod explain;
 mod fleet;
 mod full_disk;
+mod handover;
 mod harness;
 mod isolation;
 mod lifecycle;

@@ -54,7 +54,7 @@ pub(super) struct Marks {
 
 impl CapMarks {
     /// The money settled in these counters has changed by `by`.
-    pub(crate) fn settled(&self, keys: Vec<BudgetKey>, by: PicoUsd) {
+    pub fn settled(&self, keys: Vec<BudgetKey>, by: PicoUsd) {
         let Some(first) = keys.first() else {
             return;
         };

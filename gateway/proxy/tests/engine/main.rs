@@ -7,6 +7,7 @@
 
 mod certificates;
 mod downstream;
+mod farewell;
 mod framing;
 mod hostile;
 mod relay;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use pingora_core::services::Service as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +14,7 @@ use tollgate_core::policy::Upstream;
 use tollgate_proxy::body::{AnswerBody, RequestBody};
 use tollgate_proxy::collect::{CollectError, MemoryBudget, collect, linger};
 use tollgate_proxy::engine::EngineConfig;
+use tollgate_proxy::farewell::Farewell;
 use tollgate_proxy::listener::{ListenerConfig, TlsFiles, listen};
 use tollgate_proxy::pool::{UpstreamError, Upstreams};
 use tollgate_proxy::relay::{Relay, RelayEnd, Tap, Tapped};
@@ -188,6 +188,7 @@ pub(crate) struct Gateway {
     pub(crate) ended: mpsc::UnboundedReceiver<Ended>,
     pub(crate) live: Arc<Mutex<bool>>,
     pub(crate) stop: watch::Sender<bool>,
+    pub(crate) farewell: Farewell,
     service: tokio::task::JoinHandle<()>,
 }
 
@@ -214,19 +215,18 @@ impl Gateway {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             tls,
         };
-        let mut listening = listen(&where_to, proxy, config, tracker.clone()).unwrap();
+        let listening = listen(&where_to, proxy, config, tracker.clone()).unwrap();
         let address = listening.addresses[0];
         let (stop, stopping) = watch::channel(false);
-        let service = tokio::spawn(async move {
-            let _reserved = listening.reserved;
-            listening.service.start_service(None, stopping, 1).await;
-        });
+        let farewell = listening.farewell.clone();
+        let service = tokio::spawn(listening.serve(stopping));
         Self {
             address,
             tracker,
             ended: ends,
             live,
             stop,
+            farewell,
             service,
         }
     }

@@ -83,6 +83,21 @@ impl Budgets {
         }
     }
 
+    /// Takes what somebody else has reserved, whatever the caps say by now: it may be spent.
+    pub(crate) fn adopt(&self, hold: &Hold, now: Timestamp) {
+        let Some(first) = hold.keys.first() else {
+            return;
+        };
+        let uncapped = |key: &BudgetKey| Budget {
+            key: key.clone(),
+            limit: None,
+        };
+        let budgets: Vec<Budget> = hold.keys.iter().map(uncapped).collect();
+        let purse = self.purse(&first.tenant);
+        let mut purse = purse.lock().unwrap_or_else(PoisonError::into_inner);
+        purse.reserve(hold.id, &budgets, hold.amount, now);
+    }
+
     fn known(&self, tenant: &TenantId) -> Option<Arc<Mutex<Purse>>> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         tenants.get(tenant).cloned()

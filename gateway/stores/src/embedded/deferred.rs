@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tollgate_core::budget::StoreError;
+use tollgate_core::budget::{BudgetKey, StoreError};
 use tollgate_core::deferred::{DeferredCharges, KEPT_FOR, KEPT_PER_TENANT, Known, RemoteId};
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::record::Ending;
@@ -81,6 +81,37 @@ impl Deferred {
         }
     }
 
+    /// Shows the counters of the charge that `ending` corrects, and forgets it; false if it is not
+    /// kept any more.
+    pub(crate) fn claim(
+        &self,
+        id: &RemoteId,
+        record: RecordId,
+        ending: &Ending,
+        keep: impl FnOnce(&[BudgetKey]),
+    ) -> bool {
+        let Some(book) = self.known(&id.tenant) else {
+            return false;
+        };
+        let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Entry {
+            known: Known::Charge(charge),
+            place,
+        }) = book.known.get(id)
+        else {
+            return false;
+        };
+        // A provider that gives an id a second time has put another charge in its place.
+        if charge.record != ending.adjusts.unwrap_or(record) {
+            return false;
+        }
+        let place = *place;
+        keep(&charge.keys);
+        book.by_age.remove(&place);
+        book.known.remove(id);
+        true
+    }
+
     fn known(&self, tenant: &TenantId) -> Option<Arc<Mutex<Book>>> {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         tenants.get(tenant).cloned()
@@ -133,32 +164,15 @@ impl DeferredCharges for Deferred {
     }
 
     fn correct(&self, id: &RemoteId, record: RecordId, ending: &Ending) -> bool {
-        let Some(book) = self.known(&id.tenant) else {
-            return false;
-        };
-        let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Entry {
-            known: Known::Charge(charge),
-            place,
-        }) = book.known.get(id)
-        else {
-            return false;
-        };
-        // A provider that gives an id a second time has put another charge in its place.
-        if charge.record != ending.adjusts.unwrap_or(record) {
-            return false;
-        }
-        let place = *place;
-        let entry = Written::Correction {
-            id: record,
-            ending,
-            of: id,
-            keys: &charge.keys,
-        };
-        self.journal.append_later(&entry, false);
-        book.by_age.remove(&place);
-        book.known.remove(id);
-        true
+        self.claim(id, record, ending, |keys| {
+            let entry = Written::Correction {
+                id: record,
+                ending,
+                of: id,
+                keys,
+            };
+            self.journal.append_later(&entry, false);
+        })
     }
 }
 

@@ -59,6 +59,8 @@ struct State {
     flusher_sleeps: bool,
     /// Bytes written since start, over all segments.
     total: u64,
+    /// The files belong to somebody else by now: nothing is written any more.
+    closed: bool,
     /// `file` may end in rubbish that could not be cut off: write nothing more to it.
     spoilt: bool,
     /// A sync of `file` has failed; another one would prove nothing.
@@ -119,6 +121,7 @@ impl Journal {
                 pending: Vec::new(),
                 flusher_sleeps: false,
                 total: len,
+                closed: false,
                 spoilt: false,
                 in_doubt: false,
                 mark_due: false,
@@ -206,6 +209,11 @@ impl Journal {
             self.next_segment(&mut state)?;
         }
         Ok(())
+    }
+
+    /// Writes nothing more, whoever still holds this.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
     }
 
     /// Writes a line for its own sake, so that a disk that has recovered is noticed.
@@ -350,6 +358,9 @@ impl Journal {
     }
 
     fn write_pending(&self, state: &mut State) -> io::Result<()> {
+        if state.closed {
+            return Err(io::Error::other("the journal has been handed over"));
+        }
         let idle = state.is_synced();
         if state.spoilt {
             self.next_segment(state)?;

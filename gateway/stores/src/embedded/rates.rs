@@ -5,8 +5,9 @@
 //! There are no windows, hence no double burst at a window's edge. Buckets that are full and that
 //! no call under way has taken from are dropped from time to time, since a new one is the same.
 //! Worst case: after a restart all buckets are full and no calls are under way, so that a tenant
-//! gets its burst once more.
+//! gets its burst once more. A successor takes them over as they stand.
 
+mod carry;
 mod flow;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use tollgate_core::budget::StoreError;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::rate::{Counted, Limit, Paced, Pass, RateKey, RateStore, Size};
 
+pub use carry::RatesTaken;
 use flow::Flow;
 
 /// How long a caller waits that finds too many calls under way. When one of them ends is unknown.

@@ -2,7 +2,8 @@
 //!
 //! Everything behind the last checkpoint is shipped, and every intent without outcome gets one,
 //! `interrupted`, at the amount that was reserved for it. That outcome is a journal line like any
-//! other, so a crash in the middle of this is recovered from in the same way. Worst case: a
+//! other, so a crash in the middle of this is recovered from in the same way. Where a predecessor
+//! is still making those calls, they stay open, and their holds are handed on. Worst case: a
 //! damaged journal stops the start, and a person decides.
 
 use std::fs;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tollgate_core::admin_log::{self, Ended};
 use tollgate_core::audit::Destination;
+use tollgate_core::budget::Hold;
 use tollgate_core::ids::RecordId;
 use tollgate_core::record::{Ending, Outcome, UsageSource};
 use tollgate_core::time::Timestamp;
@@ -41,6 +43,17 @@ pub(crate) struct Recovered {
     pub(crate) shipper: Shipper,
     /// Intents that got their outcome here.
     pub(crate) interrupted: usize,
+    /// What is held for the calls that stay open.
+    pub(crate) open: Vec<Hold>,
+}
+
+/// What becomes of calls without an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unended {
+    /// Nobody is making them any more.
+    Interrupt,
+    /// A predecessor is, and tells how they end.
+    Keep,
 }
 
 /// How to go on.
@@ -58,6 +71,7 @@ pub(crate) fn recover(
     data_dir: &Path,
     db: &Arc<Mutex<Db>>,
     onward: Onward,
+    unended: Unended,
     now: Timestamp,
 ) -> Result<Recovered, RecoverError> {
     let style = &onward.style;
@@ -85,7 +99,11 @@ pub(crate) fn recover(
 
     let number = last.segment.max(position.segment) + 1;
     let journal = Journal::create(&dir, number, Some(last), onward.fsync)?;
-    let interrupted = interrupt(&journal, shipper.open()?, now);
+    let (kept, lost) = match unended {
+        Unended::Interrupt => (Vec::new(), shipper.open()?),
+        Unended::Keep => split(shipper.open()?),
+    };
+    let interrupted = interrupt(&journal, lost, now);
     journal.flush()?;
     journal.sync()?;
     shipper.go_to(number);
@@ -99,7 +117,21 @@ pub(crate) fn recover(
         journal,
         shipper,
         interrupted,
+        open: kept,
     })
+}
+
+/// Calls, which a predecessor goes on making, and the rest, which ended before it let go.
+fn split(open: Vec<(RecordId, Begun)>) -> (Vec<Hold>, Vec<(RecordId, Begun)>) {
+    let mut kept = Vec::new();
+    let mut lost = Vec::new();
+    for (id, begun) in open {
+        match begun {
+            Begun::Call(keys, amount) => kept.push(Hold { id, keys, amount }),
+            Begun::AdminAction => lost.push((id, begun)),
+        }
+    }
+    (kept, lost)
 }
 
 /// Feeds the segments there are to `shipper`; returns where the last one ends.
@@ -155,7 +187,7 @@ fn interrupt(journal: &Journal, mut open: Vec<(RecordId, Begun)>, now: Timestamp
     let mut calls = 0;
     for (id, begun) in &open {
         match begun {
-            Begun::Call(reserved) => {
+            Begun::Call(_, reserved) => {
                 calls += 1;
                 let ending = Ending {
                     usage_source: UsageSource::Interrupted,

@@ -104,6 +104,11 @@ impl Registry {
         }
     }
 
+    /// Brings a revocation into memory that somebody else has made durable.
+    pub(crate) fn show_revoked(&self, what: &Revocation) {
+        self.table.revoke(what);
+    }
+
     /// How many tokens are on the table, dead ones included.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::HashMap;
 use tollgate_core::audit::Destination;
+use tollgate_core::budget::BudgetKey;
 use tollgate_core::deferred::RemoteId;
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
@@ -59,10 +60,10 @@ struct Waiting {
 }
 
 /// What has begun and not ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Begun {
-    /// A call, and what was reserved for it.
-    Call(PicoUsd),
+    /// A call, and what was reserved for it, in which counters.
+    Call(Vec<BudgetKey>, PicoUsd),
     /// Somebody's use of the admin API.
     AdminAction,
 }
@@ -153,7 +154,7 @@ impl Shipper {
     pub(crate) fn open(&self) -> Result<Vec<(RecordId, Begun)>, ShipError> {
         let open = self.open.iter().map(|(id, waiting)| {
             let begun = match self.parse(&waiting.line)? {
-                Entry::Intent { taken, .. } => Begun::Call(taken.amount()),
+                Entry::Intent { taken, .. } => Begun::Call(taken.counters(), taken.amount()),
                 _ => Begun::AdminAction,
             };
             Ok((*id, begun))

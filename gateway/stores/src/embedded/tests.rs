@@ -48,7 +48,7 @@ fn fixture() -> Fixture {
     Fixture { stores, dir }
 }
 
-fn read_back(dir: &Path, tenant: &str) -> Vec<Record> {
+pub(super) fn read_back(dir: &Path, tenant: &str) -> Vec<Record> {
     let scope = Scope {
         partitions: vec![name(tenant)],
         ..Scope::default()

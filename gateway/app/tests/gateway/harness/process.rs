@@ -127,6 +127,12 @@ impl Site {
         self.serve_logging(EVERYTHING).await
     }
 
+    /// As [`Site::serve`], taking over from the gateway that runs.
+    pub(crate) async fn upgrade(self: &Arc<Self>) -> Gateway {
+        self.serve_by(self.command(&["serve", "--upgrade"]), EVERYTHING)
+            .await
+    }
+
     /// As [`Site::serve`], with this much in the log.
     pub(crate) async fn serve_logging(self: &Arc<Self>, level: &str) -> Gateway {
         self.serve_by(self.command(&["serve"]), level).await

@@ -290,6 +290,12 @@ impl Taken<'_> {
     pub(crate) const fn amount(&self) -> PicoUsd {
         PicoUsd::new(self.pico)
     }
+
+    /// From which. One that cannot be read is of no counter there is.
+    pub(crate) fn counters(&self) -> Vec<BudgetKey> {
+        let keys = self.keys.split_ascii_whitespace();
+        keys.filter_map(|key| key.parse().ok()).collect()
+    }
 }
 
 impl Cost {

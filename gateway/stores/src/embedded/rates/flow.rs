@@ -34,6 +34,20 @@ impl Flow {
         }
     }
 
+    /// One in which so many parts are missing now.
+    pub(super) const fn with(rate: RateLimit, missing: u128, now: u128) -> Self {
+        Self {
+            rate,
+            missing,
+            at: now,
+        }
+    }
+
+    /// Its rate, and the parts that are missing now.
+    pub(super) fn taken(&self, now: u128) -> (RateLimit, u128) {
+        (self.rate, self.missing_at(now))
+    }
+
     /// Lets in what has come since the last time, and from now on as much as `rate` says.
     pub(super) fn advance(&mut self, rate: RateLimit, now: u128) {
         self.missing = self.missing_at(now);

@@ -82,7 +82,7 @@ impl Stepped {
             lock_db(&db).know_destination(to, "").expect("writable");
         }
         let onward = config.onward(everybody, &outbox);
-        let recovered = recovery::recover(dir.path(), &db, onward, now());
+        let recovered = recovery::recover(dir.path(), &db, onward, Unended::Interrupt, now());
         let Recovered {
             mut journal,
             shipper,
