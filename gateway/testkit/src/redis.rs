@@ -16,6 +16,9 @@ const TRIES: u32 = 20;
 /// How long a server may take to answer.
 const STARTS_WITHIN: Duration = Duration::from_secs(10);
 
+/// Slots of a cluster.
+const SLOTS: u16 = 16_384;
+
 /// A running server.
 pub struct Server {
     port: u16,
@@ -42,6 +45,44 @@ impl Server {
             }
         }
         panic!("redis-server does not start");
+    }
+
+    /// Servers that are a cluster: each has a part of the slots, and none a replica.
+    #[must_use]
+    pub fn cluster(count: u16) -> Vec<Self> {
+        let mut servers = Vec::new();
+        let mut buses = Vec::new();
+        for _ in 0..count {
+            let bus = free_port().to_string();
+            let args = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            servers.push(Self::start(&args));
+            buses.push(bus);
+        }
+        let part = SLOTS.div_ceil(count);
+        for (n, server) in (0..).zip(&servers) {
+            let (first, last) = (n * part, (n * part + part - 1).min(SLOTS - 1));
+            server.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
+            let (first, last) = (first.to_string(), last.to_string());
+            server.ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        for (server, bus) in servers.iter().zip(&buses) {
+            let port = server.port.to_string();
+            servers[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]);
+        }
+        let started = Instant::now();
+        let up = |server: &Self| {
+            server
+                .ask(&["CLUSTER", "INFO"])
+                .contains("cluster_state:ok")
+        };
+        while !servers.iter().all(up) {
+            assert!(
+                started.elapsed() < STARTS_WITHIN * 3,
+                "no cluster comes about"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        servers
     }
 
     /// Where it listens, on this machine.
