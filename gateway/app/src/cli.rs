@@ -13,6 +13,7 @@ use crate::admins::AdminCommand;
 use crate::audit::AuditCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::explain::Explain;
+use crate::fleet::FleetCommand;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
@@ -67,6 +68,9 @@ enum Command {
     /// Store and revoke tenants' keys
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Show who belongs to the fleet, and go on without who is gone for good
+    #[command(subcommand)]
+    Fleet(FleetCommand),
     /// Show tenants and their policies
     #[command(subcommand)]
     Tenant(TenantCommand),
@@ -170,6 +174,7 @@ impl Cli {
             }
             Command::Admin(command) => command.run(&settings(&given)?)?,
             Command::Secret(command) => command.run(&settings(&given)?)?,
+            Command::Fleet(command) => command.run(&settings(&given)?)?,
             Command::Tenant(command) => command.run(&settings(&given)?)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod data_dir;
 mod explain;
+mod fleet;
 mod live;
 mod logging;
 mod operator;

@@ -15,6 +15,7 @@ mod news;
 mod notices;
 mod purse;
 mod registry;
+mod roster;
 mod visits;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ use keeper::FleetState;
 pub use link::{LinkError, RedisConfig, Topology};
 pub use notices::SharedNotices;
 pub use registry::SharedRegistry;
+pub use roster::{Member, list, remove};
 
 use crate::embedded::{DbError, Embedded};
 use claims::Claims;

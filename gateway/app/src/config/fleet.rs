@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tollgate_core::policy::reader::{self, Read, Section};
-use tollgate_stores::redis::Topology;
+use tollgate_core::secret::Secret;
+use tollgate_stores::redis::{RedisConfig, Topology};
 use toml::de::DeValue;
 
 use super::InsecureSettings;
@@ -127,6 +129,26 @@ impl FleetSettings {
         })
     }
 
+    /// How to reach Redis, with the password read from its file.
+    ///
+    /// # Errors
+    /// If that file cannot be read.
+    pub(crate) fn redis(&self) -> anyhow::Result<RedisConfig> {
+        let password = self.password_file.as_deref().map(password);
+        Ok(RedisConfig {
+            topology: self.topology.clone(),
+            nodes: self.nodes.clone(),
+            database: self.database,
+            username: self.username.clone(),
+            password: password.transpose()?,
+            tls: self.tls,
+            ca_file: self.ca_file.clone(),
+            replicas: self.wait_replicas,
+            max_wait: self.max_wait,
+            prefix: self.prefix.clone(),
+        })
+    }
+
     fn form(&self) -> &'static str {
         match self.topology {
             Topology::Single => "single",
@@ -134,6 +156,12 @@ impl FleetSettings {
             Topology::Cluster => "cluster",
         }
     }
+}
+
+fn password(file: &Path) -> anyhow::Result<Secret> {
+    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
+    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
+    Ok(Secret::new(text.trim().as_bytes().to_vec()))
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -2,18 +2,15 @@
 //!
 //! Worst case: a password file that cannot be read keeps the gateway from starting.
 
-use std::path::Path;
-
 use anyhow::Context;
 use prometheus::{IntCounter, IntGauge, Registry};
 use tollgate_core::ids::ReplicaId;
-use tollgate_core::secret::Secret;
 use tollgate_stores::embedded::Embedded;
-use tollgate_stores::redis::{Fleet, FleetConfig, RedisConfig};
+use tollgate_stores::redis::{Fleet, FleetConfig};
 
 use super::figures::advance;
 use crate::clock;
-use crate::config::{FleetSettings, Settings};
+use crate::config::Settings;
 
 /// Joins the fleet that the settings name, if they do.
 ///
@@ -28,7 +25,7 @@ pub(super) fn join(
         return Ok(None);
     };
     let config = FleetConfig {
-        redis: redis(fleet)?,
+        redis: fleet.redis()?,
         replica: replica.clone(),
         leases: fleet.leases,
         lease: fleet.lease,
@@ -38,28 +35,6 @@ pub(super) fn join(
     let fleet = Fleet::join(&config, embedded).context("[fleet]")?;
     tracing::info!(member = fleet.member(), "joining the fleet");
     Ok(Some(fleet))
-}
-
-fn redis(fleet: &FleetSettings) -> anyhow::Result<RedisConfig> {
-    let password = fleet.password_file.as_deref().map(password);
-    Ok(RedisConfig {
-        topology: fleet.topology.clone(),
-        nodes: fleet.nodes.clone(),
-        database: fleet.database,
-        username: fleet.username.clone(),
-        password: password.transpose()?,
-        tls: fleet.tls,
-        ca_file: fleet.ca_file.clone(),
-        replicas: fleet.wait_replicas,
-        max_wait: fleet.max_wait,
-        prefix: fleet.prefix.clone(),
-    })
-}
-
-fn password(file: &Path) -> anyhow::Result<Secret> {
-    let text = std::fs::read_to_string(file).map(zeroize::Zeroizing::new);
-    let text = text.with_context(|| format!("{} cannot be read", file.display()))?;
-    Ok(Secret::new(text.trim().as_bytes().to_vec()))
 }
 
 /// Figures of a gateway's part in its fleet, brought up to date when metrics are read.

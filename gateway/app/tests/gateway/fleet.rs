@@ -226,6 +226,43 @@ async fn case_92_a_replica_that_finds_no_redis_starts_refuses_and_waits_for_it()
 }
 
 #[tokio::test]
+async fn a_fleet_that_waits_for_a_replica_names_it_and_goes_on_once_it_is_forgotten() {
+    let mut fleet = Fleet::of(2, "lease_seconds = 5\n", |_| {}).await;
+    let listed = |gateway: &Gateway| -> Vec<serde_json::Value> {
+        let text = gateway.site.cli_ok(&["fleet", "list", "--json"], "");
+        serde_json::from_str(&text).unwrap()
+    };
+    assert_eq!(listed(&fleet.gateways[0]).len(), 2);
+    let mut gone = fleet.gateways.pop().unwrap();
+    gone.kill();
+    // Killed, and at once Redis forgets: nobody knows what it had claimed.
+    fleet.redis.ask(&["FLUSHALL"]);
+    let gateway = &fleet.gateways[0];
+    let mut waited_for = String::new();
+    eventually("it is named", async || {
+        // The one that lives is waited for, too, until it has said what it knows.
+        let waits = |member: &serde_json::Value| {
+            member["waited_for"] == true && member["silent_seconds"].is_null()
+        };
+        let found = listed(gateway).into_iter().find(waits);
+        waited_for = found.map_or_else(String::new, |member| {
+            member["replica"].as_str().unwrap().to_owned()
+        });
+        !waited_for.is_empty() && listed(gateway).len() == 2
+    })
+    .await;
+    assert_eq!(gateway.admin_get("/readyz").await.0, 503);
+    let nobody = gateway.site.cli(&["fleet", "forget", "nobody"], "");
+    assert_eq!(nobody.status.code(), Some(1));
+    gateway.site.cli_ok(&["fleet", "forget", &waited_for], "");
+    eventually("the fleet goes on", async || {
+        gateway.admin_get("/readyz").await.0 == 200
+    })
+    .await;
+    assert_eq!(listed(gateway).len(), 1);
+}
+
+#[tokio::test]
 async fn limits_are_those_of_the_tenant_however_many_replicas_serve_it() {
     let fleet = Fleet::of(2, "max_wait_ms = 5000\n", |plan| {
         plan.tenant("acme").limits = "requests_per_minute = 10\nburst = 10\n".to_owned();

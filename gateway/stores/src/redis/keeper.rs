@@ -20,7 +20,7 @@ use tollgate_core::time::Timestamp;
 
 use super::heirs::Heirs;
 use super::link::{Link, LinkError, Script};
-use super::news::{News, Told};
+use super::news::{self, News, Told};
 use super::registry::SharedRegistry;
 use super::visits::{Concern, Visits, texts};
 
@@ -360,7 +360,7 @@ impl Keeper {
         };
         let orphan = silent.into_iter().find(|(member, _)| !has_heir(member));
         let forgettable = heirs.forgettable((self.clock)());
-        let (link, news, member) = (self.link.clone(), self.news.clone(), self.member.clone());
+        let (link, member) = (self.link.clone(), self.member.clone());
         tokio::spawn(async move {
             if let Some((gone, silent_seconds)) = orphan {
                 match heirs.inherit(&link, &epoch, &gone, &member).await {
@@ -381,7 +381,7 @@ impl Keeper {
                 }
             }
             for gone in forgettable {
-                if forget(&link, &news, &gone).await.is_ok()
+                if forget(&link, &gone).await.is_ok()
                     && let Err(error) = heirs.give_back(&gone)
                 {
                     tracing::error!(%error, "what was inherited cannot be deleted");
@@ -489,13 +489,13 @@ impl Heard {
 }
 
 /// Takes a replica off every list, for good, and tells everybody.
-pub(super) async fn forget(link: &Link, news: &News, gone: &str) -> Result<(), LinkError> {
+pub(super) async fn forget(link: &Link, gone: &str) -> Result<(), LinkError> {
     let keys = ["members", "heirs", "epoch"].map(|rest| link.key("fleet", rest));
     link.run(&FORGET, &keys, &[gone.to_owned()], true).await?;
     let told = Told::Gone {
         member: gone.to_owned(),
     };
-    news.tell(&told).await
+    news::tell(link, &told).await
 }
 
 fn read_known(file: &Path) -> BTreeSet<String> {

@@ -93,11 +93,7 @@ impl News {
 
     /// Tells everybody; when this returns, they will hear it.
     pub(super) async fn tell(&self, told: &Told) -> Result<(), LinkError> {
-        let entry = serde_json::to_string(told).map_err(|_unwritable| LinkError::Foreign)?;
-        let keys = [self.link.key("fleet", "log")];
-        let args = [KEPT.to_string(), entry];
-        self.link.run(&TELL, &keys, &args, true).await?;
-        Ok(())
+        tell(&self.link, told).await
     }
 
     /// Tells everybody as soon as that is possible. Does not wait.
@@ -123,4 +119,13 @@ impl News {
             Told::Revoked { .. } | Told::Recall { .. } | Told::Gone { .. } => {}
         }
     }
+}
+
+/// Puts an entry into the log.
+pub(super) async fn tell(link: &Link, told: &Told) -> Result<(), LinkError> {
+    let entry = serde_json::to_string(told).map_err(|_unwritable| LinkError::Foreign)?;
+    let keys = [link.key("fleet", "log")];
+    link.run(&TELL, &keys, &[KEPT.to_string(), entry], true)
+        .await?;
+    Ok(())
 }
