@@ -31,6 +31,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tollgate_proxy::gateway::Gateway;
+use tollgate_proxy::pressure::lag::{self, Probe};
 use tollgate_stores::embedded::Embedded;
 use tracing::{error, info, warn};
 
@@ -88,6 +89,8 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         let mut leave = Leave::on_signals(leashed)?;
         let (stop, listening, accepting) = listen(settings, gateway).await?;
         data.announce(admin.address)?;
+        let mut probe = Probe::start(gateway.pressure.clone())?;
+        let lag = Watcher::every(lag::INTERVAL, "lag", move || probe.look())?;
         let notices = Arc::clone(&embedded.notices);
         tokio::spawn(tollgate_proxy::notices::watch(
             Arc::clone(gateway),
@@ -106,6 +109,7 @@ pub(crate) fn run(settings: &Settings, leashed: bool) -> anyhow::Result<()> {
         }
         stop.send_replace(true);
         drain(gateway, settings.drain, &mut leave).await;
+        drop(lag);
         accepting.abort();
         anyhow::Ok(reason)
     });

@@ -83,7 +83,9 @@ impl Handler for Gateway {
         keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected, dialect));
         // Strangers get their answer and no more: the places to linger in are few, and tenants'
         // hang-ups need them.
-        if let Some(unread) = body.filter(|_| draft.has_caller()) {
+        // Nor is there time for it under load: a connection whose body is still on its way ends.
+        let overloaded = matches!(rejected, Rejected::Failed(Failure::Overloaded(_)));
+        if let Some(unread) = body.filter(|_| draft.has_caller() && !overloaded) {
             linger(&self.tracker, &head.headers, unread);
         }
         respond(dialect, &rejected, id, now)
