@@ -17,8 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
-    self, Common, CrashConfig, DriftConfig, Findings, OvershootConfig, RecordsConfig, RevokeConfig,
-    What,
+    self, Common, CrashConfig, DriftConfig, Findings, OverloadConfig, OvershootConfig,
+    RecordsConfig, RevokeConfig, TenantsConfig, What,
 };
 use tollgate_loadtest::report::{self, ReportArgs};
 
@@ -58,6 +58,14 @@ enum Command {
     ///
     /// Prints a table for each kind on stderr. Exit code 1 if a promise did not hold.
     Revoke(RevokeArgs),
+    /// Show that calls that are admitted stay quick, and modest tenants served, whatever is offered.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Overload(OverloadArgs),
+    /// Show what ten thousand tenants and a hundred thousand tokens take, beside a few.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Tenants(TenantsArgs),
     /// Show what reports over many records cost in time and memory, and that their sums are right.
     ///
     /// Prints a table on stderr. Exit code 1 if a sum was wrong.
@@ -151,6 +159,51 @@ struct RevokeArgs {
 }
 
 #[derive(Debug, Args)]
+struct OverloadArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Offered load, in hundredths of what the gateway can serve.
+    #[arg(long, default_value_t = 300)]
+    percent: u64,
+    /// Seconds that it lasts.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Connections that it comes over.
+    #[arg(long, default_value_t = 4_000)]
+    connections: usize,
+    /// Tenants, one of them greedy.
+    #[arg(long, default_value_t = 10)]
+    tenants: usize,
+    /// What the provider takes for an answer, in milliseconds.
+    #[arg(long, default_value_t = 50)]
+    answer_ms: u64,
+    /// The gateway's `lag_ms`.
+    #[arg(long, default_value_t = 100)]
+    lag_ms: u64,
+}
+
+#[derive(Debug, Args)]
+struct TenantsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Tenants.
+    #[arg(long, default_value_t = 10_000)]
+    tenants: usize,
+    /// Tenants of the gateway beside it.
+    #[arg(long, default_value_t = 10)]
+    few: usize,
+    /// Live tokens.
+    #[arg(long, default_value_t = 100_000)]
+    tokens: usize,
+    /// Rounds of calls, each to either gateway.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
+}
+
+#[derive(Debug, Args)]
 struct MockArgs {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:0")]
@@ -173,6 +226,9 @@ struct MockArgs {
     /// Pause before each of them, in milliseconds.
     #[arg(long, default_value_t = 0)]
     event_pause_ms: u64,
+    /// Pause before each plain answer, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    answer_pause_ms: u64,
 }
 
 #[derive(Debug, Args)]
@@ -233,6 +289,8 @@ fn main() -> ExitCode {
         Command::Drift(args) => drift(args),
         Command::Records(args) => records(args),
         Command::Revoke(args) => revoke(args),
+        Command::Overload(args) => overload(args),
+        Command::Tenants(args) => tenants(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
     match done {
@@ -370,6 +428,33 @@ fn revoke(args: RevokeArgs) -> anyhow::Result<ExitCode> {
     Ok(exit(held))
 }
 
+fn overload(args: OverloadArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = OverloadConfig {
+        common,
+        percent: args.percent,
+        time: Duration::from_secs(args.seconds),
+        connections: args.connections,
+        tenants: args.tenants,
+        answer: Duration::from_millis(args.answer_ms),
+        lag_ms: args.lag_ms,
+    };
+    tell("overload", &on_one_thread(proof::overload(&config))?, json)
+}
+
+fn tenants(args: TenantsArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = TenantsConfig {
+        common,
+        tenants: args.tenants,
+        few: args.few,
+        tokens: args.tokens,
+        rounds: args.rounds,
+        time: Duration::from_secs(args.seconds),
+    };
+    tell("tenants", &on_one_thread(proof::tenants(&config))?, json)
+}
+
 fn tell(name: &str, found: &Findings, json: bool) -> anyhow::Result<ExitCode> {
     writeln!(io::stderr(), "{name}\n{}", found.table())?;
     if json {
@@ -393,6 +478,13 @@ fn on_threads<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
         .block_on(work)
 }
 
+fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
 fn run_mock(args: MockArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -408,7 +500,8 @@ async fn mock(args: MockArgs) -> anyhow::Result<()> {
     }
     if args.bench {
         let pause = Duration::from_millis(args.event_pause_ms);
-        config.bench = Some(BenchAnswers::new(args.plain_bytes, args.events, pause));
+        let answers = BenchAnswers::new(args.plain_bytes, args.events, pause);
+        config.bench = Some(answers.slow(Duration::from_millis(args.answer_pause_ms)));
     }
     let mock = Mock::start_with(config)
         .await

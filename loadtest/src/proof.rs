@@ -10,12 +10,16 @@
 mod caller;
 mod chance;
 mod crash;
+mod crowd;
 mod drift;
+mod estate;
 mod money;
+mod overload;
 mod overshoot;
 mod records;
 mod revoke;
 mod rig;
+mod tenants;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -24,9 +28,11 @@ use serde_json::{Map, Value};
 
 pub use crash::{CrashConfig, crash};
 pub use drift::{DriftConfig, drift};
+pub use overload::{OverloadConfig, overload};
 pub use overshoot::{OvershootConfig, overshoot};
 pub use records::{RecordsConfig, records};
 pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};
+pub use tenants::{TenantsConfig, tenants};
 
 /// What every scenario needs.
 #[derive(Debug, Clone)]

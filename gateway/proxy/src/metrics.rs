@@ -116,11 +116,6 @@ impl Metrics {
             "tollgate_spend_nano_usd_total",
             "Settled cost of all tenants, in 10^-9 US dollars, each call rounded down.",
         )?;
-        let above_reservation = IntCounter::new(
-            "tollgate_settled_above_reservation_total",
-            "Calls that cost more than their worst case: a price or a bound is wrong. Alert on any.",
-        )?;
-        registry.register(Box::new(above_reservation.clone()))?;
         registry.register(Box::new(first_byte.clone()))?;
         registry.register(Box::new(spend_nano_usd.clone()))?;
         let (exchanges, key_fetches) = exchanges(registry)?;
@@ -168,7 +163,7 @@ impl Metrics {
                 "Attempts to send a notice, by result: taken or failed.",
                 &["taken", "failed"],
             )?,
-            above_reservation,
+            above_reservation: above_reservation(registry)?,
         })
     }
 
@@ -294,6 +289,15 @@ fn statements(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
         "Requests of callers for their own usage by result: answered, refused or failed.",
         &StatementResult::ALL.map(StatementResult::as_str),
     )
+}
+
+fn above_reservation(registry: &Registry) -> Result<IntCounter, prometheus::Error> {
+    let name = "tollgate_settled_above_reservation_total";
+    let help =
+        "Calls that cost more than their worst case: a price or a bound is wrong. Alert on any.";
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {

@@ -12,15 +12,15 @@ pub mod lag;
 mod tests;
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tollgate_core::ids::TenantId;
 
 pub use judge::Pressed;
-use judge::{Load, NONE, judge, severity};
+use judge::{Controller, Load, NONE, judge};
 
 /// Slots that tenants are counted in: 64 KiB. Which one is a tenant's is drawn anew by each
 /// process, and that two given tenants share one happens to one process in so many.
@@ -37,8 +37,7 @@ const CAME: u64 = 1 << 32;
 pub struct PressureLimits {
     /// Calls in flight at one time.
     pub calls: usize,
-    /// Lag at which tenants above their share are turned away altogether. Zero: lag turns nobody
-    /// away.
+    /// Lag that is never to last: it is brought down to half of it. Zero: lag turns nobody away.
     pub lag: Duration,
 }
 
@@ -58,6 +57,7 @@ struct Shared {
     /// What a slot's late calls are compared with: the mean of those slots that had any.
     mean_came: AtomicU32,
     severity: AtomicU32,
+    controller: Mutex<Controller>,
     lag_micros: AtomicU64,
 }
 
@@ -80,6 +80,7 @@ impl Pressure {
             hasher: RandomState::default(),
             mean_came: AtomicU32::new(u32::MAX),
             severity: AtomicU32::new(NONE),
+            controller: Mutex::default(),
             lag_micros: AtomicU64::new(0),
         }))
     }
@@ -122,11 +123,16 @@ impl Pressure {
         Duration::from_micros(self.0.lag_micros.load(Ordering::Relaxed))
     }
 
-    /// Takes note of the lag.
+    /// Takes note of the lag. To be called at every [`lag::INTERVAL`].
     pub fn lags(&self, lag: Duration) {
         let micros = u64::try_from(lag.as_micros()).unwrap_or(u64::MAX);
         self.0.lag_micros.store(micros, Ordering::Relaxed);
-        let severity = severity(lag, self.0.limits.lag);
+        let mut controller = self
+            .0
+            .controller
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let severity = controller.next(lag, self.0.limits.lag);
         self.0.severity.store(severity, Ordering::Relaxed);
     }
 

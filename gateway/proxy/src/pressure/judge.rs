@@ -11,8 +11,9 @@ const UNBLAMED: usize = 256;
 /// Lag turns nobody away.
 pub(super) const NONE: u32 = 0;
 
-/// Lag turns away every call of tenants above their share; at twice that, every call.
-const FIRST: u32 = 256;
+/// Severity at which every call of tenants above their share is turned away; at twice that, every
+/// call is.
+pub(super) const FIRST: u32 = 256;
 
 /// By which bound a call is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ pub(super) struct Load {
     pub(super) holders: usize,
     /// Whether its tenant has sent more calls lately than tenants have on average.
     pub(super) above_mean: bool,
-    /// See [`severity`].
+    /// What [`Controller`] gives.
     pub(super) severity: u32,
     /// Goes up by one from each call of the tenant to its next.
     pub(super) number: u32,
@@ -79,14 +80,41 @@ pub(super) fn judge(load: &Load, calls: usize) -> Option<Pressed> {
     None
 }
 
-/// How much of the calls a lag turns away: none up to half of `bound`, then more and more. At
-/// `bound` it is all calls of tenants above the mean, at one and a half times that all calls.
+/// How much of the calls the lag turns away, from [`NONE`] over [`FIRST`] to twice that.
 ///
-/// In proportion, so that the lag settles where as many calls come in as can be served.
-pub(super) fn severity(lag: Duration, bound: Duration) -> u32 {
-    let excess = lag.saturating_sub(bound / 2).as_micros() * u128::from(2 * FIRST);
-    let severity = excess.checked_div(bound.as_micros()).unwrap_or(0);
-    u32::try_from(severity).unwrap_or(u32::MAX).min(2 * FIRST)
+/// A controller with a part in proportion to the lag and one that adds it up, as RFC 8033 has it
+/// for packets: what is measured is the queue, whose change is what is to be governed. The lag
+/// settles at half of the bound.
+#[derive(Debug, Default)]
+pub(super) struct Controller {
+    /// In 1/65,536 of [`FIRST`].
+    sum: i64,
+}
+
+impl Controller {
+    /// [`FIRST`] in the controller's fractions.
+    const ONE: i64 = 1 << 16;
+    /// What one half of the bound adds at once: 15 in 100.
+    const IN_PROPORTION: i64 = Self::ONE * 15 / 100;
+    /// And for each hundredth of a second that it lasts: 3 in 1,000.
+    const BY_TIME: i64 = Self::ONE * 3 / 1_000;
+    /// A longer lag counts as so many thousandths of half of the bound.
+    const MOST: i64 = 16_000;
+
+    /// Takes the next lag, a hundredth of a second after the last.
+    pub(super) fn next(&mut self, lag: Duration, bound: Duration) -> u32 {
+        let target = i64::try_from(bound.as_micros() / 2).unwrap_or(i64::MAX);
+        let lag = i64::try_from(lag.as_micros()).unwrap_or(i64::MAX);
+        let thousandths = lag.saturating_sub(target).saturating_mul(1_000);
+        let Some(error) = thousandths.checked_div(target) else {
+            return NONE;
+        };
+        let error = error.min(Self::MOST);
+        self.sum = (self.sum + Self::BY_TIME * error / 1_000).clamp(0, 2 * Self::ONE);
+        let severity = self.sum + Self::IN_PROPORTION * error / 1_000;
+        let severity = severity.clamp(0, 2 * Self::ONE) * i64::from(FIRST) / Self::ONE;
+        u32::try_from(severity).unwrap_or(NONE)
+    }
 }
 
 /// Numbers that follow one another, spread evenly over 0 to 255: any share of them is taken out

@@ -1,9 +1,10 @@
-//! Measures how long what is ready waits for a thread: a byte goes the way that calls' bytes go.
+//! Measures how long what is ready waits for a thread: bytes go the way that calls' bytes go.
 //!
 //! The probe writes a byte to one end of a pair of sockets and a task of the calls' runtime reads
 //! it at the other: through the same poll, into the same queues. A timer would not do, since what
-//! a timer wakes goes ahead of the queue. Knows nothing of calls. Worst case: a measurement stands
-//! in for all that is ready within one interval.
+//! a timer wakes goes ahead of the queue. There are several pairs, so that a new figure comes every
+//! few milliseconds also while each byte takes a hundred. Knows nothing of calls. Worst case: a
+//! figure is as old as the lag it tells of.
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as Blocking;
@@ -19,6 +20,9 @@ use crate::pressure::Pressure;
 /// Time between two looks.
 pub const INTERVAL: Duration = Duration::from_millis(10);
 
+/// Pairs of sockets: a new figure for each look while the lag is not above so many of them.
+const PAIRS: usize = 8;
+
 /// Looks between two times that what came fades.
 const FADE: u32 = 10;
 
@@ -28,16 +32,15 @@ const SELDOM: u32 = 100;
 /// Calls in flight from which each look measures.
 const BUSY: usize = 64;
 
-/// Nothing is on its way.
+/// No byte is on its way.
 const ARRIVED: u64 = u64::MAX;
 
-/// Where the way of the byte begins.
+/// Where the ways of the bytes begin.
 #[derive(Debug)]
 pub struct Probe {
     pressure: Pressure,
     start: Instant,
-    here: Blocking,
-    way: Arc<Way>,
+    ways: Vec<(Blocking, Arc<Way>)>,
     looks: u32,
 }
 
@@ -45,68 +48,89 @@ pub struct Probe {
 struct Way {
     /// When the byte left, in microseconds since the start, or [`ARRIVED`].
     sent_at: AtomicU64,
-    /// How long the last one took.
+    /// When the last one arrived, and how long it took.
+    arrived_at: AtomicU64,
     took: AtomicU64,
 }
 
 impl Probe {
-    /// Lays the way through the runtime that this is called in.
+    /// Lays the ways through the runtime that this is called in.
     ///
     /// # Errors
-    /// If there are no sockets for it.
+    /// If there are no sockets for them.
     pub fn start(pressure: Pressure) -> std::io::Result<Self> {
-        let (here, there) = Blocking::pair()?;
-        there.set_nonblocking(true)?;
-        here.set_nonblocking(true)?;
-        let mut there = UnixStream::from_std(there)?;
-        let way = Arc::new(Way {
-            sent_at: AtomicU64::new(ARRIVED),
-            took: AtomicU64::new(0),
-        });
         let start = Instant::now();
-        tokio::spawn({
-            let way = Arc::clone(&way);
-            async move {
-                let mut byte = [0];
-                while matches!(there.read(&mut byte).await, Ok(1)) {
-                    let sent_at = way.sent_at.load(Ordering::Acquire);
-                    let took = micros(start.elapsed()).saturating_sub(sent_at);
-                    way.took.store(took, Ordering::Relaxed);
-                    way.sent_at.store(ARRIVED, Ordering::Release);
-                }
-            }
-        });
+        let ways = (0..PAIRS).map(|_| lay(start)).collect::<Result<_, _>>()?;
         Ok(Self {
             pressure,
             start,
-            here,
-            way,
+            ways,
             looks: 0,
         })
     }
 
-    /// Tells how long the last byte took, or has taken so far, and sends the next. To be called
-    /// at every [`INTERVAL`], from a thread that the calls do not share.
+    /// Tells how long the last byte took, or an older one has taken so far, and sends the next. To
+    /// be called at every [`INTERVAL`], from a thread that the calls do not share.
     pub fn look(&mut self) {
         self.looks = self.looks.wrapping_add(1);
         if self.looks.is_multiple_of(FADE) {
             self.pressure.fade();
         }
         let now = micros(self.start.elapsed());
-        let sent_at = self.way.sent_at.load(Ordering::Acquire);
-        if sent_at != ARRIVED {
-            let so_far = Duration::from_micros(now.saturating_sub(sent_at));
-            self.pressure.lags(so_far.max(self.pressure.lag()));
-            return;
+        let (mut latest, mut lag, mut waits) = (0, 0, 0);
+        for (_, way) in &self.ways {
+            let sent_at = way.sent_at.load(Ordering::Acquire);
+            if sent_at != ARRIVED {
+                waits = waits.max(now.saturating_sub(sent_at));
+            }
+            let arrived_at = way.arrived_at.load(Ordering::Relaxed);
+            if arrived_at > latest {
+                latest = arrived_at;
+                lag = way.took.load(Ordering::Relaxed);
+            }
         }
-        let took = self.way.took.load(Ordering::Relaxed);
-        self.pressure.lags(Duration::from_micros(took));
+        self.pressure.lags(Duration::from_micros(lag.max(waits)));
         if self.pressure.in_flight() >= BUSY || self.looks.is_multiple_of(SELDOM) {
-            self.way.sent_at.store(now, Ordering::Release);
-            // One byte at a time always has room; were it lost, the lag would be seen to grow.
-            let _sent = self.here.write(&[0]);
+            self.send(now);
         }
     }
+
+    /// Sends a byte on a way that is free, if one is.
+    fn send(&mut self, now: u64) {
+        let free = |way: &Way| way.sent_at.load(Ordering::Acquire) == ARRIVED;
+        let mut ways = self.ways.iter_mut();
+        if let Some((here, way)) = ways.find(|(_, way)| free(way)) {
+            way.sent_at.store(now, Ordering::Release);
+            // One byte at a time always has room; were it lost, the lag would be seen to grow.
+            let _sent = here.write(&[0]);
+        }
+    }
+}
+
+fn lay(start: Instant) -> std::io::Result<(Blocking, Arc<Way>)> {
+    let (here, there) = Blocking::pair()?;
+    there.set_nonblocking(true)?;
+    here.set_nonblocking(true)?;
+    let mut there = UnixStream::from_std(there)?;
+    let way = Arc::new(Way {
+        sent_at: AtomicU64::new(ARRIVED),
+        arrived_at: AtomicU64::new(0),
+        took: AtomicU64::new(0),
+    });
+    tokio::spawn({
+        let way = Arc::clone(&way);
+        async move {
+            let mut byte = [0];
+            while matches!(there.read(&mut byte).await, Ok(1)) {
+                let now = micros(start.elapsed());
+                let took = now.saturating_sub(way.sent_at.load(Ordering::Acquire));
+                way.took.store(took, Ordering::Relaxed);
+                way.arrived_at.store(now, Ordering::Relaxed);
+                way.sent_at.store(ARRIVED, Ordering::Release);
+            }
+        }
+    });
+    Ok((here, way))
 }
 
 fn micros(time: Duration) -> u64 {

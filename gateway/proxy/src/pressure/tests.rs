@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use super::judge::{Load, judge, severity};
+use super::judge::{Controller, FIRST, Load, judge};
 use super::*;
 
 const IDLE: Load = Load {
@@ -29,14 +29,10 @@ fn two(pressure: &Pressure) -> (TenantId, TenantId) {
     (greedy, modest.expect("a tenant in another slot"))
 }
 
-fn severe(lag_ms: u64) -> u32 {
-    severity(Duration::from_millis(lag_ms), Duration::from_millis(100))
-}
-
-/// How many of 1,000 calls are turned away for this lag.
-fn turned_away(load: Load, lag_ms: u64) -> usize {
+/// How many of 1,000 calls are turned away.
+fn turned_away(load: Load, severity: u32) -> usize {
     let calls = (0..1_000).map(|number| Load {
-        severity: severe(lag_ms),
+        severity,
         number,
         ..load
     });
@@ -114,22 +110,47 @@ fn the_more_it_lags_the_more_calls_are_turned_away_and_those_of_greedy_tenants_f
         above_mean: true,
         ..modest
     };
-    for (lag_ms, of_greedy, of_modest) in [
-        (0, 0, 0),
-        (50, 0, 0),
-        (75, 500, 0),
-        (100, 1_000, 0),
-        (125, 1_000, 500),
-        (150, 1_000, 1_000),
-        (10_000, 1_000, 1_000),
+    for (severity, of_greedy, of_modest) in [
+        (NONE, 0, 0),
+        (FIRST / 2, 500, 0),
+        (FIRST, 1_000, 0),
+        (FIRST * 3 / 2, 1_000, 500),
+        (FIRST * 2, 1_000, 1_000),
     ] {
         let near = |calls: usize, wanted: usize| calls.abs_diff(wanted) <= 5;
-        let seen = (turned_away(greedy, lag_ms), turned_away(modest, lag_ms));
+        let seen = (turned_away(greedy, severity), turned_away(modest, severity));
         assert!(
             near(seen.0, of_greedy) && near(seen.1, of_modest),
-            "{lag_ms} ms: {seen:?}"
+            "{severity}: {seen:?}"
         );
     }
+}
+
+/// A queue in front of one thread, in time of work; `load` is what comes per time of it.
+fn settles_at(load: f64, bound: Duration) -> Duration {
+    let (mut queue, mut controller) = (Duration::ZERO, Controller::default());
+    let mut lags = std::collections::VecDeque::from([Duration::ZERO]);
+    for _ in 0..2_000 {
+        // What is told of is as old as the lag.
+        while lags.len() > 1 && lag::INTERVAL * u32::try_from(lags.len()).expect("few") > lags[0] {
+            lags.pop_front();
+        }
+        let severity = controller.next(lags[0], bound);
+        let admitted = load * (1.0 - f64::from(severity.min(FIRST)) / f64::from(FIRST));
+        queue = (queue + lag::INTERVAL.mul_f64(admitted)).saturating_sub(lag::INTERVAL);
+        lags.push_back(queue);
+    }
+    queue
+}
+
+#[test]
+fn under_lasting_load_the_lag_settles_near_half_of_the_bound() {
+    let bound = Duration::from_millis(100);
+    for load in [1.5, 3.0, 6.0] {
+        let lag = settles_at(load, bound);
+        assert!(lag > bound / 5 && lag < bound, "{load}: {lag:?}");
+    }
+    assert_eq!(settles_at(0.9, bound), Duration::ZERO);
 }
 
 #[test]
@@ -139,12 +160,13 @@ fn a_lag_that_few_calls_cannot_make_turns_none_away() {
         above_mean: true,
         ..IDLE
     };
-    assert_eq!(turned_away(few, 10_000), 0);
+    assert_eq!(turned_away(few, 2 * FIRST), 0);
 }
 
 #[test]
 fn without_a_bound_no_lag_turns_anybody_away() {
-    assert_eq!(severity(Duration::from_secs(60), Duration::ZERO), NONE);
+    let severity = Controller::default().next(Duration::from_secs(60), Duration::ZERO);
+    assert_eq!(severity, NONE);
 }
 
 #[test]
@@ -161,7 +183,10 @@ fn a_tenant_is_above_the_mean_of_late_calls_until_they_fade() {
     come(&modest, 30);
     pressure.fade();
     come(&greedy, 100);
-    pressure.lags(Duration::from_millis(100));
+    // For long enough that all that is above the mean is turned away, and nothing else.
+    while pressure.0.severity.load(Ordering::Relaxed) < FIRST {
+        pressure.lags(Duration::from_millis(100));
+    }
     assert_eq!(pressure.enter(&greedy).err(), Some(Pressed::Lag));
     assert!(pressure.enter(&modest).is_ok());
     for _ in 0..40 {
