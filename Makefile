@@ -79,6 +79,8 @@ bench: build-tools ## Shows that caps, records, sums and revocations hold, then 
 	./target/release/loadtest records --json
 	./target/release/loadtest drift --json
 	./target/release/loadtest revoke --json
+	./target/release/loadtest overload --json
+	./target/release/loadtest tenants --json
 	./target/release/loadtest overhead $(ARGS)
 
 # libFuzzer, run by the stable compiler: what cargo-fuzz asks of a nightly one is the sanitizer, and
