@@ -21,7 +21,7 @@ use crate::admit::{Rejected, admit};
 use crate::ask::Payload;
 use crate::authenticate::is_cut_off;
 use crate::body::{AnswerBody, RequestBody};
-use crate::collect::linger;
+use crate::collect::{linger, take_in};
 use crate::deferred::Watch;
 use crate::forward::{incoming_head, is_plain};
 use crate::gateway::Gateway;
@@ -83,10 +83,12 @@ impl Handler for Gateway {
         keep_rejected(&self, &draft, &rejected, &Verdict::of(&rejected, dialect));
         // Strangers get their answer and no more: the places to linger in are few, and tenants'
         // hang-ups need them.
-        // Nor is there time for it under load: a connection whose body is still on its way ends.
-        let overloaded = matches!(rejected, Rejected::Failed(Failure::Overloaded(_)));
-        if let Some(unread) = body.filter(|_| draft.has_caller() && !overloaded) {
-            linger(&self.tracker, &head.headers, unread);
+        if let Some(unread) = body.filter(|_| draft.has_caller()) {
+            if matches!(rejected, Rejected::Failed(Failure::Overloaded(_))) {
+                take_in(&head.headers, unread).await;
+            } else {
+                linger(&self.tracker, &head.headers, unread);
+            }
         }
         respond(dialect, &rejected, id, now)
     }

@@ -101,6 +101,29 @@ async fn who_finds_no_room_is_told_so_before_its_body_is_read() {
 }
 
 #[tokio::test]
+async fn who_finds_no_room_may_come_again_on_the_same_connection() {
+    let world = world().await;
+    let token = world.token("acme").await;
+    let waiting = held(&world, &token, 7);
+    world.mock.wait_for(7).await;
+    let ask = Ask::new("POST", CHAT).bearer(&token).json(&chat());
+    let mut raw = Raw::connect(world.gateway.address).await;
+    for _ in 0..3 {
+        let answer = ask.send_on(&mut raw).await;
+        Refused::OVERLOADED.check(&answer, Dialect::OpenAi);
+        assert_eq!(answer.header("connection"), None);
+    }
+    world.mock.release();
+    for call in waiting {
+        assert_eq!(call.await.unwrap().status, 200);
+    }
+    eventually("there is room again", async || {
+        ask.send_on(&mut raw).await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_call_whose_client_has_left_gives_its_place_back_once_it_is_settled() {
     let world = world().await;
     let token = world.token("acme").await;
