@@ -51,8 +51,11 @@ unit: build-tools ## Runs the tests of the crates, without those of the whole ga
 doc-test: build-tools ## Runs the examples in the documentation.
 	$(CARGO) test --workspace --locked --doc
 
+# These tests wait (for deadlines, other processes, disks) more than they compute.
+GATEWAY_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
+
 gateway-test: build-tools sdk ## Runs the tests of the whole gateway: the real binary on real sockets.
-	$(CARGO) test --workspace --locked --test '*'
+	RUST_TEST_THREADS=$(GATEWAY_TEST_THREADS) $(CARGO) test --workspace --locked --test '*'
 
 sdk: $(SDK)/python.stamp $(SDK)/node.stamp ## Installs the pinned SDKs that the tests use, under target/.
 
@@ -77,6 +80,8 @@ bench: build-tools ## Shows that caps, records, sums, revocations and upgrades h
 	./target/release/loadtest drift --json
 	./target/release/loadtest revoke --json
 	./target/release/loadtest upgrade --json
+	./target/release/loadtest overload --json
+	./target/release/loadtest tenants --json
 	./target/release/loadtest overhead $(ARGS)
 
 # libFuzzer, run by the stable compiler: what cargo-fuzz asks of a nightly one is the sanitizer, and

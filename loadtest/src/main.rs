@@ -2,23 +2,18 @@
 //!
 //! Data goes to stdout, talk to stderr. Everything stays on loopback unless told otherwise.
 
+mod provider;
+
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
-    self, Common, CrashConfig, DriftConfig, Findings, FleetConfig, OvershootConfig, RecordsConfig,
-    RevokeConfig, UpgradeConfig, What,
+    self, Common, CrashConfig, DriftConfig, Findings, FleetConfig, OverloadConfig, OvershootConfig,
+    RecordsConfig, RevokeConfig, TenantsConfig, UpgradeConfig, What,
 };
 use tollgate_loadtest::report::{self, ReportArgs};
 
@@ -33,7 +28,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the mock provider until interrupted; prints one line of JSON once it listens.
-    Mock(MockArgs),
+    Mock(provider::MockArgs),
     /// Measure what the gateway costs per call, beside nginx in the same run.
     ///
     /// Prints a table on stderr. Exit code 1 if an answer was wrong or, with --enforce, if the ratio is above the bar.
@@ -67,6 +62,14 @@ enum Command {
     ///
     /// Prints a table for each way on stderr. Exit code 1 if a promise did not hold.
     Upgrade(UpgradeArgs),
+    /// Show that calls that are admitted stay quick, and modest tenants served, whatever is offered.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Overload(OverloadArgs),
+    /// Show what ten thousand tenants and a hundred thousand tokens take, beside a few.
+    ///
+    /// Prints a table on stderr. Exit code 1 if a promise did not hold.
+    Tenants(TenantsArgs),
     /// Show what reports over many records cost in time and memory, and that their sums are right.
     ///
     /// Prints a table on stderr. Exit code 1 if a sum was wrong.
@@ -202,28 +205,48 @@ struct UpgradeArgs {
 }
 
 #[derive(Debug, Args)]
-struct MockArgs {
-    /// Where to listen.
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// PEM file of the certificate chain; turns TLS on.
-    #[arg(long, requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// PEM file of the private key.
-    #[arg(long, requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// Prepared answers, no steering, no record: for measuring.
-    #[arg(long)]
-    bench: bool,
-    /// Size of the prepared plain answer.
-    #[arg(long, default_value_t = 1024)]
-    plain_bytes: usize,
-    /// Events of the prepared stream.
-    #[arg(long, default_value_t = 54)]
-    events: usize,
-    /// Pause before each of them, in milliseconds.
-    #[arg(long, default_value_t = 0)]
-    event_pause_ms: u64,
+struct OverloadArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Offered load, in hundredths of what the gateway can serve.
+    #[arg(long, default_value_t = 300)]
+    percent: u64,
+    /// Seconds that it lasts.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Connections that it comes over.
+    #[arg(long, default_value_t = 4_000)]
+    connections: usize,
+    /// Tenants, one of them greedy.
+    #[arg(long, default_value_t = 10)]
+    tenants: usize,
+    /// What the provider takes for an answer, in milliseconds.
+    #[arg(long, default_value_t = 50)]
+    answer_ms: u64,
+    /// The gateway's `lag_ms`.
+    #[arg(long, default_value_t = 100)]
+    lag_ms: u64,
+}
+
+#[derive(Debug, Args)]
+struct TenantsArgs {
+    #[command(flatten)]
+    common: CommonArgs,
+    /// Tenants.
+    #[arg(long, default_value_t = 10_000)]
+    tenants: usize,
+    /// Tenants of the gateway beside it.
+    #[arg(long, default_value_t = 10)]
+    few: usize,
+    /// Live tokens.
+    #[arg(long, default_value_t = 100_000)]
+    tokens: usize,
+    /// Rounds of calls, each to either gateway.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each.
+    #[arg(long, default_value_t = 3)]
+    seconds: u64,
 }
 
 #[derive(Debug, Args)]
@@ -277,7 +300,7 @@ struct OverheadArgs {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Mock(args) => run_mock(args),
+        Command::Mock(args) => provider::run(args),
         Command::Overhead(args) => overhead(args),
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
@@ -286,6 +309,8 @@ fn main() -> ExitCode {
         Command::Revoke(args) => revoke(args),
         Command::Fleet(args) => fleet(args),
         Command::Upgrade(args) => upgrade(args),
+        Command::Overload(args) => overload(args),
+        Command::Tenants(args) => tenants(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
     match done {
@@ -477,6 +502,33 @@ fn tell_all(
     Ok(exit(held))
 }
 
+fn overload(args: OverloadArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = OverloadConfig {
+        common,
+        percent: args.percent,
+        time: Duration::from_secs(args.seconds),
+        connections: args.connections,
+        tenants: args.tenants,
+        answer: Duration::from_millis(args.answer_ms),
+        lag_ms: args.lag_ms,
+    };
+    tell("overload", &on_one_thread(proof::overload(&config))?, json)
+}
+
+fn tenants(args: TenantsArgs) -> anyhow::Result<ExitCode> {
+    let (common, json) = args.common.split();
+    let config = TenantsConfig {
+        common,
+        tenants: args.tenants,
+        few: args.few,
+        tokens: args.tokens,
+        rounds: args.rounds,
+        time: Duration::from_secs(args.seconds),
+    };
+    tell("tenants", &on_one_thread(proof::tenants(&config))?, json)
+}
+
 fn tell(name: &str, found: &Findings, json: bool) -> anyhow::Result<ExitCode> {
     writeln!(io::stderr(), "{name}\n{}", found.table())?;
     if json {
@@ -500,46 +552,9 @@ fn on_threads<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
         .block_on(work)
 }
 
-fn run_mock(args: MockArgs) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn on_one_thread<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    runtime.block_on(mock(args))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn mock(args: MockArgs) -> anyhow::Result<()> {
-    let mut config = MockConfig::new(args.listen);
-    if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
-        config.tls = Some(Arc::new(tls(cert, key)?));
-    }
-    if args.bench {
-        let pause = Duration::from_millis(args.event_pause_ms);
-        config.bench = Some(BenchAnswers::new(args.plain_bytes, args.events, pause));
-    }
-    let mock = Mock::start_with(config)
-        .await
-        .with_context(|| format!("listening on {}", args.listen))?;
-    writeln!(
-        io::stdout(),
-        "{}",
-        serde_json::json!({"listening": mock.addr().to_string()})
-    )?;
-    tokio::signal::ctrl_c().await?;
-    Ok(())
-}
-
-fn tls(cert: &Path, key: &Path) -> anyhow::Result<ServerConfig> {
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("reading {}", cert.display()))?;
-    let key =
-        PrivateKeyDer::from_pem_file(key).with_context(|| format!("reading {}", key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+        .build()?
+        .block_on(work)
 }

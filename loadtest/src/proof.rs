@@ -10,13 +10,17 @@
 mod caller;
 mod chance;
 mod crash;
+mod crowd;
 mod drift;
+mod estate;
 mod fleet;
 mod money;
+mod overload;
 mod overshoot;
 mod records;
 mod revoke;
 mod rig;
+mod tenants;
 mod upgrade;
 
 use std::fmt::Write as _;
@@ -27,9 +31,11 @@ use serde_json::{Map, Value};
 pub use crash::{CrashConfig, crash};
 pub use drift::{DriftConfig, drift};
 pub use fleet::{FleetConfig, fleet, in_a_namespace};
+pub use overload::{OverloadConfig, overload};
 pub use overshoot::{OvershootConfig, overshoot};
 pub use records::{RecordsConfig, records};
 pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};
+pub use tenants::{TenantsConfig, tenants};
 pub use upgrade::{UPGRADE_BOUNDS, UpgradeConfig, upgrade};
 
 /// What every scenario needs.

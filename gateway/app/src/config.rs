@@ -160,6 +160,10 @@ pub(crate) enum Layout {
 /// Bounds on size and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitSettings {
+    /// Calls in flight at one time; if absent, as many as there are files for.
+    pub(crate) calls_in_flight: Option<usize>,
+    /// Wait for a thread from which calls are turned away; zero for never.
+    pub(crate) lag: Duration,
     /// Client connections at one time.
     pub(crate) connections: usize,
     /// HTTP/2 streams at one time on one connection.

@@ -12,6 +12,7 @@ use crate::authorize::authorize;
 use crate::bind::bind;
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
+use crate::pressure::Pressed;
 use crate::record::Draft;
 use crate::reserve::reserve;
 use crate::respond::Failure;
@@ -30,6 +31,12 @@ pub(crate) enum Rejected {
 impl From<Refusal> for Rejected {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<Pressed> for Rejected {
+    fn from(pressed: Pressed) -> Self {
+        Self::Failed(Failure::Overloaded(pressed))
     }
 }
 
@@ -54,11 +61,13 @@ pub(crate) async fn admit(
     now: Timestamp,
 ) -> Result<Admitted, Rejected> {
     let identified = authenticate(gw, live, head, shown, draft, now).await?; // who asks?
+    let place = gw.pressure.enter(&identified.caller.tenant)?; //   is there room?
     let routed = route(live, head, draft)?; //                      for what, where?
     let permit = authorize(identified, routed, &head.method, draft)?; // may they?
     let permit = permit.with_sealed(&gw.sealed);
     let bound = bind(permit, head)?; //                             whose key goes where?
     let call = read_ask(gw, bound, head, body, draft).await?; //    with which model, how much?
     let held = reserve(gw, live, call, draft, now).await?; //       can they afford it?
-    unseal(gw, held, head, draft).await //                          the secret itself, last of all
+    let admitted = unseal(gw, held, head, draft).await?; //         the secret itself, last of all
+    Ok(admitted.occupying(place))
 }

@@ -127,15 +127,11 @@ pub(crate) fn take_progress() -> Progress {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     body: AnswerBody,
-    _counted: (InFlight, Option<UnderWay>),
+    _counted: (InFlight, UnderWay),
 }
 
 impl Outgoing {
-    pub(crate) const fn new(
-        body: AnswerBody,
-        in_flight: InFlight,
-        under_way: Option<UnderWay>,
-    ) -> Self {
+    pub(crate) const fn new(body: AnswerBody, in_flight: InFlight, under_way: UnderWay) -> Self {
         Self {
             body,
             _counted: (in_flight, under_way),

@@ -22,6 +22,12 @@ const UNIT_BYTES: u64 = 4 * 1024;
 /// Longest time a refused request's body is read and thrown away.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Longest body that is taken in after its call was turned away: one read's worth or a few.
+const SMALL_BYTES: u64 = 64 * 1024;
+
+/// How long the rest of it is waited for: it is on the wire, or its client is slow.
+const AT_HAND: Duration = Duration::from_millis(20);
+
 /// How much memory all buffered bodies may take together.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget(Arc<Semaphore>);
@@ -209,6 +215,22 @@ pub fn linger(tracker: &Tracker, headers: &HeaderMap, mut incoming: Incoming) {
         let deadline = Instant::now() + LINGER;
         while let Ok(Some(Ok(_))) = timeout_at(deadline, incoming.frame()).await {}
     });
+}
+
+/// Takes in the small body of a call that is turned away and throws it away: it is mostly there
+/// already, and a connection that is kept is cheaper than the next one.
+///
+/// Not if the client waits to be asked for the body, nor for long.
+pub async fn take_in(headers: &HeaderMap, mut incoming: Incoming) {
+    let is_small = incoming
+        .size_hint()
+        .upper()
+        .is_some_and(|bytes| bytes <= SMALL_BYTES);
+    if !is_small || headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let deadline = Instant::now() + AT_HAND;
+    while let Ok(Some(Ok(_))) = timeout_at(deadline, incoming.frame()).await {}
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::admit::{Rejected, admit};
 use crate::ask::Payload;
 use crate::authenticate::is_cut_off;
 use crate::body::{AnswerBody, RequestBody};
-use crate::collect::linger;
+use crate::collect::{linger, take_in};
 use crate::deferred::Watch;
 use crate::forward::{incoming_head, is_plain};
 use crate::gateway::Gateway;
@@ -88,7 +88,11 @@ impl Handler for Gateway {
         // Strangers get their answer and no more: the places to linger in are few, and tenants'
         // hang-ups need them.
         if let Some(unread) = body.filter(|_| draft.has_caller()) {
-            linger(&self.tracker, &head.headers, unread);
+            if matches!(rejected, Rejected::Failed(Failure::Overloaded(_))) {
+                take_in(&head.headers, unread).await;
+            } else {
+                linger(&self.tracker, &head.headers, unread);
+            }
         }
         respond(dialect, &rejected, id, now)
     }

@@ -39,6 +39,7 @@ use crate::notices::CapMarks;
 use crate::oauth::TokenExchanges;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
+use crate::pressure::{Pressure, PressureLimits};
 use crate::record::Draft;
 use crate::sealed::SealedTokens;
 use crate::statement::{Question, Statements, UsageReports};
@@ -383,6 +384,10 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         },
         engine,
         memory: MemoryBudget::new(1 << 24),
+        pressure: Pressure::new(PressureLimits {
+            calls: 1_000,
+            lag: Duration::ZERO,
+        }),
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(fakes.clone()),

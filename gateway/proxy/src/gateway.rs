@@ -21,6 +21,7 @@ use crate::notices::CapMarks;
 use crate::oauth::TokenExchanges;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
+use crate::pressure::Pressure;
 use crate::sealed::SealedTokens;
 use crate::statement::Statements;
 use crate::tracker::Tracker;
@@ -77,6 +78,8 @@ pub struct Gateway {
     pub limits: CallLimits,
     /// Bounds of the connections on both legs.
     pub engine: Arc<EngineConfig>,
+    /// Who finds room when calls are many.
+    pub pressure: Pressure,
     /// How much memory all buffered bodies together may take.
     pub memory: MemoryBudget,
     /// Counters.

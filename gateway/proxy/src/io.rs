@@ -6,13 +6,13 @@
 //! HTTP beyond the guard's verdict. Worst case: a client that reads one segment per write
 //! deadline keeps its connection.
 
+mod guarded;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,33 +23,11 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::client::TlsStream;
 
 use crate::engine::EngineConfig;
-use crate::guard::{BodyFault, Fault, Guard, HeadFault, REFUSE_REQUEST};
+use guarded::Guarded;
+pub(crate) use guarded::Verdict;
 
 /// What a client that knows that we speak HTTP/2 sends first (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// What the guard of a connection tells the service on it.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    refused: Mutex<Option<HeadFault>>,
-    mid_message: AtomicBool,
-}
-
-impl Verdict {
-    /// Why the connection takes no more requests, if the guard refused a head.
-    pub(crate) fn refused(&self) -> Option<HeadFault> {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the body of the request under way has not arrived whole.
-    pub(crate) fn mid_message(&self) -> bool {
-        self.mid_message.load(Ordering::Acquire)
-    }
-
-    fn refuse(&self, fault: HeadFault) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-    }
-}
 
 /// The client's side of a connection.
 #[derive(Debug)]
@@ -64,23 +42,6 @@ pub(crate) struct Downstream<S> {
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-#[derive(Debug)]
-struct Guarded {
-    guard: Guard,
-    verdict: Arc<Verdict>,
-    stopped: Option<Stopped>,
-    head_deadline: Duration,
-    head_timer: Option<Pin<Box<Sleep>>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Stopped {
-    /// The codec is given the request that asks the service for the refusal.
-    Refusing,
-    Refused,
-    Broken(BodyFault),
-}
-
 impl<S> Downstream<S> {
     /// A stream of HTTP/1 requests behind a guard; `inbox` has already been read from it.
     pub(crate) fn guarded(
@@ -90,13 +51,7 @@ impl<S> Downstream<S> {
         config: &EngineConfig,
     ) -> Self {
         Self {
-            guarded: Some(Guarded {
-                guard: Guard::new(config.max_head_bytes, config.max_target_bytes),
-                verdict,
-                stopped: None,
-                head_deadline: config.head_deadline,
-                head_timer: None,
-            }),
+            guarded: Some(Guarded::new(verdict, config)),
             ..Self::open(stream, inbox, config)
         }
     }
@@ -142,71 +97,7 @@ impl<S> Downstream<S> {
             || self
                 .guarded
                 .as_ref()
-                .is_some_and(|guarded| guarded.stopped.is_some() || guarded.guard.mid_message())
-    }
-}
-
-impl Guarded {
-    fn stop(&mut self, fault: Fault) {
-        self.head_timer = None;
-        self.stopped = Some(match fault {
-            Fault::Head(fault) => {
-                self.verdict.refuse(fault);
-                Stopped::Refusing
-            }
-            Fault::Body(fault) => Stopped::Broken(fault),
-        });
-    }
-
-    fn release(&mut self, bytes: &[u8], room: usize) -> usize {
-        match self.guard.release(bytes, room) {
-            Ok(0) => 0,
-            Ok(released) => {
-                self.head_timer = None;
-                self.verdict
-                    .mid_message
-                    .store(self.guard.mid_message(), Ordering::Release);
-                released
-            }
-            Err(fault) => {
-                self.stop(fault);
-                0
-            }
-        }
-    }
-
-    /// What the codec reads once the guard has stopped.
-    fn after_stop(&mut self, stopped: Stopped, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match stopped {
-            Stopped::Refusing => {
-                self.stopped = Some(Stopped::Refused);
-                // A codec without room for it reads the end of the stream instead.
-                if buf.remaining() >= REFUSE_REQUEST.len() {
-                    buf.put_slice(REFUSE_REQUEST);
-                }
-                Poll::Ready(Ok(()))
-            }
-            // The answer to that request closes the connection; until then there is nothing to
-            // read, and saying so would pass for a hang-up.
-            Stopped::Refused => Poll::Pending,
-            Stopped::Broken(fault) => {
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)))
-            }
-        }
-    }
-
-    /// The rest of a head is awaited: refuses it once that has lasted for the head deadline.
-    fn await_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.guard.mid_message() {
-            return Poll::Pending;
-        }
-        let deadline = self.head_deadline;
-        let timer = self
-            .head_timer
-            .get_or_insert_with(|| Box::pin(sleep(deadline)));
-        ready!(timer.as_mut().poll(cx));
-        self.stop(Fault::Head(HeadFault::TooSlow));
-        Poll::Ready(())
+                .is_some_and(|guarded| guarded.is_unread())
     }
 }
 
@@ -258,7 +149,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Downstream<S> {
             // The common case: a whole request is read into the codec's own buffer and judged
             // there, without a copy.
             let start = buf.filled().len();
-            ready!(Pin::new(&mut me.stream).poll_read(cx, buf))?;
+            let Poll::Ready(result) = Pin::new(&mut me.stream).poll_read(cx, buf) else {
+                // A client that idles too long is read as one that has left.
+                return guarded.await_request(cx).map(Ok);
+            };
+            result?;
+            guarded.hears();
             let read = buf.filled().len() - start;
             if read == 0 {
                 return Poll::Ready(Ok(()));

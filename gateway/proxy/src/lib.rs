@@ -22,6 +22,7 @@ pub mod statement;
 mod pace;
 mod admit;
 pub mod authenticate;
+pub mod pressure;
 mod route;
 mod authorize;
 mod bind;

@@ -1,8 +1,12 @@
 //! Counters of the call path. No label ever takes a client's word: codes and outcomes are fixed
 //! sets.
 
+use std::time::Duration;
+
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tollgate_core::record::Ending;
+
+use crate::pressure::Pressed;
 
 /// Where in an answer something stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub struct Metrics {
     scrub_hits: IntCounterVec,
     calls: IntCounterVec,
     rejections: IntCounterVec,
+    overloads: IntCounterVec,
+    lag: IntGauge,
     usage: IntCounterVec,
     first_byte: Histogram,
     spend_nano_usd: IntCounter,
@@ -110,26 +116,8 @@ impl Metrics {
             "tollgate_spend_nano_usd_total",
             "Settled cost of all tenants, in 10^-9 US dollars, each call rounded down.",
         )?;
-        let in_flight = IntGauge::new(
-            "tollgate_calls_in_flight",
-            "Calls and drains under way when the metrics were read.",
-        )?;
-        let above_reservation = IntCounter::new(
-            "tollgate_settled_above_reservation_total",
-            "Calls that cost more than their worst case: a price or a bound is wrong. Alert on any.",
-        )?;
-        registry.register(Box::new(above_reservation.clone()))?;
-        registry.register(Box::new(in_flight.clone()))?;
         registry.register(Box::new(first_byte.clone()))?;
         registry.register(Box::new(spend_nano_usd.clone()))?;
-        let webhooks = by(
-            "result",
-            "tollgate_webhook_deliveries_total",
-            "Attempts to send a notice, by result: taken or failed.",
-        )?;
-        for result in ["taken", "failed"] {
-            webhooks.with_label_values(&[result]).reset();
-        }
         let (exchanges, key_fetches) = exchanges(registry)?;
         Ok(Self {
             statements: statements(registry)?,
@@ -146,6 +134,12 @@ impl Metrics {
                 "tollgate_rejections_total",
                 "Answers the gateway itself gave, by code.",
             )?,
+            overloads: overloads(registry)?,
+            lag: gauge(
+                registry,
+                "tollgate_calls_lag_microseconds",
+                "How long what is ready to go on waits for a thread of the calls, as measured last.",
+            )?,
             usage: by(
                 "source",
                 "tollgate_usage_total",
@@ -158,15 +152,34 @@ impl Metrics {
             )?,
             first_byte,
             spend_nano_usd,
-            in_flight,
-            webhooks,
-            above_reservation,
+            in_flight: gauge(
+                registry,
+                "tollgate_calls_in_flight",
+                "Calls and drains under way when the metrics were read.",
+            )?,
+            webhooks: by_result(
+                registry,
+                "tollgate_webhook_deliveries_total",
+                "Attempts to send a notice, by result: taken or failed.",
+                &["taken", "failed"],
+            )?,
+            above_reservation: above_reservation(registry)?,
         })
     }
 
     /// Takes over what is under way now; called before the metrics are read.
     pub fn set_in_flight(&self, count: usize) {
         self.in_flight.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Takes over the lag; called before the metrics are read.
+    pub fn set_lag(&self, lag: Duration) {
+        let micros = i64::try_from(lag.as_micros()).unwrap_or(i64::MAX);
+        self.lag.set(micros);
+    }
+
+    pub(crate) fn overloaded(&self, by: Pressed) {
+        self.overloads.with_label_values(&[by.as_str()]).inc();
     }
 
     pub(crate) fn scrubbed(&self, place: Where, hits: u64) {
@@ -218,7 +231,7 @@ impl Metrics {
             .inc();
         if let Some(micros) = ending.first_byte_us {
             self.first_byte
-                .observe(std::time::Duration::from_micros(micros).as_secs_f64());
+                .observe(Duration::from_micros(micros).as_secs_f64());
         }
         let nano = ending.cost.as_pico().max(0) / 1_000;
         self.spend_nano_usd
@@ -237,6 +250,18 @@ fn scrub_hits(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
     }
     registry.register(Box::new(hits.clone()))?;
     Ok(hits)
+}
+
+/// The counter of calls turned away for lack of room, with all of its labels.
+fn overloads(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let name = "tollgate_overloads_total";
+    let help = "Calls turned away because the gateway had no room, by the bound that was reached.";
+    let overloads = IntCounterVec::new(Opts::new(name, help), &["bound"])?;
+    for pressed in Pressed::ALL {
+        overloads.with_label_values(&[pressed.as_str()]).reset();
+    }
+    registry.register(Box::new(overloads.clone()))?;
+    Ok(overloads)
 }
 
 /// The counters of token exchanges and of what they need, with all of their labels.
@@ -264,6 +289,21 @@ fn statements(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
         "Requests of callers for their own usage by result: answered, refused or failed.",
         &StatementResult::ALL.map(StatementResult::as_str),
     )
+}
+
+fn above_reservation(registry: &Registry) -> Result<IntCounter, prometheus::Error> {
+    let name = "tollgate_settled_above_reservation_total";
+    let help =
+        "Calls that cost more than their worst case: a price or a bound is wrong. Alert on any.";
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
 }
 
 /// A counter by result, with all of its labels.

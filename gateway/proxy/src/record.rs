@@ -214,14 +214,17 @@ impl Draft {
 pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, verdict: &Verdict) {
     let (outcome, reason, limit) = match rejected {
         Rejected::Refused(refusal) => (Outcome::Refused, refusal.reason(), refusal.limit()),
-        Rejected::Failed(failure) => (Outcome::Failed, failure.code(), None),
+        Rejected::Failed(failure) => (Outcome::Failed, failure.reason(), None),
     };
     gw.metrics.rejected(verdict.code);
     if let Rejected::Refused(refusal) = rejected {
         gw.caps.refused(refusal);
     }
-    if let Rejected::Failed(failure) = rejected {
-        log_failure(draft.id, failure);
+    match rejected {
+        // Its log line says so; another for each of so many would be part of the load.
+        Rejected::Failed(Failure::Overloaded(pressed)) => gw.metrics.overloaded(*pressed),
+        Rejected::Failed(failure) => log_failure(draft.id, failure),
+        Rejected::Refused(_) => {}
     }
     keep(gw, draft, (outcome, reason, limit), verdict);
 }

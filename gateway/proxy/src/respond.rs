@@ -28,6 +28,7 @@ use crate::body::{AnswerBody, UploadFault};
 use crate::collect::CollectError;
 use crate::obtain::Unobtained;
 use crate::pool::{Stage, UpstreamError};
+use crate::pressure::Pressed;
 
 use crate::record::REQUEST_ID;
 use envelope::{Answer, Kind};
@@ -72,9 +73,9 @@ pub(crate) enum Failure {
     /// The secret can never stand where it should go.
     #[error("the stored credential is malformed")]
     CredentialInvalid,
-    /// Too many bodies in memory.
+    /// More than there is room for.
     #[error("the gateway is overloaded")]
-    Overloaded,
+    Overloaded(Pressed),
     /// The client's body came too slowly.
     #[error("the request body did not arrive in time")]
     BodyTimeout,
@@ -99,7 +100,7 @@ impl Failure {
             | Self::Unobtained(Unobtained::Invalid(_))
             | Self::CredentialInvalid => "credential_invalid",
             Self::Credential(_) | Self::Unobtained(_) => "credential_unavailable",
-            Self::Overloaded => "overloaded",
+            Self::Overloaded(_) => "overloaded",
             Self::BodyTimeout => "request_timeout",
             Self::ClientGone => "client_gone",
             Self::Upstream(error) => match error {
@@ -115,6 +116,14 @@ impl Failure {
         }
     }
 
+    /// The cause behind the code, for records.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Overloaded(pressed) => pressed.as_str(),
+            _ => self.code(),
+        }
+    }
+
     /// Whether the client, not the gateway or the upstream, is the reason after all.
     pub(crate) const fn is_the_clients(&self) -> bool {
         matches!(
@@ -126,7 +135,7 @@ impl Failure {
     /// The status the client gets.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::Ledger(_) | Self::Registry(_) | Self::Overloaded => {
+            Self::Ledger(_) | Self::Registry(_) | Self::Overloaded(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Credential(VaultError::Malformed(_))
@@ -156,7 +165,7 @@ impl Rejected {
             CollectError::TooLarge => Refusal::BodyTooLarge { limit_bytes }.into(),
             CollectError::Timeout => Failure::BodyTimeout.into(),
             CollectError::ClientGone => Failure::ClientGone.into(),
-            CollectError::Overloaded => Failure::Overloaded.into(),
+            CollectError::Overloaded => Pressed::Memory.into(),
             CollectError::Malformed => Refusal::Malformed {
                 code: "malformed_request",
                 detail: "the framing of the request body is broken",
@@ -295,7 +304,7 @@ fn pause(rejected: &Rejected, now: Timestamp) -> Option<Duration> {
             Refusal::CapReached { resets_at, .. } | Refusal::ExceedsHeadroom { resets_at, .. },
         ) => resets_at.map(|resets_at| resets_at.since(now)),
         Rejected::Failed(Failure::Ledger(_) | Failure::Registry(_)) => Some(Duration::from_secs(2)),
-        Rejected::Failed(Failure::Overloaded) => Some(Duration::from_secs(1)),
+        Rejected::Failed(Failure::Overloaded(_)) => Some(Duration::from_secs(1)),
         Rejected::Refused(_) | Rejected::Failed(_) => None,
     }
 }
@@ -399,7 +408,7 @@ const fn kind(rejected: &Rejected) -> Kind {
             | Failure::Registry(_)
             | Failure::Credential(_)
             | Failure::Unobtained(_)
-            | Failure::Overloaded
+            | Failure::Overloaded(_)
             | Failure::Upstream(_) => {
                 of("server_error", "api_error", "ServiceUnavailableException")
             }

@@ -192,7 +192,7 @@ impl<H: Handler> Engine<H> {
             fresh.used_by(&mut request, Arrival::of(&self.tracker));
             let (engine, verdict, peer) = (Arc::clone(self), Arc::clone(&verdict), peer.clone());
             let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
-            self.detachable(None, async move {
+            self.detachable(verdict.enter(), async move {
                 if request.method().as_str() == RESERVED_METHOD {
                     let fault = verdict.refused().unwrap_or(HeadFault::Malformed);
                     let mut response = engine.refuse(fault, &peer);
@@ -212,9 +212,11 @@ impl<H: Handler> Engine<H> {
                 response
             })
         });
+        // The stream itself bounds idling and heads: the codec, which sees whole heads only, would
+        // end one that has begun by the clock of an idle connection, and without an answer.
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.config.client_idle)
+            .header_read_timeout(None)
             .max_header_size(self.config.max_head_bytes)
             .serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection);
@@ -242,7 +244,7 @@ impl<H: Handler> Engine<H> {
             fresh.used_by(&mut request, Arrival::of(&self.tracker));
             let (engine, peer) = (Arc::clone(self), peer.clone());
             let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
-            self.detachable(Some(seen.enter()), async move {
+            self.detachable(seen.enter(), async move {
                 let (head, body) = request.into_parts();
                 let judged = judge_http2(&head, engine.config.max_target_bytes).and(for_whom);
                 if let Err(fault) = judged {
@@ -284,7 +286,7 @@ impl<H: Handler> Engine<H> {
     /// Counts an exchange and lets it run on without its client.
     fn detachable<F>(
         &self,
-        under_way: Option<UnderWay>,
+        under_way: UnderWay,
         exchange: F,
     ) -> Detach<impl Future<Output = Answered> + Send + use<F, H>>
     where

@@ -23,6 +23,7 @@ use tollgate_core::usage::{Metered, Reading, Usage};
 
 use crate::deferred::Advance;
 use crate::gateway::Gateway;
+use crate::pressure::Place;
 use crate::record::log_ending;
 use crate::respond::Verdict;
 
@@ -227,6 +228,8 @@ pub(crate) struct Settlement {
     gw: Arc<Gateway>,
     hold: Hold,
     pass: Option<Pass>,
+    /// Held for as long as the call is under way.
+    _place: Option<Place>,
     tariff: Tariff,
     stage: Stage,
     status: Option<u16>,
@@ -243,6 +246,7 @@ impl Settlement {
             gw,
             hold,
             pass: None,
+            _place: None,
             tariff,
             stage: Stage::Held,
             status: None,
@@ -276,6 +280,11 @@ impl Settlement {
     /// The call was admitted by its rate limits with this pass.
     pub(crate) fn paced(&mut self, pass: Pass) {
         self.pass = Some(pass);
+    }
+
+    /// The call takes this place until it is settled.
+    pub(crate) fn occupies(&mut self, place: Place) {
+        self._place = Some(place);
     }
 
     pub(crate) const fn tariff(&self) -> &Tariff {

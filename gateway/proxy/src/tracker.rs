@@ -195,7 +195,7 @@ impl Arrival {
     }
 }
 
-/// The requests of one HTTP/2 connection, to know when it has idled.
+/// The requests of one connection, to know when it has idled.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     under_way: Arc<AtomicUsize>,
@@ -211,6 +211,10 @@ impl Requests {
         self.total.fetch_add(1, Ordering::Relaxed);
         self.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay(Arc::clone(&self.under_way))
+    }
+
+    pub(crate) fn under_way(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// Returns once there has been no request for `idle`, and less than twice that.

@@ -16,6 +16,7 @@ use crate::deferred::Later;
 use crate::forward::{Outgoing, outgoing};
 use crate::gateway::Gateway;
 use crate::obtain::{Key, obtain};
+use crate::pressure::Place;
 use crate::record::Draft;
 use crate::reserve::Held;
 use crate::respond::Failure;
@@ -39,6 +40,14 @@ pub(crate) struct Admitted {
     pub(crate) later: Later,
     /// Present if an answer could echo a secret.
     pub(crate) scrub: Option<Scrub>,
+}
+
+impl Admitted {
+    /// The call occupies `place` until it is settled.
+    pub(crate) fn occupying(mut self, place: Place) -> Self {
+        self.settlement.occupies(place);
+        self
+    }
 }
 
 pub(crate) async fn unseal(

@@ -25,6 +25,7 @@ pub struct BenchAnswers {
     plain: Bytes,
     events: Vec<Bytes>,
     pause: Duration,
+    plain_pause: Duration,
 }
 
 impl BenchAnswers {
@@ -57,6 +58,16 @@ impl BenchAnswers {
             plain,
             events: make(true, events * 8),
             pause,
+            plain_pause: Duration::ZERO,
+        }
+    }
+
+    /// The same with a pause before each plain answer, as models make one.
+    #[must_use]
+    pub fn slow(self, plain_pause: Duration) -> Self {
+        Self {
+            plain_pause,
+            ..self
         }
     }
 
@@ -80,6 +91,9 @@ impl BenchAnswers {
         let (content_type, body) = if streamed {
             ("text/event-stream; charset=utf-8", self.stream())
         } else {
+            if !self.plain_pause.is_zero() {
+                tokio::time::sleep(self.plain_pause).await;
+            }
             (
                 "application/json",
                 Full::new(self.plain.clone())

@@ -81,6 +81,26 @@ impl Caller {
         Ok((head.status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 
+    /// The same on a connection that is kept for the next.
+    pub(super) async fn kept_text(
+        &mut self,
+        addr: SocketAddr,
+        call: &Call,
+    ) -> anyhow::Result<(StatusCode, String)> {
+        let mut sender = match self.sender.take() {
+            Some(sender) if !sender.is_closed() => sender,
+            _ => connect(addr).await?,
+        };
+        sender.ready().await?;
+        let (head, body) = sender
+            .send_request(request(addr, call)?)
+            .await?
+            .into_parts();
+        let bytes = body.collect().await?.to_bytes();
+        self.sender = Some(sender);
+        Ok((head.status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     async fn exchange(&mut self, addr: SocketAddr, call: &Call) -> anyhow::Result<Answer> {
         let mut sender = match self.sender.take() {
             Some(sender) if !sender.is_closed() => sender,

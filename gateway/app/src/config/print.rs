@@ -122,6 +122,10 @@ impl Settings {
         let limits = &self.limits;
         let kib = |bytes: usize| bytes as u64 / KIB;
         writeln!(f, "\n[limits]")?;
+        if let Some(calls) = limits.calls_in_flight {
+            writeln!(f, "calls_in_flight = {calls}")?;
+        }
+        writeln!(f, "lag_ms = {}", limits.lag.as_millis())?;
         for (key, value) in [
             ("connections", limits.connections as u64),
             (

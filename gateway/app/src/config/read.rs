@@ -297,7 +297,10 @@ fn read_limits(section: &Section<'_>) -> LimitSettings {
             .optional(key, reader::integer(least..=most))
             .unwrap_or(usual)
     };
+    let calls = section.optional("calls_in_flight", reader::integer(1..=10_000_000));
     let limits = LimitSettings {
+        calls_in_flight: calls.map(size),
+        lag: Duration::from_millis(number("lag_ms", 0, 60_000, 100)),
         connections: size(number("connections", 1, 1_000_000, 10_000)),
         streams_per_connection: u32::try_from(number("streams_per_connection", 1, 1_000, 128))
             .unwrap_or(128),

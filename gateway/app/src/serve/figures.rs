@@ -204,6 +204,7 @@ impl Carried {
     fn refresh(&self, gateway: &Weak<Gateway>, stores: &Weak<Embedded>) {
         if let Some(gateway) = gateway.upgrade() {
             gateway.metrics.set_in_flight(gateway.tracker.in_flight());
+            gateway.metrics.set_lag(gateway.pressure.lag());
             let connections = gateway.tracker.connections();
             self.connections
                 .set(i64::try_from(connections).unwrap_or(i64::MAX));

@@ -81,6 +81,17 @@ impl Leave {
     }
 }
 
+/// Most calls in flight at one time if no setting says otherwise: at some 72 KiB each, 1.2 GB.
+const MOST_CALLS: u64 = 16_384;
+
+/// How many calls there are files for: each takes a connection to its upstream and may come over
+/// one of its own, and a quarter is left for everything else.
+pub(super) fn room_for_calls() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let calls = (files / 8 * 3).clamp(1, MOST_CALLS);
+    usize::try_from(calls).unwrap_or(usize::MAX)
+}
+
 /// Lets the process have as many files open as the system allows it: every connection is two.
 pub(super) fn raise_file_limit() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tollgate_proxy::farewell::Farewell;
 use tollgate_proxy::gateway::Gateway;
+use tollgate_proxy::pressure::lag::{self, Probe};
 use tollgate_stores::embedded::Embedded;
 use tracing::{error, info, warn};
 
@@ -109,6 +110,8 @@ impl Life {
             farewell: listener.farewell.clone(),
             task: tokio::spawn(listener.serve(stopped)),
         };
+        let mut probe = Probe::start(wired.gateway.pressure.clone())?;
+        let lag = Watcher::every(lag::INTERVAL, "lag", move || probe.look())?;
         let notices = tokio::spawn(tollgate_proxy::notices::watch(
             Arc::clone(&wired.gateway),
             Arc::clone(&wired.notices),
@@ -121,7 +124,7 @@ impl Life {
             ready,
             retention,
             purger: Some(purger),
-            watchers: watchers.into(),
+            watchers: watchers.into_iter().chain([lag]).collect(),
             admin: Some(admin),
             stop_admin,
             onward,

@@ -25,6 +25,7 @@ use tollgate_proxy::notices::{CapMarks, Webhook};
 use tollgate_proxy::oauth::TokenExchanges;
 use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
+use tollgate_proxy::pressure::{Pressure, PressureLimits};
 use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
@@ -34,8 +35,8 @@ use tracing::{info, warn};
 
 use super::fleet;
 use super::handover::Sockets;
-use super::onward;
 use super::usage::OwnUsage;
+use super::{leave, onward};
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
 use crate::permissions::Ledger;
@@ -186,6 +187,7 @@ pub(super) fn wire(
         obtainer: Obtainer::default(),
         sealed: SealedTokens::default(),
         limits: call_limits(settings),
+        pressure: Pressure::new(pressure_limits(settings)),
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics: Metrics::new(&registry)?,
         caps: CapMarks::default(),
@@ -294,6 +296,18 @@ fn signer(stored: &EmbeddedConfig) -> Signer {
     Signer {
         replica: stored.replica.clone(),
         key: stored.key.public().clone(),
+    }
+}
+
+fn pressure_limits(settings: &Settings) -> PressureLimits {
+    let calls = settings
+        .limits
+        .calls_in_flight
+        .unwrap_or_else(leave::room_for_calls);
+    info!(calls, "calls in flight at one time");
+    PressureLimits {
+        calls,
+        lag: settings.limits.lag,
     }
 }
 

@@ -39,6 +39,7 @@ mod live;
 mod money;
 mod notices;
 mod otlp;
+mod overload;
 mod own_usage;
 mod reconcile;
 mod record_store;

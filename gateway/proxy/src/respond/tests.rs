@@ -167,7 +167,7 @@ fn failures() -> Vec<Row> {
     vec![
         (Failure::Ledger(store_error()).into(), 503, "ledger_unavailable", GONE, &["retry-after: 2"]),
         (Failure::Registry(store_error()).into(), 503, "registry_unavailable", GONE, &["retry-after: 2"]),
-        (Failure::Overloaded.into(), 503, "overloaded", GONE, &["retry-after: 1"]),
+        (Pressed::Calls.into(), 503, "overloaded", GONE, &["retry-after: 1"]),
         (Failure::Credential(vault_error(false)).into(), 503, "credential_unavailable", GONE, no_retry),
         (Failure::Credential(vault_error(true)).into(), 500, "credential_invalid", BROKEN, no_retry),
         (Failure::CredentialInvalid.into(), 500, "credential_invalid", BROKEN, no_retry),

@@ -304,6 +304,49 @@ async fn an_idle_connection_is_closed() {
 }
 
 #[tokio::test]
+async fn a_head_that_has_begun_gets_its_own_time_and_an_answer_whatever_idling_is_allowed() {
+    let config = EngineConfig {
+        client_idle: Duration::from_millis(50),
+        head_deadline: Duration::from_millis(300),
+        ..EngineConfig::default()
+    };
+    let gateway = Gateway::with(Plan::default(), config, None).await;
+    let mut fresh = gateway.connect().await;
+    fresh.send(b"GET /1 HTTP/1.1\r\nhos").await;
+    let mut used = gateway.connect().await;
+    used.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    used.message().await;
+    used.send(b"GET /2 HTTP/1.1\r\nhos").await;
+    for client in [&mut fresh, &mut used] {
+        let (head, _) = client.message().await;
+        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_may_take_longer_than_a_client_may_idle() {
+    let fake = Fake::new().await;
+    let config = EngineConfig {
+        client_idle: Duration::from_millis(50),
+        ..EngineConfig::default()
+    };
+    let gateway = Gateway::with(to(&fake.upstream), config, None).await;
+    let mut client = gateway.connect().await;
+    client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let mut upstream = fake.accept().await;
+    upstream.until("\r\n\r\n").await;
+    // Longer than idling is allowed: nothing else tells the two apart.
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    upstream
+        .send(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        .await;
+    let (head, body) = client.message().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, b"ok");
+    assert_eq!(client.rest().await, "", "idle since, and ended");
+}
+
+#[tokio::test]
 async fn shutdown_closes_idle_connections_and_lets_streams_finish() {
     let fake = Fake::new().await;
     let mut gateway = Gateway::start(to(&fake.upstream)).await;

@@ -6,7 +6,7 @@
 //! case: changes wait for one commit of the database, some ten milliseconds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -30,6 +30,8 @@ const KEPT_AFTER_END: Duration = Duration::from_secs(3600);
 const MOST_OF_A_TENANT: usize = 1_000_000;
 /// How often expired tokens are looked for, in the time that changes carry.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Most changes that wait for the disk: sixteen commits of them.
+const MOST_WAITING: usize = 4_096;
 /// Changes in one commit.
 const BATCH: usize = 256;
 
@@ -60,13 +62,13 @@ struct Request {
 pub struct Registry {
     table: Arc<Table>,
     db: Arc<Mutex<Db>>,
-    requests: Mutex<Option<Sender<Request>>>,
+    requests: Mutex<Option<SyncSender<Request>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the registry has been closed")]
-struct Closed;
+#[error("the registry has been closed, or more changes wait than it takes")]
+struct TakesNothing;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the tenant has {MOST_OF_A_TENANT} tokens on the table")]
@@ -79,7 +81,7 @@ impl Registry {
         for row in rows {
             table.insert(&row.caller, row.revoked);
         }
-        let (requests, incoming) = mpsc::channel();
+        let (requests, incoming) = mpsc::sync_channel(MOST_WAITING);
         let shared = table.clone();
         let kept = db.clone();
         let writer = thread::Builder::new()
@@ -146,11 +148,11 @@ impl Registry {
         };
         let (reply, answer) = oneshot::channel();
         let sent = match &*lock(&self.requests) {
-            Some(requests) => requests.send(Request { change, reply }).is_ok(),
+            Some(requests) => requests.try_send(Request { change, reply }).is_ok(),
             None => false,
         };
         if !sent {
-            return Err(failed(Box::new(Closed)));
+            return Err(failed(Box::new(TakesNothing)));
         }
         match answer.await {
             Ok(Ok(changed)) => Ok(changed),

@@ -59,7 +59,7 @@ async fn case_59_oversized_heads_are_refused_and_memory_stays_flat() {
 async fn case_59_slow_heads_and_bodies_are_ended() {
     let world = World::planned(|plan| {
         plan.gateway
-            .push_str("[deadlines]\nhead_seconds = 1\nbody_seconds = 2\nclient_idle_seconds = 1\n");
+            .push_str("[deadlines]\nhead_seconds = 1\nbody_seconds = 1\nclient_idle_seconds = 1\n");
     })
     .await;
     let token = world.token("acme").await;

@@ -64,6 +64,8 @@ impl Refused {
         "request_too_large",
     );
 
+    /// No room for one more call.
+    pub(crate) const OVERLOADED: Self = Self::new(503, "overloaded", "server_error", "api_error");
     /// A ledger that takes nothing.
     pub(crate) const LEDGER_UNAVAILABLE: Self =
         Self::new(503, "ledger_unavailable", "server_error", "api_error");

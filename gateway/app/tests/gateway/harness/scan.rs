@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -38,7 +38,15 @@ const MOST_OF_A_BODY: usize = 1 << 20;
 /// The secrets of a site.
 #[derive(Default)]
 pub(crate) struct Secrets {
-    known: Mutex<BTreeSet<String>>,
+    known: Mutex<Known>,
+}
+
+/// The secrets, and what looks for them: made anew only when there is one more, since that takes
+/// longer than most looks.
+#[derive(Default)]
+struct Known {
+    secrets: BTreeSet<String>,
+    lookout: Option<Arc<Lookout>>,
 }
 
 /// Whether a task token may stand in an output.
@@ -55,7 +63,9 @@ impl Secrets {
     pub(crate) fn watch(&self, secret: &str) {
         if secret.trim().len() >= SHORTEST {
             let mut known = self.known.lock().unwrap();
-            known.insert(secret.trim().to_owned());
+            if known.secrets.insert(secret.trim().to_owned()) {
+                known.lookout = None;
+            }
         }
     }
 
@@ -76,11 +86,14 @@ impl Secrets {
     /// Fails if `output` holds a secret.
     #[track_caller]
     pub(crate) fn check(&self, what: &str, output: &[u8], tokens: Tokens) {
-        let lookout = {
-            let known = self.known.lock().unwrap();
-            Lookout::new(known.iter().map(String::as_str))
-        };
-        check(&lookout, what, output, tokens);
+        check(&self.lookout(), what, output, tokens);
+    }
+
+    fn lookout(&self) -> Arc<Lookout> {
+        let mut known = self.known.lock().unwrap();
+        let Known { secrets, lookout } = &mut *known;
+        let made = || Arc::new(Lookout::new(secrets.iter().map(String::as_str)));
+        Arc::clone(lookout.get_or_insert_with(made))
     }
 
     /// Fails if a file under `directory` holds a secret. The vault's are among them: what is in
