@@ -72,7 +72,7 @@ $(SDK)/node.stamp: $(SDK_SOURCES)/package.json $(SDK_SOURCES)/package-lock.json 
 	touch $@
 
 bench: build-tools ## Shows that caps, records, sums, revocations and upgrades hold, then measures CPU per call against nginx.
-	$(call need,nginx nginx-light haproxy haproxy)
+	$(call need,nginx nginx-light haproxy haproxy redis-server redis-server redis-sentinel redis-sentinel iptables iptables)
 	$(CARGO) build --release --locked --package tollgate --package tollgate-loadtest
 	./target/release/loadtest overshoot --json
 	./target/release/loadtest crash --json
@@ -80,6 +80,7 @@ bench: build-tools ## Shows that caps, records, sums, revocations and upgrades h
 	./target/release/loadtest drift --json
 	./target/release/loadtest revoke --json
 	./target/release/loadtest upgrade --json
+	./target/release/loadtest fleet --json
 	./target/release/loadtest overload --json
 	./target/release/loadtest tenants --json
 	./target/release/loadtest overhead $(ARGS)
