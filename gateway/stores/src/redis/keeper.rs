@@ -392,9 +392,10 @@ impl Keeper {
 
     async fn look_into(&mut self, concern: Concern) {
         match concern {
-            Concern::Lost(what) => {
-                // Said by every call that noticed; the first one has done it.
-                if self.restored
+            Concern::Lost { epoch, what } => {
+                // Said by every call that noticed; after the first, the epoch is another one.
+                if self.epoch.as_deref() == Some(&epoch)
+                    && self.restored
                     && let Err(error) = self.found(what).await
                 {
                     tracing::error!(error = super::causes(&error), "no new epoch could be begun");

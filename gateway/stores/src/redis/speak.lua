@@ -6,18 +6,18 @@ local function read(text)
   local at = string.find(text, ':', 1, true)
   return tonumber(string.sub(text, 1, at - 1)), tonumber(string.sub(text, at + 1))
 end
-local function replaced(all, before, after)
+local function added(all, more)
   local all_d, all_p = read(all)
-  local before_d, before_p = read(before)
-  local after_d, after_p = read(after)
-  local d, p = all_d - before_d + after_d, all_p - before_p + after_p
-  while p < 0 do d, p = d - 1, p + DOLLAR end
-  while p >= DOLLAR do d, p = d + 1, p - DOLLAR end
+  local more_d, more_p = read(more)
+  local d, p = all_d + more_d, all_p + more_p
+  if p >= DOLLAR then d, p = d + 1, p - DOLLAR end
   return string.format('%.0f:%.0f', d, p)
 end
-local found = redis.call('HMGET', KEYS[1], 'claimed', 'settled', 'c:' .. ARGV[1], 's:' .. ARGV[1])
+local found = redis.call('HMGET', KEYS[1], 'claimed', 'settled', 'c:' .. ARGV[1])
+-- It is there, or it has come back and knows better.
+if found[3] then return { 'done' } end
 redis.call('HSET', KEYS[1],
-  'claimed', replaced(found[1], found[3], ARGV[2]), 'settled', replaced(found[2], found[4], ARGV[2]),
+  'claimed', added(found[1], ARGV[2]), 'settled', added(found[2], ARGV[2]),
   'c:' .. ARGV[1], ARGV[2], 's:' .. ARGV[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('SADD', KEYS[2], KEYS[1])

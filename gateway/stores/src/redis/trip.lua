@@ -44,13 +44,11 @@ local function whole(number) return string.format('%.0f', number) end
 local marker, member = KEYS[1], ARGV[2]
 local visit, answered, restoring = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == 'restore'
 local known = redis.call('HMGET', marker, 'epoch', 'visit:' .. member)
-if not restoring then
-  if known[1] ~= ARGV[1] then return { 'closed' } end
-  local last = tonumber(known[2] or '0')
-  -- An answer that nobody waits for any more must not undo a later one.
-  if last >= visit then return { 'late', whole(last) } end
-  if last < answered then return { 'lost' } end
-end
+if not restoring and known[1] ~= ARGV[1] then return { 'closed' } end
+local last = tonumber(known[2] or '0')
+-- An answer that nobody waits for any more must not undo a later one.
+if last >= visit then return { 'late', whole(last) } end
+if last < answered then return { 'lost' } end
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1e6 + tonumber(clock[2])
@@ -65,8 +63,8 @@ if not restoring then
       return { 'lost' }
     end
   end
-  redis.call('HSET', marker, 'visit:' .. member, whole(visit))
 end
+redis.call('HSET', marker, 'visit:' .. member, whole(visit))
 
 for n = 1, counters do
   local key, at = KEYS[2 + n], 6 + (n - 1) * 7

@@ -28,10 +28,9 @@ use super::link::{Link, LinkError, Script};
 use super::purse::{Plan, Purse, Reply, Terms, Waiter};
 
 static TRIP: Script = Script::new(include_str!("trip.lua"));
-static MARK: Script = Script::new(
-    "redis.call('DEL', KEYS[1]) redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) return { 'done' }",
-);
-
+/// Keeps the numbers of visits: what was said before and comes late is known by them.
+static MARK: Script =
+    Script::new("redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) return { 'done' }");
 /// Opens a tenant in an epoch. KEYS: epoch, tenants. ARGV: the epoch, the tenant.
 static ENTER: Script = Script::new(
     "local epoch = redis.call('HMGET', KEYS[1], 'id', 'state')
@@ -40,6 +39,8 @@ static ENTER: Script = Script::new(
      return { 'known' }",
 );
 
+/// How many tenants are restored at the same time.
+const RESTORED_AT_ONCE: usize = 32;
 /// How often what nobody waits for is told.
 const ROUND: Duration = Duration::from_millis(500);
 /// How long to wait before its marker is looked for once more.
@@ -51,7 +52,12 @@ const LOOKS: u32 = 40;
 #[derive(Debug)]
 pub(super) enum Concern {
     /// Redis has lost something that it had confirmed.
-    Lost(&'static str),
+    Lost {
+        /// In which epoch.
+        epoch: String,
+        /// What.
+        what: &'static str,
+    },
     /// Others may hold of this what they do not use.
     Recall(Vec<BudgetKey>),
 }
@@ -207,23 +213,42 @@ impl Visits {
     }
 
     /// Says everything again, in an epoch that nobody takes from yet.
-    pub(super) async fn restore(&self, epoch: &str) -> Result<(), LinkError> {
-        let tills: Vec<_> = self.all();
-        for till in tills {
-            lock(&till.purse).forgotten();
-            let mut from = 0;
-            loop {
-                let plan = lock(&till.purse).restore(from, (self.clock)());
-                let Some(plan) = plan else { break };
-                from = from.saturating_add(plan.counters);
-                let values = self.say(&till.tenant, epoch, &plan, "restore").await?;
-                let rest = values.get(1..).unwrap_or_default();
-                let reply = Reply::parse(rest, plan.counters).ok_or(LinkError::Foreign)?;
-                lock(&till.purse).arrived(plan, &reply, &self.terms());
+    pub(super) async fn restore(&self, epoch: &Arc<str>) -> Result<(), LinkError> {
+        let Some(this) = self.this.upgrade() else {
+            return Ok(());
+        };
+        for some in self.all().chunks(RESTORED_AT_ONCE) {
+            let mut under_way = tokio::task::JoinSet::new();
+            for till in some {
+                let (this, till, epoch) = (this.clone(), till.clone(), epoch.clone());
+                under_way.spawn(async move { this.restore_one(&till, &epoch).await });
             }
-            lock(&till.purse).forgotten();
-            self.touch(&till);
+            while let Some(done) = under_way.join_next().await {
+                done.map_err(|_panicked| LinkError::Foreign)??;
+            }
         }
+        Ok(())
+    }
+
+    async fn restore_one(&self, till: &Arc<Till>, epoch: &str) -> Result<(), LinkError> {
+        lock(&till.purse).forgotten();
+        let mut from = 0;
+        loop {
+            let plan = lock(&till.purse).restore(from, (self.clock)());
+            let Some(plan) = plan else { break };
+            let values = self.say(&till.tenant, epoch, &plan, "restore").await?;
+            if values.first().is_some_and(|word| word == "late") {
+                let last = values.get(1).and_then(|text| text.parse().ok());
+                lock(&till.purse).go_on_after(last.unwrap_or(0));
+                continue;
+            }
+            from = from.saturating_add(plan.counters);
+            let rest = values.get(1..).unwrap_or_default();
+            let reply = Reply::parse(rest, plan.counters).ok_or(LinkError::Foreign)?;
+            lock(&till.purse).arrived(plan, &reply, &self.terms());
+        }
+        lock(&till.purse).forgotten();
+        self.touch(till);
         Ok(())
     }
 
@@ -400,14 +425,16 @@ impl Visits {
             }
             Some("closed") => self.open(till, plan, &epoch, looks).await,
             _ => {
-                drop(
-                    self.concerns
-                        .send(Concern::Lost("a change that it had confirmed")),
-                );
+                self.lost(&epoch, "a change that it had confirmed");
                 let error = Arc::new(failed(Gathering));
                 lock(&till.purse).failed(plan, false, &error);
             }
         }
+    }
+
+    fn lost(&self, epoch: &str, what: &'static str) {
+        let epoch = epoch.to_owned();
+        drop(self.concerns.send(Concern::Lost { epoch, what }));
     }
 
     /// The tenant has no marker of this epoch. If it is new to the fleet, it gets one.
@@ -437,7 +464,7 @@ impl Visits {
                 lock(&till.purse).put_off(plan);
             }
             Some("known") => {
-                drop(self.concerns.send(Concern::Lost("a tenant's counters")));
+                self.lost(epoch, "a tenant's counters");
                 let error = Arc::new(failed(Gathering));
                 lock(&till.purse).failed(plan, false, &error);
             }

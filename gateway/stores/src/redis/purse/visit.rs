@@ -111,6 +111,7 @@ impl Purse {
         if places.is_empty() {
             return None;
         }
+        self.visit = self.visit.saturating_add(1);
         let mut plan = Plan {
             visit: self.visit,
             answered: self.answered,
