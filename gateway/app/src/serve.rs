@@ -90,12 +90,13 @@ pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::
             Some(bound) => bound,
             None => Sockets::bind(settings, None)?,
         };
-        let (life, ended) = calls.block_on(async {
-            let mut life = Life::begin(settings, wired, &bound, predecessor.take())?;
-            tell_ready(&life, earlier.is_empty())?;
-            let ended = serve(settings, &mut life, &bound, &mut leave).await?;
-            anyhow::Ok((life, ended))
-        })?;
+        let mut life = {
+            // Not in a future: what fails to start ends runtimes of its own.
+            let _calls = calls.enter();
+            Life::begin(settings, wired, &bound, predecessor.take())?
+        };
+        tell_ready(&life, earlier.is_empty())?;
+        let ended = calls.block_on(serve(settings, &mut life, &bound, &mut leave))?;
         let (reason, handing) = match ended {
             Ended::Back(itself) => {
                 calls.spawn(life.ended());

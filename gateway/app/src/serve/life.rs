@@ -74,7 +74,7 @@ pub(super) enum Handed {
 }
 
 impl Life {
-    /// Begins to serve. Only in the calls' runtime.
+    /// Begins to serve. Only where the calls' runtime has been entered.
     ///
     /// # Errors
     /// If something cannot be started.
