@@ -101,7 +101,7 @@ impl Pressure {
             in_flight: shared.in_flight.fetch_add(1, Ordering::Relaxed),
             own: held(before),
             holders: shared.holders.load(Ordering::Relaxed),
-            above_mean: came(before) > shared.mean_came.load(Ordering::Relaxed),
+            many: u64::from(came(before)) * 2 > u64::from(shared.mean_came.load(Ordering::Relaxed)),
             severity: shared.severity.load(Ordering::Relaxed),
             number: came(before),
         };

@@ -53,8 +53,8 @@ pub(super) struct Load {
     pub(super) own: usize,
     /// Tenants with a call in flight, this one counted.
     pub(super) holders: usize,
-    /// Whether its tenant has sent more calls lately than tenants have on average.
-    pub(super) above_mean: bool,
+    /// Whether its tenant has sent more calls lately than half of what tenants have on average.
+    pub(super) many: bool,
     /// What [`Controller`] gives.
     pub(super) severity: u32,
     /// Goes up by one from each call of the tenant to its next.
@@ -72,7 +72,7 @@ pub(super) fn judge(load: &Load, calls: usize) -> Option<Pressed> {
     if load.in_flight >= calls - calls / 4 && load.own >= share {
         return Some(Pressed::Share);
     }
-    let over = if load.above_mean { 0 } else { FIRST };
+    let over = if load.many { 0 } else { FIRST };
     let chance = load.severity.saturating_sub(over).min(FIRST);
     if load.in_flight >= UNBLAMED && spread(load.number) < chance {
         return Some(Pressed::Lag);
@@ -84,7 +84,8 @@ pub(super) fn judge(load: &Load, calls: usize) -> Option<Pressed> {
 ///
 /// A controller with a part in proportion to the lag and one that adds it up, as RFC 8033 has it
 /// for packets: what is measured is the queue, whose change is what is to be governed. The lag
-/// settles at half of the bound.
+/// settles at half of the bound. The part in proportion goes as far as [`FIRST`]: tenants below
+/// their share pay for a lag that lasts, not for one that has just come.
 #[derive(Debug, Default)]
 pub(super) struct Controller {
     /// In 1/65,536 of [`FIRST`].
@@ -98,8 +99,8 @@ impl Controller {
     const IN_PROPORTION: i64 = Self::ONE * 15 / 100;
     /// And for each hundredth of a second that it lasts: 3 in 1,000.
     const BY_TIME: i64 = Self::ONE * 3 / 1_000;
-    /// A longer lag counts as so many thousandths of half of the bound.
-    const MOST: i64 = 16_000;
+    /// A longer lag adds up like one that is above half of the bound by so many thousandths of it.
+    const MOST: i64 = 2_000;
 
     /// Takes the next lag, a hundredth of a second after the last.
     pub(super) fn next(&mut self, lag: Duration, bound: Duration) -> u32 {
@@ -109,11 +110,12 @@ impl Controller {
         let Some(error) = thousandths.checked_div(target) else {
             return NONE;
         };
-        let error = error.min(Self::MOST);
-        self.sum = (self.sum + Self::BY_TIME * error / 1_000).clamp(0, 2 * Self::ONE);
-        let severity = self.sum + Self::IN_PROPORTION * error / 1_000;
-        let severity = severity.clamp(0, 2 * Self::ONE) * i64::from(FIRST) / Self::ONE;
-        u32::try_from(severity).unwrap_or(NONE)
+        let lasting = Self::BY_TIME * error.min(Self::MOST) / 1_000;
+        self.sum = (self.sum + lasting).clamp(0, 2 * Self::ONE);
+        let at_once = Self::IN_PROPORTION.saturating_mul(error) / 1_000;
+        let most = self.sum.max(Self::ONE);
+        let severity = self.sum.saturating_add(at_once).clamp(0, most);
+        u32::try_from(severity * i64::from(FIRST) / Self::ONE).unwrap_or(NONE)
     }
 }
 
