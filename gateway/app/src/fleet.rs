@@ -84,7 +84,7 @@ fn show(members: &[Member], as_json: bool) -> anyhow::Result<()> {
         let all: Vec<Value> = members.iter().map(described).collect();
         return output::json(&all);
     }
-    let heading = ["REPLICA", "SILENT", "WAITED FOR", "SPOKEN FOR BY"];
+    let heading = ["REPLICA", "SILENT", "WAITED FOR", "SPOKEN FOR BY", "POLICY"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for member in members {
         let silent = member.silent_seconds;
@@ -93,6 +93,12 @@ fn show(members: &[Member], as_json: bool) -> anyhow::Result<()> {
             silent.map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds} s")),
             if member.waited_for { "yes" } else { "no" }.to_owned(),
             member.heir.clone().unwrap_or_else(|| "-".to_owned()),
+            // Enough of it to see whether all have the same.
+            member
+                .policy
+                .as_deref()
+                .map_or("-", |policy| policy.get(..12).unwrap_or(policy))
+                .to_owned(),
         ]);
     }
     output::data(&output::table(&rows))
@@ -104,5 +110,6 @@ fn described(member: &Member) -> Value {
         "silent_seconds": member.silent_seconds,
         "waited_for": member.waited_for,
         "spoken_for_by": member.heir,
+        "policy": member.policy,
     })
 }

@@ -107,6 +107,7 @@ pub struct Fleet {
     visits: Arc<Visits>,
     freshness: Arc<Freshness>,
     state: Arc<Mutex<FleetState>>,
+    policy: Arc<Mutex<String>>,
     member: String,
     runtime: tokio::runtime::Runtime,
 }
@@ -148,6 +149,7 @@ impl Fleet {
             concern,
         );
         let state = Arc::new(Mutex::new(FleetState::default()));
+        let policy = Arc::new(Mutex::new(String::new()));
         let keeper = Keeper::new(KeeperParts {
             link: link.clone(),
             member: member.clone(),
@@ -156,6 +158,7 @@ impl Fleet {
             news: news.clone(),
             freshness: freshness.clone(),
             state: state.clone(),
+            policy: policy.clone(),
             heirs: Heirs::open(&dir).map_err(unusable)?,
             lease: config.lease,
             clock: config.clock,
@@ -181,6 +184,7 @@ impl Fleet {
             visits,
             freshness,
             state,
+            policy,
             member,
             runtime,
         })
@@ -215,6 +219,12 @@ impl Fleet {
     pub fn state(&self) -> FleetState {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.clone()
+    }
+
+    /// Which policy is in force here: the others, and whoever lists them, get to know it.
+    pub fn show_policy(&self, version: &str) {
+        let mut shown = self.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        version.clone_into(&mut shown);
     }
 
     /// Whether calls can be admitted: Redis answers, and the counters are open.

@@ -7,7 +7,7 @@
 //! [`ADMISSION`], and newcomers have waited so long.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -17,6 +17,7 @@ use tollgate_proxy::farewell::Farewell;
 use tollgate_proxy::gateway::Gateway;
 use tollgate_proxy::pressure::lag::{self, Probe};
 use tollgate_stores::embedded::Embedded;
+use tollgate_stores::redis::Fleet;
 use tracing::{error, info, warn};
 
 use super::handover::{Attended, Handing, Predecessor, Sockets, Successor};
@@ -289,9 +290,15 @@ impl Life {
 fn watch_files(wired: &Wired) -> anyhow::Result<[Watcher; 2]> {
     let reloads = figures::Reloads::of_policies(&wired.registry)?;
     let mut permissions = wired.permissions.take()?;
+    let fleet = wired.fleet.as_ref().map(Arc::downgrade);
+    show_policy(fleet.as_ref(), &wired.gateway);
     let policies = reload::spawn(wired.watched.take()?, reload::INTERVAL, {
         let gateway = Arc::clone(&wired.gateway);
-        move |reloaded| reloads.apply(&gateway, &mut permissions, reloaded)
+        move |reloaded| {
+            let applied = reloads.apply(&gateway, &mut permissions, reloaded);
+            show_policy(fleet.as_ref(), &gateway);
+            applied
+        }
     })?;
     let mut priced = wired.priced.take()?;
     let price_reloads = figures::Reloads::of_prices(&wired.registry)?;
@@ -304,6 +311,13 @@ fn watch_files(wired: &Wired) -> anyhow::Result<[Watcher; 2]> {
         }
     })?;
     Ok([policies, prices])
+}
+
+/// Lets the fleet know which policy is in force here.
+fn show_policy(fleet: Option<&Weak<Fleet>>, gateway: &Gateway) {
+    if let Some(fleet) = fleet.and_then(Weak::upgrade) {
+        fleet.show_policy(&gateway.live.snapshot().policy.version);
+    }
 }
 
 /// Brings the stores to rest: everything kept so far is on the disk when this returns.

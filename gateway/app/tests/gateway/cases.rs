@@ -23,6 +23,7 @@ mod mislabels;
 mod money_dialects;
 mod names;
 mod origin_headers;
+mod reloads;
 mod retries;
 mod tokens;
 mod unsearchable;

@@ -232,7 +232,10 @@ async fn a_fleet_that_waits_for_a_replica_names_it_and_goes_on_once_it_is_forgot
         let text = gateway.site.cli_ok(&["fleet", "list", "--json"], "");
         serde_json::from_str(&text).unwrap()
     };
-    assert_eq!(listed(&fleet.gateways[0]).len(), 2);
+    let both = listed(&fleet.gateways[0]);
+    assert_eq!(both.len(), 2);
+    assert!(both[0]["policy"].is_string());
+    assert_eq!(both[0]["policy"], both[1]["policy"], "the same files");
     let mut gone = fleet.gateways.pop().unwrap();
     gone.kill();
     // Killed, and at once Redis forgets: nobody knows what it had claimed.

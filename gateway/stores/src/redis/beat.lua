@@ -1,9 +1,11 @@
 -- One replica says that it lives, and hears how the fleet stands and what has happened.
--- KEYS: epoch, members, log, heirs. ARGV: member, last entry read, how long an epoch gathers at least in ms.
+-- KEYS: epoch, members, log, heirs, policies. ARGV: member, last entry read, how long an epoch
+-- gathers at least in ms, the policy in force at that replica.
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local epoch = redis.call('HMGET', KEYS[1], 'id', 'state', 'since')
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', now))
+redis.call('HSET', KEYS[5], ARGV[1], ARGV[4])
 local state, lacking = epoch[2] or '', {}
 if state == 'gathering' then
   local fields = redis.call('HGETALL', KEYS[1])

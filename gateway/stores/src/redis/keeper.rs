@@ -35,7 +35,8 @@ static PRESENT: Script = Script::new(
 
 static FORGET: Script = Script::new(
     "redis.call('HDEL', KEYS[1], ARGV[1]) redis.call('HDEL', KEYS[2], ARGV[1])
-     redis.call('HDEL', KEYS[3], 'm:' .. ARGV[1]) return { 'done' }",
+     redis.call('HDEL', KEYS[3], 'm:' .. ARGV[1])
+     redis.call('HDEL', KEYS[4], ARGV[1]) return { 'done' }",
 );
 
 /// How often it is said that this replica lives.
@@ -103,6 +104,7 @@ pub(super) struct Keeper {
     news: Arc<News>,
     freshness: Arc<Freshness>,
     state: Arc<Mutex<FleetState>>,
+    policy: Arc<Mutex<String>>,
     /// The file in which everybody who was ever heard of is kept: Redis may forget them.
     known_file: PathBuf,
     known: BTreeSet<String>,
@@ -135,6 +137,8 @@ pub(super) struct KeeperParts {
     pub(super) news: Arc<News>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) state: Arc<Mutex<FleetState>>,
+    /// Which policy is in force here.
+    pub(super) policy: Arc<Mutex<String>>,
     /// Where it keeps what it must not forget.
     pub(super) dir: PathBuf,
     pub(super) heirs: Heirs,
@@ -157,6 +161,7 @@ impl Keeper {
             news: parts.news,
             freshness: parts.freshness,
             state: parts.state,
+            policy: parts.policy,
             concerns: parts.concerns,
             heirs: Arc::new(tokio::sync::Mutex::new(parts.heirs)),
             lease: parts.lease,
@@ -214,9 +219,15 @@ impl Keeper {
         if self.link.mend(BEAT_BOUND).await? {
             self.check_eviction().await?;
         }
-        let keys = ["epoch", "members", "log", "heirs"].map(|rest| self.link.key("fleet", rest));
+        let keys = ["epoch", "members", "log", "heirs", "policies"]
+            .map(|rest| self.link.key("fleet", rest));
         let gather = GATHER_FOR.as_millis().to_string();
-        let args = [self.member.clone(), self.last_read.clone(), gather];
+        let policy = self
+            .policy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let args = [self.member.clone(), self.last_read.clone(), gather, policy];
         let values = self
             .link
             .run_within(BEAT_BOUND, &BEAT, &keys, &args, false)
@@ -491,7 +502,7 @@ impl Heard {
 
 /// Takes a replica off every list, for good, and tells everybody.
 pub(super) async fn forget(link: &Link, gone: &str) -> Result<(), LinkError> {
-    let keys = ["members", "heirs", "epoch"].map(|rest| link.key("fleet", rest));
+    let keys = ["members", "heirs", "epoch", "policies"].map(|rest| link.key("fleet", rest));
     link.run(&FORGET, &keys, &[gone.to_owned()], true).await?;
     let told = Told::Gone {
         member: gone.to_owned(),

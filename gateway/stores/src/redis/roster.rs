@@ -7,7 +7,7 @@ use super::keeper::forget;
 use super::link::{Link, LinkError, RedisConfig, Script};
 use super::visits::texts;
 
-/// KEYS: epoch, members, heirs.
+/// KEYS: epoch, members, heirs, policies.
 static ROSTER: Script = Script::new(
     "local clock = redis.call('TIME')
      local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -17,7 +17,8 @@ static ROSTER: Script = Script::new(
        local present = redis.call('HGET', KEYS[1], 'm:' .. members[n]) or '1'
        local heir = redis.call('HGET', KEYS[3], members[n]) or ''
        local silence = math.floor((now - tonumber(members[n + 1])) / 1000)
-       for _, field in ipairs({ members[n], string.format('%.0f', silence), heir, present }) do
+       local policy = redis.call('HGET', KEYS[4], members[n]) or ''
+       for _, field in ipairs({ members[n], string.format('%.0f', silence), heir, present, policy }) do
          answer[#answer + 1] = field
        end
      end
@@ -25,7 +26,7 @@ static ROSTER: Script = Script::new(
      for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
        local name = string.match(field, '^m:(.*)$')
        if name and redis.call('HEXISTS', KEYS[2], name) == 0 then
-         for _, field in ipairs({ name, '', '', redis.call('HGET', KEYS[1], 'm:' .. name) }) do
+         for _, field in ipairs({ name, '', '', redis.call('HGET', KEYS[1], 'm:' .. name), '' }) do
            answer[#answer + 1] = field
          end
        end
@@ -45,6 +46,8 @@ pub struct Member {
     pub heir: Option<String>,
     /// Whether the fleet waits for it.
     pub waited_for: bool,
+    /// The version of the policy in force there.
+    pub policy: Option<String>,
 }
 
 /// Everybody who belongs to the fleet, by name.
@@ -53,14 +56,15 @@ pub struct Member {
 /// If Redis does not answer.
 pub async fn list(config: &RedisConfig) -> Result<Vec<Member>, LinkError> {
     let link = connect(config).await?;
-    let keys = ["epoch", "members", "heirs"].map(|rest| link.key("fleet", rest));
+    let keys = ["epoch", "members", "heirs", "policies"].map(|rest| link.key("fleet", rest));
     let said = texts(link.run(&ROSTER, &keys, &[], false).await?)?;
-    let members = said.chunks(4).map(|fields| match fields {
-        [name, silence, heir, present] => Ok(Member {
+    let members = said.chunks(5).map(|fields| match fields {
+        [name, silence, heir, present, policy] => Ok(Member {
             name: name.clone(),
             silent_seconds: silence.parse().ok(),
             heir: Some(heir.clone()).filter(|heir| !heir.is_empty()),
             waited_for: present != "1",
+            policy: Some(policy.clone()).filter(|policy| !policy.is_empty()),
         }),
         _ => Err(LinkError::Foreign),
     });
