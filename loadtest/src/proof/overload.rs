@@ -241,7 +241,7 @@ fn judge(found: &mut Findings, config: &OverloadConfig, with: &Run, without: &Ru
         format!("turning away takes {slowest} us")
     });
     let (modest, refused) = with.modest();
-    found.must(refused * 20 <= modest, || {
+    found.must(refused * 10 <= modest, || {
         format!("{refused} of {modest} calls of modest tenants are turned away")
     });
     let (grown, bare) = (
