@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, talk to stderr. Everything stays on loopback unless told otherwise.
 
+mod many;
 mod provider;
 
 use std::io::{self, Write as _};
@@ -12,8 +13,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
-    self, Common, CrashConfig, DriftConfig, Findings, FleetConfig, OverloadConfig, OvershootConfig,
-    RecordsConfig, RevokeConfig, TenantsConfig, UpgradeConfig, What,
+    self, Common, CrashConfig, DriftConfig, Findings, OverloadConfig, OvershootConfig,
+    RecordsConfig, RevokeConfig, TenantsConfig, What,
 };
 use tollgate_loadtest::report::{self, ReportArgs};
 
@@ -57,11 +58,11 @@ enum Command {
     ///
     /// Needs root (it runs in a network namespace of its own), haproxy, redis-server, redis-sentinel and redis-cli.
     /// Prints a table for each form of Redis on stderr. Exit code 1 if a promise did not hold.
-    Fleet(FleetArgs),
+    Fleet(many::FleetArgs),
     /// Show that neither a hand-over to a new process nor a rolling restart behind a balancer fails a call.
     ///
     /// Prints a table for each way on stderr. Exit code 1 if a promise did not hold.
-    Upgrade(UpgradeArgs),
+    Upgrade(many::UpgradeArgs),
     /// Show that calls that are admitted stay quick, and modest tenants served, whatever is offered.
     ///
     /// Prints a table on stderr. Exit code 1 if a promise did not hold.
@@ -151,27 +152,6 @@ struct RecordsArgs {
 }
 
 #[derive(Debug, Args)]
-struct FleetArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    /// Callers at once.
-    #[arg(long, default_value_t = 1_000)]
-    callers: u64,
-    /// Seconds of each phase but the one in which a replica is cut off, which has 20.
-    #[arg(long, default_value_t = 15)]
-    phase_seconds: u64,
-    /// The cap of the day of each tenant, in US dollars.
-    #[arg(long, default_value = "0.05")]
-    cap_usd: String,
-    /// One form of Redis only: cluster or sentinel.
-    #[arg(long)]
-    only: Option<String>,
-    /// Already in a network namespace of its own.
-    #[arg(long, hide = true)]
-    inside: bool,
-}
-
-#[derive(Debug, Args)]
 struct RevokeArgs {
     #[command(flatten)]
     common: CommonArgs,
@@ -181,27 +161,6 @@ struct RevokeArgs {
     /// What is revoked: tenant, agent, task or token; otherwise one after the other.
     #[arg(long)]
     what: Option<What>,
-}
-
-#[derive(Debug, Args)]
-struct UpgradeArgs {
-    #[command(flatten)]
-    common: CommonArgs,
-    /// Streams that are open at any time.
-    #[arg(long, default_value_t = 2_000)]
-    streams: u64,
-    /// Callers of plain calls on connections that they keep.
-    #[arg(long, default_value_t = 32)]
-    callers: u64,
-    /// Hand-overs, one after the other.
-    #[arg(long, default_value_t = 3)]
-    hand_overs: u64,
-    /// Gateways behind the balancer, restarted one after the other; 0 leaves that out.
-    #[arg(long, default_value_t = 3)]
-    gateways: u64,
-    /// The program of haproxy.
-    #[arg(long, default_value = "/usr/sbin/haproxy")]
-    haproxy: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -307,8 +266,8 @@ fn main() -> ExitCode {
         Command::Drift(args) => drift(args),
         Command::Records(args) => records(args),
         Command::Revoke(args) => revoke(args),
-        Command::Fleet(args) => fleet(args),
-        Command::Upgrade(args) => upgrade(args),
+        Command::Fleet(args) => many::fleet(args),
+        Command::Upgrade(args) => many::upgrade(args),
         Command::Overload(args) => overload(args),
         Command::Tenants(args) => tenants(args),
         Command::Report(args) => report::run(&args).map(exit),
@@ -390,37 +349,6 @@ fn overshoot(args: OvershootArgs) -> anyhow::Result<ExitCode> {
     Ok(exit(held))
 }
 
-fn fleet(args: FleetArgs) -> anyhow::Result<ExitCode> {
-    if !args.inside {
-        return Ok(exit(proof::in_a_namespace()?));
-    }
-    let (common, json) = args.common.split();
-    let config = FleetConfig {
-        common,
-        callers: args.callers,
-        phase: Duration::from_secs(args.phase_seconds),
-        cap_usd: args.cap_usd,
-        only: args.only,
-    };
-    let all = on_threads(proof::fleet(&config))?;
-    let mut objects = serde_json::Map::new();
-    let mut held = true;
-    for (form, found) in &all {
-        writeln!(io::stderr(), "fleet over redis {form}\n{}", found.table())?;
-        held &= found.hold();
-        objects.insert((*form).to_owned(), found.to_json());
-    }
-    for name in ["overshoot_pico_usd", "lost_records"] {
-        let sum: i64 = all.iter().map(|(_, found)| found.figure(name)).sum();
-        objects.insert(name.to_owned(), sum.into());
-    }
-    objects.insert("held".to_owned(), held.into());
-    if json {
-        writeln!(io::stdout(), "{}", serde_json::Value::Object(objects))?;
-    }
-    Ok(exit(held))
-}
-
 fn crash(args: CrashArgs) -> anyhow::Result<ExitCode> {
     let (common, json) = args.common.split();
     let config = CrashConfig {
@@ -462,20 +390,6 @@ fn revoke(args: RevokeArgs) -> anyhow::Result<ExitCode> {
     };
     let all = on_threads(proof::revoke(&config))?;
     tell_all("revoke", &all, &proof::REVOKE_BOUNDS, json)
-}
-
-fn upgrade(args: UpgradeArgs) -> anyhow::Result<ExitCode> {
-    let (common, json) = args.common.split();
-    let config = UpgradeConfig {
-        common,
-        streams: args.streams,
-        callers: args.callers,
-        hand_overs: args.hand_overs,
-        gateways: args.gateways,
-        haproxy: args.haproxy,
-    };
-    let all = on_threads(proof::upgrade(&config))?;
-    tell_all("upgrade", &all, &proof::UPGRADE_BOUNDS, json)
 }
 
 fn tell_all(

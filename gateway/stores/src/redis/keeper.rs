@@ -8,13 +8,14 @@
 //! have. Worst case: a replica that is waited for and does not come back keeps the fleet closed
 //! until an operator says that it is gone for good.
 
+mod heard;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::Value;
 use tokio::sync::mpsc;
 use tollgate_core::time::Timestamp;
 
@@ -23,6 +24,7 @@ use super::link::{Link, LinkError, Script};
 use super::news::{self, News, Told};
 use super::registry::SharedRegistry;
 use super::visits::{Concern, Visits, texts};
+use heard::Heard;
 
 static BEAT: Script = Script::new(include_str!("beat.lua"));
 static EVICTS: Script = Script::new(include_str!("evicts.lua"));
@@ -115,18 +117,6 @@ pub(super) struct Keeper {
     epoch: Option<Arc<str>>,
     restored: bool,
     last_read: String,
-}
-
-/// What a beat brought.
-struct Heard {
-    now: u64,
-    epoch: String,
-    state: String,
-    lacking: Vec<String>,
-    members: Vec<(String, u64)>,
-    entries: Vec<(String, String)>,
-    /// Who is gone, and who speaks for them.
-    heirs: Vec<(String, String)>,
 }
 
 pub(super) struct KeeperParts {
@@ -455,48 +445,6 @@ impl Keeper {
 
     fn note(&self, change: impl FnOnce(&mut FleetState)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Heard {
-    fn read(values: Vec<Value>) -> Option<Self> {
-        let [now, epoch, state, lacking, members, entries, heirs] =
-            <[Value; 7]>::try_from(values).ok()?;
-        let list = |value| match value {
-            Value::Array(values) => texts(values).ok(),
-            _ => None,
-        };
-        let text = |value| texts(vec![value]).ok()?.into_iter().next();
-        let pairs = |flat: Vec<String>| {
-            let pair = |two: &[String]| Some((two.first()?.clone(), two.get(1)?.clone()));
-            flat.chunks(2).map(pair).collect::<Option<Vec<_>>>()
-        };
-        let seen = |(name, at): (String, String)| Some((name, at.parse().ok()?));
-        let members = pairs(list(members)?)?.into_iter().map(seen);
-        Some(Self {
-            now: text(now)?.parse().ok()?,
-            epoch: text(epoch)?,
-            state: text(state)?,
-            lacking: list(lacking)?,
-            members: members.collect::<Option<_>>()?,
-            entries: pairs(list(entries)?)?,
-            heirs: pairs(list(heirs)?)?,
-        })
-    }
-
-    /// For how many seconds each replica has been silent.
-    fn silences(&self) -> Vec<(String, u64)> {
-        let silence = |at: u64| self.now.saturating_sub(at) / 1000;
-        let each = self
-            .members
-            .iter()
-            .map(|(name, at)| (name.clone(), silence(*at)));
-        each.collect()
-    }
-
-    fn alive(&self) -> usize {
-        let silences = self.silences();
-        silences.iter().filter(|(_, seconds)| *seconds < 5).count()
     }
 }
 

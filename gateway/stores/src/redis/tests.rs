@@ -15,6 +15,7 @@ use super::*;
 use crate::embedded::EmbeddedConfig;
 
 mod fleet;
+mod tokens;
 mod topology;
 
 /// One server for all that only count: each case has tenants of its own, and each fleet a prefix.

@@ -6,26 +6,26 @@
 //! second. Worst case: a call waits for [`RedisConfig::max_wait`](super::RedisConfig), then it is
 //! refused.
 
+mod rounds;
+mod stores;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use foldhash::HashMap;
 use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tollgate_core::admission::{Admission, Demand, Taken};
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
-use tollgate_core::ids::{RecordId, TenantId};
+use tollgate_core::budget::{BudgetKey, Hold, StoreError};
+use tollgate_core::ids::TenantId;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
 use tollgate_core::time::Timestamp;
 
 use super::FleetConfig;
 use super::claims::Claims;
 use super::link::{Link, LinkError, Script};
-use super::purse::{Plan, Purse, Reply, Terms, Waiter};
+use super::purse::{Plan, Purse, Reply, Terms};
 
 static TRIP: Script = Script::new(include_str!("trip.lua"));
 /// Keeps the numbers of visits: what was said before and comes late is known by them.
@@ -39,10 +39,6 @@ static ENTER: Script = Script::new(
      return { 'known' }",
 );
 
-/// How many tenants are restored at the same time.
-const RESTORED_AT_ONCE: usize = 32;
-/// How often what nobody waits for is told.
-const ROUND: Duration = Duration::from_millis(500);
 /// How long to wait before its marker is looked for once more.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often a tenant's marker is looked for that another replica is about to set.
@@ -210,92 +206,6 @@ impl Visits {
             lock(&till.purse).recall(key, Instant::now());
             self.run(&till);
         }
-    }
-
-    /// Says everything again, in an epoch that nobody takes from yet.
-    pub(super) async fn restore(&self, epoch: &Arc<str>) -> Result<(), LinkError> {
-        let Some(this) = self.this.upgrade() else {
-            return Ok(());
-        };
-        for some in self.all().chunks(RESTORED_AT_ONCE) {
-            let mut under_way = tokio::task::JoinSet::new();
-            for till in some {
-                let (this, till, epoch) = (this.clone(), till.clone(), epoch.clone());
-                under_way.spawn(async move { this.restore_one(&till, &epoch).await });
-            }
-            while let Some(done) = under_way.join_next().await {
-                done.map_err(|_panicked| LinkError::Foreign)??;
-            }
-        }
-        Ok(())
-    }
-
-    async fn restore_one(&self, till: &Arc<Till>, epoch: &str) -> Result<(), LinkError> {
-        lock(&till.purse).forgotten();
-        let mut from = 0;
-        loop {
-            let plan = lock(&till.purse).restore(from, (self.clock)());
-            let Some(plan) = plan else { break };
-            let values = self.say(&till.tenant, epoch, &plan, "restore").await?;
-            if values.first().is_some_and(|word| word == "late") {
-                let last = values.get(1).and_then(|text| text.parse().ok());
-                lock(&till.purse).go_on_after(last.unwrap_or(0));
-                continue;
-            }
-            from = from.saturating_add(plan.counters);
-            let rest = values.get(1..).unwrap_or_default();
-            let reply = Reply::parse(rest, plan.counters).ok_or(LinkError::Foreign)?;
-            lock(&till.purse).arrived(plan, &reply, &self.terms());
-        }
-        lock(&till.purse).forgotten();
-        self.touch(till);
-        Ok(())
-    }
-
-    /// Tells, twice a second, what nobody waits for.
-    pub(super) async fn rounds(self: Arc<Self>) {
-        let mut round = tokio::time::interval(ROUND);
-        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut second = false;
-        loop {
-            round.tick().await;
-            second = !second;
-            let listed = std::mem::take(&mut *lock(&self.touched));
-            for till in listed {
-                till.listed.store(false, Ordering::Relaxed);
-                let stale = {
-                    let mut purse = lock(&till.purse);
-                    if second {
-                        purse.tick();
-                    }
-                    purse.is_stale()
-                };
-                if stale {
-                    self.touch(&till);
-                    if self.has_epoch() {
-                        self.run(&till);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Returns once Redis knows everything that was settled so far.
-    pub(super) async fn flush(&self, bound: Duration) {
-        let told = self.all().into_iter().map(|till| {
-            let (reply, told) = oneshot::channel();
-            lock(&till.purse).wait(Waiter::Flush { reply });
-            self.run(&till);
-            told
-        });
-        let told: Vec<_> = told.collect();
-        // Whoever is not told in time is told at the next start.
-        let _late = tokio::time::timeout(bound, async {
-            for one in told {
-                drop(one.await);
-            }
-        })
-        .await;
     }
 
     fn terms(&self) -> Terms {
@@ -536,149 +446,6 @@ pub(super) fn texts(values: Vec<Value>) -> Result<Vec<String>, LinkError> {
         _ => Err(LinkError::Foreign),
     };
     values.into_iter().map(text).collect()
-}
-
-#[async_trait]
-impl Admission for Visits {
-    async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
-        let tenants = demand.budgets.iter().map(|budget| &budget.key.tenant);
-        let mut tenants = tenants.chain(demand.limits.iter().map(|limit| &limit.key.tenant));
-        let Some(tenant) = tenants.next() else {
-            let hold = Hold {
-                id: demand.id,
-                keys: Vec::new(),
-                amount: demand.amount,
-            };
-            return Ok(Taken::All(hold, None));
-        };
-        if tenants.any(|other| other != tenant) {
-            return Err(failed(MixedTenants));
-        }
-        if !self.has_epoch() {
-            return Err(failed(Gathering));
-        }
-        let till = self.till(tenant);
-        let taken = lock(&till.purse).take(demand, &self.terms());
-        self.touch(&till);
-        match taken {
-            Ok(taken) => {
-                self.counts.taken_here.fetch_add(1, Ordering::Relaxed);
-                Ok(taken)
-            }
-            Err(answer) => {
-                self.run(&till);
-                self.counts.taken_there.fetch_add(1, Ordering::Relaxed);
-                self.wait(answer).await
-            }
-        }
-    }
-}
-
-#[async_trait]
-impl BudgetStore for Visits {
-    async fn reserve(
-        &self,
-        id: RecordId,
-        budgets: &[Budget],
-        amount: PicoUsd,
-        now: Timestamp,
-    ) -> Result<Reserved, StoreError> {
-        let demand = Demand {
-            id,
-            budgets,
-            amount,
-            limits: &[],
-            tokens: 0,
-            now,
-        };
-        Ok(match self.take(&demand).await? {
-            Taken::All(hold, _) => Reserved::Held(hold),
-            Taken::Exhausted {
-                key,
-                limit,
-                balance,
-            } => Reserved::Exhausted {
-                key,
-                limit,
-                balance,
-            },
-            Taken::Wait { .. } => return Err(failed(LinkError::Foreign)),
-        })
-    }
-
-    fn settle(&self, hold: &Hold, actual: PicoUsd) {
-        if let Some(till) = hold.keys.first().and_then(|key| self.known(&key.tenant)) {
-            lock(&till.purse).settle(hold.id, actual.max(PicoUsd::ZERO));
-            self.touch(&till);
-        }
-    }
-
-    fn correct(&self, keys: &[BudgetKey], by: PicoUsd, now: Timestamp) {
-        if let Some(first) = keys.first() {
-            let till = self.till(&first.tenant);
-            lock(&till.purse).correct(keys, by, now);
-            self.touch(&till);
-        }
-    }
-
-    async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError> {
-        let till = self.till(&key.tenant);
-        let (reply, answer) = oneshot::channel();
-        let look = Waiter::Look {
-            key: key.clone(),
-            reply,
-        };
-        lock(&till.purse).wait(look);
-        self.run(&till);
-        self.wait(answer).await
-    }
-}
-
-#[async_trait]
-impl RateStore for Visits {
-    async fn admit(
-        &self,
-        id: RecordId,
-        limits: &[Limit],
-        tokens: u64,
-    ) -> Result<Paced, StoreError> {
-        let demand = Demand {
-            id,
-            budgets: &[],
-            amount: PicoUsd::ZERO,
-            limits,
-            tokens,
-            now: (self.clock)(),
-        };
-        Ok(match self.take(&demand).await? {
-            Taken::All(_, Some(pass)) => Paced::Go(pass),
-            Taken::All(_, None) => Paced::Free,
-            Taken::Wait { key, retry_after } => Paced::Wait { key, retry_after },
-            Taken::Exhausted { .. } => return Err(failed(LinkError::Foreign)),
-        })
-    }
-
-    fn release(&self, pass: &Pass, tokens: Option<u64>) {
-        if let Some(till) = self.known(&pass.tenant) {
-            lock(&till.purse).release(pass.id, tokens);
-            self.touch(&till);
-        }
-    }
-
-    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError> {
-        let Some(first) = limits.first() else {
-            return Ok(Vec::new());
-        };
-        let till = self.till(&first.key.tenant);
-        let (reply, answer) = oneshot::channel();
-        let look = Waiter::Left {
-            limits: limits.to_vec(),
-            reply,
-        };
-        lock(&till.purse).wait(look);
-        self.run(&till);
-        self.wait(answer).await
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
