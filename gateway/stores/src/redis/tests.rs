@@ -19,7 +19,7 @@ mod tokens;
 mod topology;
 
 /// One server for all that only count: each case has tenants of its own, and each fleet a prefix.
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
+pub(super) static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[]));
 
 /// A replica and what is its own.
 pub(super) struct Replica {

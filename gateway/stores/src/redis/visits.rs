@@ -27,9 +27,9 @@ use super::claims::Claims;
 use super::link::{Link, LinkError, Script};
 use super::purse::{Plan, Purse, Reply, Terms};
 
-static TRIP: Script = Script::new(include_str!("trip.lua"));
+pub(super) static TRIP: Script = Script::new(include_str!("trip.lua"));
 /// Keeps the numbers of visits: what was said before and comes late is known by them.
-static MARK: Script =
+pub(super) static MARK: Script =
     Script::new("redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) return { 'done' }");
 /// Opens a tenant in an epoch. KEYS: epoch, tenants. ARGV: the epoch, the tenant.
 static ENTER: Script = Script::new(

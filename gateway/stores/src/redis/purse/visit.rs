@@ -47,6 +47,22 @@ struct SpokenOfBucket {
     back: i64,
 }
 
+impl Plan {
+    const fn new(visit: u64, answered: u64, aboard: Vec<Waiter>) -> Self {
+        Self {
+            visit,
+            answered,
+            keys: Vec::new(),
+            counters: 0,
+            args: Vec::new(),
+            unlisted: Vec::new(),
+            spoken: Vec::new(),
+            buckets: Vec::new(),
+            aboard,
+        }
+    }
+}
+
 /// What Redis answers to a plan, taken apart.
 pub(in crate::redis) struct Reply {
     /// Per counter: the claim, what others claim, what they have settled.
@@ -89,17 +105,7 @@ impl Purse {
             return None;
         }
         self.visit = self.visit.saturating_add(1);
-        let mut plan = Plan {
-            visit: self.visit,
-            answered: self.answered,
-            keys: Vec::new(),
-            counters: 0,
-            args: Vec::new(),
-            unlisted: Vec::new(),
-            spoken: Vec::new(),
-            buckets: Vec::new(),
-            aboard,
-        };
+        let mut plan = Plan::new(self.visit, self.answered, aboard);
         self.speak_of_money(&mut plan, terms, at);
         plan.counters = plan.keys.len();
         self.speak_of_pace(&mut plan, terms);
@@ -113,17 +119,7 @@ impl Purse {
             return None;
         }
         self.visit = self.visit.saturating_add(1);
-        let mut plan = Plan {
-            visit: self.visit,
-            answered: self.answered,
-            keys: Vec::new(),
-            counters: 0,
-            args: Vec::new(),
-            unlisted: Vec::new(),
-            spoken: Vec::new(),
-            buckets: Vec::new(),
-            aboard: Vec::new(),
-        };
+        let mut plan = Plan::new(self.visit, self.answered, Vec::new());
         for place in places {
             let counter = &self.counters[place];
             let wish = counter.claim.max(counter.used());
