@@ -14,6 +14,7 @@ use tollgate_testkit::wait::until_true;
 use super::*;
 use crate::embedded::EmbeddedConfig;
 
+mod deferred;
 mod fleet;
 mod tokens;
 mod topology;

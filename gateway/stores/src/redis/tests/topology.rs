@@ -144,3 +144,47 @@ async fn a_fleet_speaks_tls_and_believes_the_authority_it_is_told() {
     until_true("it says why", || stranger.fleet().state().fault.is_some()).await;
     assert!(!stranger.fleet().is_usable());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_of_redis_that_is_put_forward_or_back_gives_one_burst_and_takes_none() {
+    use tollgate_core::budget::Scope;
+    use tollgate_core::rate::{Counted, Limit, Paced, RateKey, RateLimit, Size};
+    let server = Server::start(&[]);
+    let replica = Replica::join("r1", redis(server.port(), "clock"), false).await;
+    let limit = Limit {
+        key: RateKey {
+            tenant: name("acme"),
+            scope: Scope::Tenant,
+            counted: Counted::Requests,
+        },
+        size: Size::Rate(RateLimit {
+            per_minute: 600.try_into().expect("not zero"),
+            burst: 20.try_into().expect("not zero"),
+        }),
+    };
+    let mut next = 0;
+    let mut admitted = async |calls: u32| {
+        let mut admitted = 0;
+        for _ in 0..calls {
+            next += 1;
+            let limits = std::slice::from_ref(&limit);
+            let paced = replica
+                .fleet()
+                .rates()
+                .admit(record_id(next), limits, 0)
+                .await;
+            admitted += u32::from(matches!(paced.expect("up"), Paced::Go(_)));
+        }
+        admitted
+    };
+    assert!(admitted(40).await >= 20);
+    let key = "clock:{acme}:pace:tenant/requests_per_minute";
+    // As if a day had passed at once: the bucket is full, and no fuller.
+    server.ask(&["HSET", key, "at", "1000000"]);
+    let after = admitted(60).await;
+    assert!((20..40).contains(&after), "{after}");
+    // As if it had been tomorrow: what flows in goes on from now, not from tomorrow on.
+    server.ask(&["HSET", key, "at", "4000000000000000"]);
+    assert!(admitted(1).await <= 1);
+    tollgate_testkit::wait::eventually("it flows again", async || admitted(1).await == 1).await;
+}
