@@ -134,13 +134,19 @@ async fn case_31_what_one_replica_revokes_ends_calls_and_streams_on_all_others()
     let said = Instant::now();
     let answer = loop {
         let answer = models.send(two.address).await;
-        if answer.status != 200 {
+        // On a busy machine Redis may be late, and then nobody is let in: that is no news of it.
+        if answer.status == 401 {
             break answer;
         }
         assert!(
-            said.elapsed() < Duration::from_secs(1),
+            answer.status != 200 || said.elapsed() < Duration::from_secs(1),
             "{:?}",
             said.elapsed()
+        );
+        assert!(
+            said.elapsed() < Duration::from_secs(20),
+            "{}",
+            answer.text()
         );
     };
     Refused::UNAUTHENTICATED.check(&answer, Dialect::OpenAi);
