@@ -150,6 +150,8 @@ fn the_shipped_gateway_file_shows_every_default() {
                 "secret_file",
                 "ca_file",
                 "replica = ",
+                // Follows from how many files may be open.
+                "calls_in_flight",
             ];
             !optional.iter().any(|key| line.starts_with(key))
         })
