@@ -12,7 +12,8 @@ fn files(directory: &Path, found: &mut String) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, found);
-        } else {
+        } else if path.is_file() {
+            // A socket holds nothing to read.
             found.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
             found.push('\n');
         }
