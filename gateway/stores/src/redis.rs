@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tollgate_core::admission::Admission;
-use tollgate_core::budget::{BudgetStore, Hold};
+use tollgate_core::budget::BudgetStore;
 use tollgate_core::ids::ReplicaId;
 use tollgate_core::rate::RateStore;
 use tollgate_core::time::Timestamp;
@@ -231,11 +231,6 @@ impl Fleet {
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.freshness.is_fresh() && self.visits.has_epoch()
-    }
-
-    /// Counts the hold of a call that an earlier process of this replica began.
-    pub fn adopt(&self, hold: &Hold) {
-        self.visits.adopt(hold);
     }
 
     /// Figures for metrics.

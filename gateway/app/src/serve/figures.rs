@@ -135,6 +135,27 @@ struct OutboxFigures {
     seconds: IntGaugeVec,
 }
 
+/// A counter of that name, registered.
+///
+/// # Errors
+/// If there is one already.
+pub(super) fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::new(name, help)?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+/// As [`counter`], for a gauge.
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
 /// Registers the stores' metrics; what is returned brings them up to date.
 ///
 /// # Errors
@@ -145,16 +166,8 @@ pub(super) fn carry(
     stores: &Arc<Embedded>,
     fleet: Option<&Arc<Fleet>>,
 ) -> prometheus::Result<Arc<dyn Fn() + Send + Sync>> {
-    let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-        let counter = IntCounter::new(name, help)?;
-        registry.register(Box::new(counter.clone()))?;
-        Ok(counter)
-    };
-    let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-        let gauge = IntGauge::new(name, help)?;
-        registry.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    };
+    let counter = |name, help| counter(registry, name, help);
+    let gauge = |name, help| gauge(registry, name, help);
     let carried = Carried {
         behind: gauge(
             "tollgate_journal_behind_bytes",

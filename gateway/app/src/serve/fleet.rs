@@ -8,7 +8,7 @@ use tollgate_core::ids::ReplicaId;
 use tollgate_stores::embedded::Embedded;
 use tollgate_stores::redis::{Fleet, FleetConfig};
 
-use super::figures::advance;
+use super::figures::{advance, counter, gauge};
 use crate::clock;
 use crate::config::Settings;
 
@@ -52,16 +52,8 @@ impl FleetFigures {
     /// # Errors
     /// If metrics of these names exist.
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
+        let counter = |name, help| counter(registry, name, help);
+        let gauge = |name, help| gauge(registry, name, help);
         Ok(Self {
             open: gauge(
                 "tollgate_fleet_open",

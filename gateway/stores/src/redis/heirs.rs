@@ -28,10 +28,16 @@ static TENANTS: Script = Script::new(
      for n = 1, #page[2] do answer[n + 1] = page[2][n] end
      return answer",
 );
-static INHERIT: Script = Script::new(include_str!("inherit.lua"));
+static INHERIT: Script = Script::new(concat!(
+    include_str!("money.lua"),
+    include_str!("inherit.lua")
+));
 /// Says again for somebody who is gone. KEYS: the counter, the tenant's counters.
 /// ARGV: who is gone, claim, lifetime in ms.
-static SPEAK: Script = Script::new(include_str!("speak.lua"));
+static SPEAK: Script = Script::new(concat!(
+    include_str!("money.lua"),
+    include_str!("speak.lua")
+));
 /// Names the heir, if nothing was forgotten meanwhile. KEYS: epoch, heirs. ARGV: the epoch, who is
 /// gone, the heir or "" to ask only.
 static HEIR: Script = Script::new(

@@ -1,11 +1,6 @@
 -- Settles what a replica that is gone has claimed of one tenant's counters: at all of it, since
 -- nobody here knows what it used. When it comes back it says so. KEYS: marker, counters.
 -- ARGV: the replica that is gone, the epoch. Answers with each counter's key and the claim.
-local DOLLAR = 1e12
-local function read(text)
-  local at = string.find(text, ':', 1, true)
-  return tonumber(string.sub(text, 1, at - 1)), tonumber(string.sub(text, at + 1))
-end
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[2] then return { 'closed' } end
 local answer = {}
 for _, key in ipairs(redis.call('SMEMBERS', KEYS[2])) do
@@ -14,13 +9,10 @@ for _, key in ipairs(redis.call('SMEMBERS', KEYS[2])) do
     redis.call('SREM', KEYS[2], key)
   elseif found[2] then
     if found[2] ~= found[3] then
-      local all_d, all_p = read(found[1])
       local claim_d, claim_p = read(found[2])
-      local told_d, told_p = read(found[3])
-      local d, p = all_d + claim_d - told_d, all_p + claim_p - told_p
-      if p < 0 then d, p = d - 1, p + DOLLAR end
-      if p >= DOLLAR then d, p = d + 1, p - DOLLAR end
-      redis.call('HSET', key, 'settled', string.format('%.0f:%.0f', d, p), 's:' .. ARGV[1], found[2])
+      local all_d, all_p = read(found[1])
+      all_d, all_p = sub(all_d, all_p, read(found[3]))
+      redis.call('HSET', key, 'settled', write(add(all_d, all_p, claim_d, claim_p)), 's:' .. ARGV[1], found[2])
     end
     answer[#answer + 1] = key
     answer[#answer + 1] = found[2]

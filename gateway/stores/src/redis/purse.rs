@@ -321,12 +321,6 @@ impl Purse {
         hold
     }
 
-    /// A hold that an earlier process of this replica took, and whose call goes on.
-    pub(super) fn adopt(&mut self, hold: &Hold, now: Timestamp) {
-        let places = hold.keys.iter().map(|key| self.open(key, now)).collect();
-        self.put(hold.id, places, hold.amount, now);
-    }
-
     /// Replaces a hold by what the call cost.
     pub(super) fn settle(&mut self, id: RecordId, actual: PicoUsd) {
         let Some(Part { places, amount }) = self.holds.remove(&id) else {

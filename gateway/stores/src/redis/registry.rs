@@ -138,19 +138,6 @@ impl SharedRegistry {
         })
     }
 
-    /// How many tokens are known here.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        tenants.values().map(|tokens| read(tokens).len()).sum()
-    }
-
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Another replica has revoked something, or this one; heard of as often as may be.
     pub(super) fn hear_of(&self, what: &Revocation, number: u64, at: Timestamp) {
         {

@@ -1,17 +1,8 @@
 -- Says for a replica that is gone what it had claimed, all of it spent. KEYS: the counter, the
 -- tenant's counters. ARGV: the replica, its claim, lifetime in ms.
-local DOLLAR = 1e12
-local function read(text)
-  if not text then return 0, 0 end
-  local at = string.find(text, ':', 1, true)
-  return tonumber(string.sub(text, 1, at - 1)), tonumber(string.sub(text, at + 1))
-end
 local function added(all, more)
   local all_d, all_p = read(all)
-  local more_d, more_p = read(more)
-  local d, p = all_d + more_d, all_p + more_p
-  if p >= DOLLAR then d, p = d + 1, p - DOLLAR end
-  return string.format('%.0f:%.0f', d, p)
+  return write(add(all_d, all_p, read(more)))
 end
 local found = redis.call('HMGET', KEYS[1], 'claimed', 'settled', 'c:' .. ARGV[1])
 -- It is there, or it has come back and knows better.

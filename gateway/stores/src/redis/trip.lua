@@ -11,25 +11,8 @@
 --       the claim as this replica knows it or "", the least that helps anybody;
 --       per bucket: "rate", per minute, burst, given back, wish, the largest single wish
 --               or: "places", limit, use, wish, lifetime in ms, 0.
-local DOLLAR = 1e12
 local PARTS = 60e6 -- of one call or token: a rate per minute is that many parts per microsecond
 
-local function read(text)
-  if not text then return 0, 0 end
-  local at = string.find(text, ':', 1, true)
-  return tonumber(string.sub(text, 1, at - 1)), tonumber(string.sub(text, at + 1))
-end
-local function write(dollars, pico) return string.format('%.0f:%.0f', dollars, pico) end
-local function add(d1, p1, d2, p2)
-  local d, p = d1 + d2, p1 + p2
-  if p >= DOLLAR then return d + 1, p - DOLLAR end
-  return d, p
-end
-local function sub(d1, p1, d2, p2)
-  local d, p = d1 - d2, p1 - p2
-  if p < 0 then return d - 1, p + DOLLAR end
-  return d, p
-end
 local function less(d1, p1, d2, p2) return d1 < d2 or (d1 == d2 and p1 < p2) end
 local function min(d1, p1, d2, p2)
   if less(d2, p2, d1, p1) then return d2, p2 end

@@ -17,7 +17,7 @@ use foldhash::HashMap;
 use redis::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tollgate_core::budget::{BudgetKey, Hold, StoreError};
+use tollgate_core::budget::{BudgetKey, StoreError};
 use tollgate_core::ids::TenantId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::Timestamp;
@@ -27,7 +27,8 @@ use super::claims::Claims;
 use super::link::{Link, LinkError, Script};
 use super::purse::{Plan, Purse, Reply, Terms};
 
-pub(super) static TRIP: Script = Script::new(include_str!("trip.lua"));
+pub(super) static TRIP: Script =
+    Script::new(concat!(include_str!("money.lua"), include_str!("trip.lua")));
 /// Keeps the numbers of visits: what was said before and comes late is known by them.
 pub(super) static MARK: Script =
     Script::new("redis.call('HSET', KEYS[1], 'epoch', ARGV[1]) return { 'done' }");
@@ -184,15 +185,6 @@ impl Visits {
 
     pub(super) fn has_epoch(&self) -> bool {
         self.epoch().is_some()
-    }
-
-    /// A call of an earlier process of this replica, which goes on.
-    pub(super) fn adopt(&self, hold: &Hold) {
-        if let Some(key) = hold.keys.first() {
-            let till = self.till(&key.tenant);
-            lock(&till.purse).adopt(hold, (self.clock)());
-            self.touch(&till);
-        }
     }
 
     /// From now on nothing is held that calls do not need.

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use tollgate_core::budget::{Balance, Budget, BudgetKey, Reserved};
+use tollgate_core::budget::{Balance, Budget, BudgetKey, Hold, Reserved};
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::notice::{Notice, NoticeBook};
