@@ -1,6 +1,6 @@
 -- One replica says that it lives, and hears how the fleet stands and what has happened.
 -- KEYS: epoch, members, log, heirs, policies. ARGV: member, last entry read, how long an epoch
--- gathers at least in ms, the policy in force at that replica.
+-- gathers at least in ms, the policy in force at that replica, how many entries are read at once.
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local epoch = redis.call('HMGET', KEYS[1], 'id', 'state', 'since')
@@ -18,7 +18,7 @@ if state == 'gathering' then
     state = 'open'
   end
 end
-local entries = redis.call('XRANGE', KEYS[3], '(' .. ARGV[2], '+', 'COUNT', 1000)
+local entries = redis.call('XRANGE', KEYS[3], '(' .. ARGV[2], '+', 'COUNT', ARGV[5])
 local told = {}
 for n = 1, #entries do
   told[#told + 1] = entries[n][1]

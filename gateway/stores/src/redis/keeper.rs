@@ -41,6 +41,8 @@ static FORGET: Script = Script::new(
      redis.call('HDEL', KEYS[4], ARGV[1]) return { 'done' }",
 );
 
+/// Entries of the log that are read at once.
+const ENTRIES: usize = 1_000;
 /// How often it is said that this replica lives.
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 /// How long one beat may take. Longer, and a revocation would not be heard within a second.
@@ -181,7 +183,11 @@ impl Keeper {
         let asked = Instant::now();
         match self.hear().await {
             Ok(heard) => {
-                self.freshness.answered(asked);
+                // Of another epoch, or with more to come, not everything is known yet.
+                let same = self.epoch.as_deref() == Some(heard.epoch.as_str());
+                if same && heard.entries.len() < ENTRIES {
+                    self.freshness.answered(asked);
+                }
                 if let Err(error) = self.act_on(heard).await {
                     self.note(|state| {
                         state.open = false;
@@ -217,7 +223,13 @@ impl Keeper {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let args = [self.member.clone(), self.last_read.clone(), gather, policy];
+        let args = [
+            self.member.clone(),
+            self.last_read.clone(),
+            gather,
+            policy,
+            ENTRIES.to_string(),
+        ];
         let values = self
             .link
             .run_within(BEAT_BOUND, &BEAT, &keys, &args, false)
@@ -248,11 +260,11 @@ impl Keeper {
         }
         if self.epoch.as_deref() != Some(heard.epoch.as_str()) {
             self.enter(&heard.epoch);
-        } else {
-            for (id, entry) in &heard.entries {
-                self.hear_of(entry);
-                self.last_read.clone_from(id);
-            }
+            return Ok(());
+        }
+        for (id, entry) in &heard.entries {
+            self.hear_of(entry);
+            self.last_read.clone_from(id);
         }
         if !self.restored {
             self.restore().await?;
