@@ -49,6 +49,14 @@ pub(super) struct Peers {
 }
 
 impl Peers {
+    /// Whose that namespace is, if it is one of the peers': closing it would close the way to them.
+    pub(super) fn owner_of(&self, namespace: &DnsLabel) -> Option<&'static str> {
+        if *namespace == self.gateway_namespace {
+            return Some("the gateway's");
+        }
+        (*namespace == self.dns_namespace).then_some("that of the cluster's DNS")
+    }
+
     /// Nothing in, nothing out; and the two exceptions.
     pub(super) fn policies(&self, metadata: impl Fn(&str) -> ObjectMeta) -> [NetworkPolicy; 3] {
         let both = ["Ingress", "Egress"].map(str::to_owned).to_vec();

@@ -93,13 +93,17 @@ impl Tenant {
                 "{id} cannot be the value of a Kubernetes label, which must end with a letter or digit and have 63 characters at most"
             );
         }
-        match (&self.namespace, id.parse()) {
-            (Some(given), _) => Ok(given.clone()),
-            (None, Ok(same)) => Ok(same),
+        let namespace = match (&self.namespace, id.parse()) {
+            (Some(given), _) => given.clone(),
+            (None, Ok(same)) => same,
             (None, Err(why)) => {
                 bail!("{id} cannot be a namespace, whose name {why}; give one with --namespace")
             }
+        };
+        if let Some(whose) = self.peers.owner_of(&namespace) {
+            bail!("{namespace} is {whose}; a tenant needs a namespace of its own");
         }
+        Ok(namespace)
     }
 
     /// In the order in which they can be applied.

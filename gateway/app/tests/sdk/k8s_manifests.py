@@ -1,12 +1,13 @@
 """Renders the Helm chart with Helm's own engine and holds manifests against Kubernetes' own schemas.
 
-Standard input: {"chart": path, "variants": {name: values}, "refused": {name: values}, "yaml": {name: text},
-"json": {name: object}}. Standard output: {"helm": version, "versions": [...], "objects": {name: [object, ...]},
-"notes": {name: text}, "refused": {name: message}, "faults": [text, ...]}. One process does it all, because loading Helm
-and the schemas is most of the work.
+Standard input: {"chart": path, "refused": {name: values}, "yaml": {name: text}, "json": {name: object}}; the chart is
+rendered with each file of its `ci` folder. Standard output: {"versions": [...], "defaults": values,
+"objects": {name: [object, ...]}, "notes": {name: text}, "refused": {name: message}, "faults": [text, ...]}. One process
+does it all, because loading Helm and the schemas is most of the work.
 """
 
 import json
+import pathlib
 import re
 import sys
 
@@ -23,7 +24,6 @@ FOREIGN = "monitoring.coreos.com/v1"
 asked = json.load(sys.stdin)
 versions = sorted(set(schemas.all_versions()), key=schemas.Version)[-NEWEST:]
 answer = {
-    "helm": helm.helm_sdk_version(),
     "versions": versions,
     "objects": {},
     "notes": {},
@@ -84,12 +84,18 @@ def judge(name, objects):
 
 
 with helm.Chart.load(asked["chart"]) as chart:
-    for name, values in asked["variants"].items():
+    answer["defaults"] = chart.values
+    for file in sorted(pathlib.Path(asked["chart"], "ci").glob("*-values.yaml")):
+        name = file.name.removesuffix("-values.yaml")
+        values = yaml.load(file.read_text(), Loader=UniqueKeys)
         chart.validate_schema(values)
         rendered = chart.render(values, name="tollgate", namespace="tollgate")
         notes = [path for path in rendered if path.endswith("NOTES.txt")]
         answer["notes"][name] = "".join(rendered.pop(path) for path in notes)
         judge(name, [each for path in sorted(rendered) for each in documents(rendered[path])])
+        for said in helm.lint(asked["chart"], values, strict=True)["messages"]:
+            if said["severity"] > 1:
+                answer["faults"].append(f"{name}: lint: {said}")
     for name, values in asked["refused"].items():
         try:
             chart.validate_schema(values)
@@ -97,10 +103,6 @@ with helm.Chart.load(asked["chart"]) as chart:
             answer["faults"].append(f"{name}: was rendered")
         except helm.HelmError as error:
             answer["refused"][name] = str(error)
-    for values in list(asked["variants"].values())[-1:] + [{}]:
-        for said in helm.lint(asked["chart"], values, strict=True)["messages"]:
-            if said["severity"] > 1:
-                answer["faults"].append(f"lint: {said}")
 for name, text in asked["yaml"].items():
     judge(name, documents(text))
 for name, whole in asked["json"].items():

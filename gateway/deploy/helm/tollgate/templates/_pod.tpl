@@ -174,6 +174,7 @@ spec:
     items:
       - {key: issuer.pem, path: keys/issuer.pem}
       - {key: admins.json, path: keys/admins.json}
+      - {key: admin.token, path: keys/admin.token}
   {{- else }}
   persistentVolumeClaim:
     claimName: {{ include "tollgate.sharedClaim" . }}
