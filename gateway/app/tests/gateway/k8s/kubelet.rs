@@ -41,14 +41,26 @@ impl Kubelet {
         self.root.join(inside.trim_start_matches('/'))
     }
 
-    /// Mounts everything that a container asks for.
-    pub(super) fn mount(&self, spec: &Value, container: &Value) {
+    /// Mounts everything that a container of a workload asks for.
+    pub(super) fn mount(&self, workload: &Value, container: &Value) {
+        let spec = &workload["spec"];
+        let claims = spec["volumeClaimTemplates"].as_array();
+        let claimed = |name: &Value| {
+            let mut all = claims.into_iter().flatten();
+            all.any(|claim| claim["metadata"]["name"] == *name)
+        };
         for mount in container["volumeMounts"].as_array().unwrap() {
-            let mut volumes = spec["volumes"].as_array().unwrap().iter();
+            let mut volumes = spec["template"]["spec"]["volumes"]
+                .as_array()
+                .unwrap()
+                .iter();
             let volume = volumes.find(|volume| volume["name"] == mount["name"]);
-            let volume = volume.unwrap_or_else(|| panic!("no volume for {mount}"));
+            assert!(
+                volume.is_some() != claimed(&mount["name"]),
+                "one volume for {mount}"
+            );
             let at = self.path(mount["mountPath"].as_str().unwrap());
-            let Some(files) = self.files(volume) else {
+            let Some(files) = volume.and_then(|volume| self.files(volume)) else {
                 fs::create_dir_all(at).unwrap();
                 continue;
             };

@@ -104,7 +104,7 @@ async fn running(upstream: &str, issuers: Files) -> Running {
 
     let container = container(spec, "gateway");
     assert_eq!(words(&container["args"]), ["serve"]);
-    kubelet.mount(spec, container);
+    kubelet.mount(workload("fleet"), container);
     let variables = environment(container);
     assert_eq!(variables.len(), 3);
     // The harness looks for policies and data where it has its own.
@@ -142,15 +142,15 @@ impl Drop for Beside {
 
 /// The sidecar of `variant`, with this service account's token, before this gateway.
 fn sidecar(variant: &str, token: &str, gateway: &Gateway) -> Beside {
-    let agent = objects(variant)
-        .iter()
-        .find(|one| one["metadata"]["name"] == "example-agent");
-    let spec = &agent.unwrap()["spec"]["template"]["spec"];
-    let container = container(spec, "tollgate");
+    let mut all = objects(variant).iter();
+    let agent = all
+        .find(|one| one["metadata"]["name"] == "example-agent")
+        .unwrap();
+    let container = container(&agent["spec"]["template"]["spec"], "tollgate");
     let mut kubelet = Kubelet::at(&gateway.site.root().join(variant), &[]);
     let subject = Files::from([("token".to_owned(), token.to_owned())]);
     kubelet.secrets.insert("token".to_owned(), subject);
-    kubelet.mount(spec, container);
+    kubelet.mount(agent, container);
     assert_eq!(
         environment(container),
         [("TOLLGATE_GATEWAY", "http://tollgate.tollgate.svc:8080")]
@@ -230,26 +230,24 @@ async fn pods_run_as_rendered_and_follow_their_config_maps() {
 
     // A ConfigMap that changes: the kubelet swaps one link.
     let asked = |id: &str| serde_json::json!({"tenant": id, "agent": "a", "task": "t"});
-    assert_eq!(
-        gateway.admin_post("/v1/tokens", &asked("globex")).await.0,
-        404
-    );
+    let minted = async |id: &str| gateway.admin_post("/v1/tokens", &asked(id)).await.0;
+    let adopted = async |times: u64| {
+        let metric = "tollgate_policy_reloads_total{result=\"adopted\"}";
+        eventually("the change is in force", async || {
+            gateway.metric(metric).await == times
+        })
+        .await;
+    };
+    assert_eq!((minted("acme").await, minted("globex").await), (201, 404));
     let tenants = kubelet.path("/etc/tollgate/tenants");
     let file = |id: &str| (format!("{id}.toml"), tenant(id));
     swap(&tenants, &Files::from([file("acme"), file("globex")]));
-    eventually("a tenant that was added is known", async || {
-        gateway.admin_post("/v1/tokens", &asked("globex")).await.0 == 201
-    })
-    .await;
-    swap(&tenants, &Files::from([file("globex")]));
-    eventually("a tenant that was taken away is gone", async || {
-        gateway.admin_post("/v1/tokens", &asked("acme")).await.0 == 404
-    })
-    .await;
-    assert_eq!(
-        gateway.admin_post("/v1/tokens", &asked("globex")).await.0,
-        201
-    );
+    adopted(1).await;
+    assert_eq!((minted("acme").await, minted("globex").await), (201, 201));
+    let disabled = "[tenant]\nid = \"acme\"\nenabled = false\n".to_owned();
+    swap(&tenants, &Files::from([("acme.toml".to_owned(), disabled)]));
+    adopted(2).await;
+    assert_eq!((minted("acme").await, minted("globex").await), (403, 404));
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn policies_mean_what_kubernetes_says() {
         ),
         (
             "without types, egress rules are about egress",
-            vec![json!({"podSelector": {}, "egress": [{"to": [db_only]}]})],
+            vec![
+                json!({"podSelector": {"matchLabels": {"app": "web"}}, "egress": [{"to": [db_only]}]}),
+            ],
             http,
             [true, false, false],
         ),
