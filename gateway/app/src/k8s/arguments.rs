@@ -32,11 +32,11 @@ pub(super) struct Amount(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
     #[error("must be 1 to 63 of a-z, 0-9 and '-', and begin and end with a letter or digit")]
-    NoDnsLabel,
+    DnsLabel,
     #[error("must be KEY=VALUE, as of a label of a pod")]
-    NoLabel,
+    Label,
     #[error("must be an amount such as 8, 500m or 16Gi")]
-    NoAmount,
+    Amount,
 }
 
 impl DnsLabel {
@@ -55,7 +55,7 @@ impl FromStr for DnsLabel {
         if valid {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Unfit::NoDnsLabel)
+            Err(Unfit::DnsLabel)
         }
     }
 }
@@ -70,7 +70,7 @@ impl FromStr for Label {
     type Err = Unfit;
 
     fn from_str(text: &str) -> Result<Self, Unfit> {
-        let (key, value) = text.split_once('=').ok_or(Unfit::NoLabel)?;
+        let (key, value) = text.split_once('=').ok_or(Unfit::Label)?;
         let (prefix, name) = key.split_once('/').unwrap_or(("dns", key));
         let is_dns_name = prefix.len() <= LONGEST_NAME
             && prefix
@@ -80,7 +80,7 @@ impl FromStr for Label {
             let (key, value) = (key.to_owned(), value.to_owned());
             Ok(Self { key, value })
         } else {
-            Err(Unfit::NoLabel)
+            Err(Unfit::Label)
         }
     }
 }
@@ -95,7 +95,7 @@ impl FromStr for Amount {
         if (1..=15).contains(&digits.len()) && UNITS.contains(&unit) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Unfit::NoAmount)
+            Err(Unfit::Amount)
         }
     }
 }

@@ -223,11 +223,47 @@ fn shipped_files_are_those_of_the_repository_and_yours_win() {
         own.as_object().unwrap().keys().collect::<Vec<_>>(),
         ["tools.toml"]
     );
-    let dashboard = object("monitored", "ConfigMap", "tollgate-dashboard-gateway");
-    let shown = dashboard["data"]["gateway.json"].as_str().unwrap();
-    let file = fs::read_to_string(root().join("dashboards/gateway.json")).unwrap();
-    let [shown, file] = [shown, &file].map(|text| serde_json::from_str::<Value>(text).unwrap());
-    assert_eq!(shown, file);
+}
+
+/// The names of the files with that ending in a folder, if there is one.
+fn files_in(folder: &str, ending: &str) -> Vec<(String, String)> {
+    let Ok(entries) = fs::read_dir(root().join(folder)) else {
+        return Vec::new();
+    };
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let read = |name: String| {
+        let text = fs::read_to_string(root().join(folder).join(&name)).unwrap();
+        (name.strip_suffix(ending).map(str::to_owned), text)
+    };
+    let named = names
+        .map(read)
+        .filter_map(|(stem, text)| Some((stem?, text)));
+    named.collect()
+}
+
+#[test]
+fn dashboards_and_rules_are_those_of_the_repository() {
+    let dashboards = files_in("dashboards", ".json");
+    assert!(!dashboards.is_empty());
+    for (stem, file) in dashboards {
+        let map = object(
+            "monitored",
+            "ConfigMap",
+            &format!("tollgate-dashboard-{stem}"),
+        );
+        let shown = map["data"][format!("{stem}.json")].as_str().unwrap();
+        let [shown, file] = [shown, &file].map(|text| serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(shown, file, "{stem}");
+    }
+    for (stem, file) in files_in("dashboards/rules", ".yml") {
+        let rule = object("monitored", "PrometheusRule", &format!("tollgate-{stem}"));
+        let groups = rule["spec"]["groups"].as_array().unwrap();
+        assert!(!groups.is_empty(), "{stem}");
+        for group in groups {
+            let name = format!("name: {}", group["name"].as_str().unwrap());
+            assert!(file.contains(&name), "{stem}: {name}");
+        }
+    }
 }
 
 #[test]

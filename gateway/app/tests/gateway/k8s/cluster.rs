@@ -253,7 +253,7 @@ fn everybody(gateway: &Labels, ports: &[(&str, u16)]) -> Vec<Pod> {
     let but = |key: &str| {
         let mut labels = gateway.clone();
         let key = format!("app.kubernetes.io/{key}");
-        assert!(labels.insert(key, "other".to_owned()).is_some());
+        labels.insert(key, "other".to_owned());
         labels
     };
     let (name, component, release) = (but("name"), but("component"), but("instance"));
@@ -296,6 +296,28 @@ fn everybody(gateway: &Labels, ports: &[(&str, u16)]) -> Vec<Pod> {
             .collect(),
     };
     (0..).zip(all).map(pod).collect()
+}
+
+/// What a pod of a tenant may reach by address alone: names of `ADDRESSES`, with the ports tried there.
+pub(super) fn reached_by_address(tenant: &str, ports: &[u16]) -> BTreeSet<(&'static str, u16)> {
+    let network = Network {
+        namespaces: BTreeMap::from([(tenant.to_owned(), Labels::new())]),
+        policies: policies(tenant).collect(),
+    };
+    let mut pods = everybody(&Labels::new(), &[]);
+    let pod = &mut pods[0];
+    tenant.clone_into(&mut pod.namespace);
+    let mut reached = BTreeSet::new();
+    for (name, address, _) in ADDRESSES {
+        let address: IpAddr = address.parse().unwrap();
+        let end = End::Address(address);
+        let [out, _] = network.leaves(End::Pod(pod), end, address, Blocks::MatchOthersOnly);
+        let open = ports
+            .iter()
+            .filter(|port| out.covers(Port("UDP", **port), end));
+        reached.extend(open.map(|port| (*name, *port)));
+    }
+    reached
 }
 
 /// Each way to take one word out of a policy, or to take it away.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::cluster::reached_by_address;
 use super::rendered::{objects, printed, rendered, root};
 
 #[test]
@@ -86,6 +87,13 @@ fn the_same_words_give_the_same_bytes_and_everything_lies_in_the_tenants_namespa
         Value::Array(Vec::new()),
         "an agent may do nothing in the cluster"
     );
+}
+
+#[test]
+fn a_dns_cache_on_the_node_is_reached_at_its_port_and_nothing_else_there() {
+    let reached = |tenant: &str| reached_by_address(tenant, &[53, 5353, 80]);
+    assert!(reached("acme").is_empty());
+    assert_eq!(reached("node-local"), [("node's DNS cache", 53)].into());
 }
 
 /// Each value in the table of `docs/kubernetes.md` is one of the chart, and each group of the chart is there.
