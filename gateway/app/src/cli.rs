@@ -14,6 +14,7 @@ use crate::audit::AuditCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::explain::Explain;
 use crate::fleet::FleetCommand;
+use crate::k8s::K8sCommand;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
@@ -74,6 +75,9 @@ enum Command {
     /// Show tenants and their policies
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// Print manifests for Kubernetes
+    #[command(subcommand)]
+    K8s(K8sCommand),
     /// Show what has been spent on what
     Report(report::Command),
     /// Compare a provider's exported usage with the records, and explain the difference
@@ -167,6 +171,7 @@ impl Cli {
                 let find = || operator(&given, asked.admin.as_deref());
                 return asked.run(&settings(&given)?, find);
             }
+            Command::K8s(command) => command.run()?,
             Command::Check(asked) => return asked.run(&given),
             Command::Token(command) => command.run(|admin| operator(&given, admin))?,
             Command::Task(command) => {

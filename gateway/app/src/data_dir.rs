@@ -25,6 +25,8 @@ use tollgate_core::identity::new_private_key;
 use tollgate_core::ids::ReplicaId;
 use zeroize::Zeroizing;
 
+use crate::private_file;
+
 /// Bits that let somebody else in.
 const NOT_THE_OWNERS: u32 = 0o077;
 
@@ -185,8 +187,9 @@ impl DataDir {
             create(&path, &make(&random()?)).with_context(|| format!("{shown} cannot be made"))?;
         }
         let met = fs::metadata(&path).with_context(|| format!("{shown} cannot be read"))?;
-        if met.permissions().mode() & NOT_THE_OWNERS != 0 {
-            bail!("others than its owner can read {shown}; allow it to its owner alone (0600)");
+        if private_file::is_open_to_others(&met) {
+            let how = private_file::HOW_TO_CLOSE;
+            bail!("others than its owner can read {shown}; {how}");
         }
         fs::read_to_string(&path).with_context(|| format!("{shown} cannot be read"))
     }

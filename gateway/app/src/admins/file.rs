@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -18,15 +18,13 @@ use tollgate_core::budget::StoreError;
 use tollgate_core::time::Timestamp;
 
 use crate::data_dir::DataDir;
+use crate::private_file;
 
 /// The credential that a first start makes.
 const BOOTSTRAP: &str = "bootstrap";
 
 /// The most that is read, in bytes: thousands of credentials.
 const MAX_BYTES: u64 = 1024 * 1024;
-
-/// Bits that let somebody else in.
-const NOT_THE_OWNERS: u32 = 0o077;
 
 /// The credentials of one data directory.
 pub(crate) struct AdminFile {
@@ -37,7 +35,7 @@ pub(crate) struct AdminFile {
 /// Why it is of no use.
 #[derive(Debug, thiserror::Error)]
 enum Unusable {
-    #[error("others than its owner can use it; allow it to its owner alone (0600)")]
+    #[error("others than its owner can use it; {how}", how = private_file::HOW_TO_CLOSE)]
     Open,
     #[error("it is longer than {MAX_BYTES} bytes")]
     TooLong,
@@ -109,7 +107,7 @@ impl AdminFile {
     fn text(&self) -> io::Result<String> {
         let file = File::open(&self.path)?;
         let met = file.metadata()?;
-        if met.permissions().mode() & NOT_THE_OWNERS != 0 {
+        if private_file::is_open_to_others(&met) {
             return Err(io::Error::new(ErrorKind::PermissionDenied, Unusable::Open));
         }
         let mut text = String::new();
@@ -183,6 +181,8 @@ pub(crate) fn at_start(data: &DataDir, now: Timestamp) -> anyhow::Result<AdminFi
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn now() -> Timestamp {

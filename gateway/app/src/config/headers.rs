@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
@@ -13,11 +12,10 @@ use tollgate_core::policy::Mistake;
 use tollgate_core::policy::parse::FRAMING_HEADERS;
 use zeroize::Zeroizing;
 
+use crate::private_file;
+
 /// Longer than all that one request may carry.
 const MAX_BYTES: usize = 64 << 10;
-
-/// Bits that let somebody else in.
-const NOT_THE_OWNERS: u32 = 0o077;
 
 /// Reads the file.
 ///
@@ -57,10 +55,9 @@ fn text(path: &Path) -> Result<Zeroizing<String>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {error}");
     let file = File::open(path).map_err(unreadable)?;
     let met = file.metadata().map_err(unreadable)?;
-    if met.permissions().mode() & NOT_THE_OWNERS != 0 {
-        return Err(
-            "others than its owner can read it; allow it to its owner alone (0600)".to_owned(),
-        );
+    if private_file::is_open_to_others(&met) {
+        let how = private_file::HOW_TO_CLOSE;
+        return Err(format!("others than its owner can read it; {how}"));
     }
     if met.len() > MAX_BYTES as u64 {
         return Err(format!("is longer than {MAX_BYTES} bytes"));
@@ -97,6 +94,7 @@ fn header(line: &str) -> Result<(HeaderName, HeaderValue), String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -33,6 +33,7 @@ mod full_disk;
 mod handover;
 mod harness;
 mod isolation;
+mod k8s;
 mod lifecycle;
 mod limits;
 mod live;
