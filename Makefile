@@ -25,7 +25,7 @@ define install_lacking
 	if [ -n "$$lacking" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "installing:$$lacking" >&2; \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking >&2; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking >/dev/null; \
 		else \
 			echo "Please install first: $$lacking   (on Debian: sudo apt-get install$$lacking)" >&2; exit 1; \
 		fi; \
