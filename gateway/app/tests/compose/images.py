@@ -109,7 +109,8 @@ class Builder:
             source = os.path.join(self.repository, source)
         target = root + target
         if os.path.isdir(source):
-            subprocess.run(["cp", "-a", source + "/.", target], check=True)
+            # Layers are read only, so that files may be the same.
+            subprocess.run(["cp", "-al", source + "/.", target], check=True)
         else:
             os.makedirs(target, exist_ok=True)
             shutil.copy(source, target)
