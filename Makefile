@@ -9,6 +9,8 @@ SHELL := /bin/bash
 .PHONY: help quickstart test check unit doc-test gateway-test sdk bench fuzz build-tools test-tools
 
 CARGO ?= cargo
+# The oldest compiler that will do.
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # The SDKs of `gateway/app/tests/sdk`, outside the source tree.
 SDK := target/sdk
 SDK_SOURCES := gateway/app/tests/sdk
@@ -115,7 +117,10 @@ fuzz: build-tools ## Fuzzes each target for FUZZ_SECONDS (20): everything that r
 
 build-tools:
 	$(call need,cc build-essential cmake cmake)
-	@command -v $(CARGO) >/dev/null || { echo "Please install Rust first." >&2; exit 1; }
+	@have=$$({ $(CARGO) --version 2>/dev/null || true; } | cut -d ' ' -f 2); \
+	printf '%s\n' "$(RUST)" "$${have:-0}" | sort --check=quiet --version-sort || { \
+		echo "Please install Rust $(RUST) or newer first: https://rustup.rs   (found: $${have:-none})" >&2; exit 1; \
+	}
 
 test-tools:
 	$(call need,curl curl python3 python3 node nodejs npm npm redis-server redis-server)
