@@ -76,17 +76,20 @@ class Engine:
 
     def _network(self, number, name, network):
         config = (taken(network, "ipam") or {"config": [{"subnet": f"10.213.{100 + number}.0/24"}]})["config"]
-        ((subnet,),) = (entry.values() for entry in config)
-        subnet = ipaddress.ip_network(subnet)
-        hosts = subnet.hosts()
-        gateway = str(next(hosts))
+        (config,) = config
+        config = dict(config)
+        subnet = ipaddress.ip_network(taken(config, "subnet"))
+        free = ipaddress.ip_network(taken(config, "ip_range", str(subnet)))
+        all_taken(f"addresses of {name}", config)
+        gateway = str(next(subnet.hosts()))
+        hosts = (host for host in free.hosts() if str(host) != gateway)
         bridge = f"br{number}"
         run("ip", "link", "add", bridge, "type", "bridge")
         run("ip", "address", "add", f"{gateway}/24", "dev", bridge)
         run("ip", "link", "set", bridge, "up")
         internal = taken(network, "internal", False)
         all_taken(f"network {name}", network)
-        self.networks[name] = dict(bridge=bridge, internal=internal, gateway=gateway, hosts=hosts, subnet=subnet)
+        self.networks[name] = dict(bridge=bridge, internal=internal, gateway=gateway, hosts=hosts, subnet=subnet, free=free)
         self.addresses[name], self.aliases[name] = {}, {}
 
     # --- Commands ---------------------------------------------------------------------------------
@@ -302,10 +305,9 @@ class Engine:
         network = self.networks[name]
         address = taken(settings, "ipv4_address")
         if address is None:
-            # Those that are stated lie beyond the first few.
             address = str(next(network["hosts"]))
-        if ipaddress.ip_address(address) not in network["subnet"]:
-            raise Refused(f"{address} is not in {name}")
+        elif ipaddress.ip_address(address) not in network["subnet"] or ipaddress.ip_address(address) in network["free"]:
+            raise Refused(f"{address} is not one that {name} has for those who state theirs")
         for host in {container.name, *taken(settings, "aliases", [])}:
             self.aliases[name].setdefault(host, []).append(address)
         all_taken(f"{container.name} in {name}", settings)
