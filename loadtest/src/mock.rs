@@ -14,8 +14,10 @@
 //! in `mock/steer.rs`. Ids count up, times stand still: the same requests in the same order get
 //! the same answers. It checks no key and no permission.
 //!
-//! Worst case: inspected bodies (JSON calls) are held in memory whole; a mock is for tests, not for strangers.
+//! Worst case: inspected bodies (JSON calls) are held in memory whole, and every request is kept; a mock is for tests,
+//! not for strangers. One that runs for long is [`MockConfig::standing`]: it bounds both.
 
+mod account;
 mod answer;
 mod anthropic;
 mod ask;
@@ -40,14 +42,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,7 +61,7 @@ use tokio_rustls::TlsAcceptor;
 pub use bench::BenchAnswers;
 pub use seen::{Billed, Outcome, SeenRequest};
 
-use answer::{Body, Written, gate_open, respond};
+use answer::{Answer, Body, Written, gate_open, respond};
 use batches::Deferred;
 use place::Place;
 use provider::Asked;
@@ -79,6 +82,14 @@ pub struct MockConfig {
     pub keep_body_bytes: usize,
     /// Prepared answers, no steering and no record: for measuring.
     pub bench: Option<BenchAnswers>,
+    /// Requests that are kept; the oldest are forgotten first.
+    pub keep_requests: usize,
+    /// Longest body that is inspected; a longer one is answered with 413.
+    pub inspected_bytes: usize,
+    /// Connections at one time; one more is closed at once.
+    pub connections: usize,
+    /// Whether `/healthz` and `/account` are the mock's own, and not a tool's.
+    pub tells_of_itself: bool,
 }
 
 impl MockConfig {
@@ -89,6 +100,23 @@ impl MockConfig {
             tls: None,
             keep_body_bytes: 1 << 20,
             bench: None,
+            keep_requests: usize::MAX,
+            inspected_bytes: usize::MAX,
+            connections: usize::MAX,
+            tells_of_itself: false,
+        }
+    }
+
+    /// For a mock that runs for long: it keeps little, and tells how it is and what it has billed.
+    #[must_use]
+    pub fn standing(addr: SocketAddr) -> Self {
+        Self {
+            keep_body_bytes: 0,
+            keep_requests: 100,
+            inspected_bytes: 8 << 20,
+            connections: 256,
+            tells_of_itself: true,
+            ..Self::new(addr)
         }
     }
 }
@@ -131,8 +159,8 @@ impl Mock {
         let addr = listener.local_addr()?;
         let tls = config.tls.is_some();
         let shared = Arc::new(Shared {
+            journal: Journal::of(config.keep_requests),
             config,
-            journal: Journal::default(),
             serial: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             gate: watch::Sender::new(false),
@@ -202,7 +230,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         tokio::select! {
             accepted = listener.accept() => {
                 // A refused accept (too many files) concerns that one connection only.
-                if let Ok((stream, _)) = accepted {
+                if let Ok((stream, _)) = accepted
+                    && connections.len() < shared.config.connections
+                {
                     let number = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
                     connections.spawn(serve(stream, number, Arc::clone(&shared)));
                 }
@@ -251,6 +281,11 @@ async fn exchange(
     shared: &Shared,
 ) -> io::Result<Response<Body>> {
     let (head, body) = request.into_parts();
+    if shared.config.tells_of_itself
+        && let Some(told) = own(&head, shared)
+    {
+        return Ok(told);
+    }
     let entry = shared.journal.open(&head, connection);
     let serial = shared.serial.fetch_add(1, Ordering::AcqRel) + 1;
     let mut gate = shared.gate.subscribe();
@@ -282,11 +317,14 @@ async fn exchange(
     }
     let inspected = place.is_inspected(&head.method);
     let limit = if inspected || steering.echo == steer::Echo::Body {
-        usize::MAX
+        shared.config.inspected_bytes
     } else {
         shared.config.keep_body_bytes
     };
     let (facts, whole) = read(body, limit, shared.config.keep_body_bytes).await?;
+    if inspected && facts.len > whole.len() as u64 {
+        steering.status = Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16());
+    }
     (asked.facts, asked.whole) = (&facts, &whole);
     let answer = if inspected {
         answer_inspected(asked, &mut steering)
@@ -309,9 +347,21 @@ async fn exchange(
     Ok(respond(answer, &steering, trailers, gate, Some(entry)))
 }
 
+/// What a standing mock says of itself.
+fn own(head: &Parts, shared: &Shared) -> Option<Response<Body>> {
+    let body = match (&head.method, head.uri.path()) {
+        (&Method::GET, "/healthz") => json!({"status": "ok"}),
+        (&Method::GET, "/account") => shared.journal.account().to_json(),
+        _ => return None,
+    };
+    let said = Answer::free(body).write(None);
+    let gate = shared.gate.subscribe();
+    Some(respond(said, &Steering::default(), None, gate, None))
+}
+
 fn answer_inspected(asked: Asked<'_>, steering: &mut Steering) -> Written {
     let Some(body) = provider::read(asked.head, asked.whole) else {
-        steering.status = Some(StatusCode::BAD_REQUEST.as_u16());
+        steering.status = steering.status.or(Some(StatusCode::BAD_REQUEST.as_u16()));
         return provider::answer(&asked, steering);
     };
     match steering.add_body(&body) {

@@ -7,12 +7,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 use tollgate_loadtest::mock::{BenchAnswers, Mock, MockConfig};
+
+/// How long a standing mock may take to say that it lives.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct MockArgs {
@@ -28,6 +34,13 @@ pub(super) struct MockArgs {
     /// Prepared answers, no steering, no record: for measuring.
     #[arg(long)]
     bench: bool,
+    /// For a long life: memory and connections are bounded, and GET /healthz says that it lives, GET /account what
+    /// it has billed to which credential.
+    #[arg(long, conflicts_with = "bench")]
+    standing: bool,
+    /// Ask the standing mock at this address whether it lives; exit code 0 if it does.
+    #[arg(long, value_name = "IP:PORT")]
+    probe: Option<SocketAddr>,
     /// Size of the prepared plain answer.
     #[arg(long, default_value_t = 1024)]
     plain_bytes: usize,
@@ -50,12 +63,38 @@ pub(super) fn run(args: MockArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(mock(args))?;
+    match args.probe {
+        Some(address) => runtime.block_on(async {
+            let asked = tokio::time::timeout(PROBE_DEADLINE, probe(address)).await;
+            asked.with_context(|| format!("the mock at {address} does not answer"))?
+        })?,
+        None => runtime.block_on(mock(args))?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Succeeds if a standing mock answers there.
+async fn probe(address: SocketAddr) -> anyhow::Result<()> {
+    let mut stream = TcpStream::connect(address)
+        .await
+        .with_context(|| format!("no mock answers at {address}"))?;
+    let asked = format!("GET /healthz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(asked.as_bytes()).await?;
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await?;
+    ensure!(
+        &answer == b"HTTP/1.1 200 OK",
+        "the mock at {address} is not well"
+    );
+    Ok(())
+}
+
 async fn mock(args: MockArgs) -> anyhow::Result<()> {
-    let mut config = MockConfig::new(args.listen);
+    let mut config = if args.standing {
+        MockConfig::standing(args.listen)
+    } else {
+        MockConfig::new(args.listen)
+    };
     if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
         config.tls = Some(Arc::new(tls(cert, key)?));
     }
@@ -72,7 +111,12 @@ async fn mock(args: MockArgs) -> anyhow::Result<()> {
         "{}",
         serde_json::json!({"listening": mock.addr().to_string()})
     )?;
-    tokio::signal::ctrl_c().await?;
+    // As the first process of a container it would not even be ended by a signal it does not expect.
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _terminated = terminate.recv() => {}
+    }
     Ok(())
 }
 

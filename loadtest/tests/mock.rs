@@ -341,3 +341,45 @@ async fn bench_answers_have_the_wanted_size_and_events() {
     assert_eq!(data_lines(&text(answer).await).len(), 54);
     assert!(mock.seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_standing_mock_says_what_it_billed_and_keeps_little() {
+    let mut config = MockConfig::standing(any_port());
+    (config.keep_requests, config.inspected_bytes) = (2, 1024);
+    let mock = Mock::start_with(config).await.unwrap();
+    let get = |path: &str| Request::get(path).body(Full::default()).unwrap();
+    let well = text(send(&mock, get("/healthz")).await.unwrap()).await;
+    assert_eq!(well, r#"{"status":"ok"}"#);
+    for _ in 0..3 {
+        let body = Bytes::from_static(br#"{"model":"gpt-4o-mini","messages":[]}"#);
+        let call = Request::post("/v1/chat/completions")
+            .header("authorization", "Bearer sk-canary-acme-0123456789");
+        let call = call.body(Full::new(body)).unwrap();
+        assert_eq!(send(&mock, call).await.unwrap().status(), 200);
+    }
+    let large = json!({"messages": [{"role": "user", "content": "x".repeat(2_000)}]});
+    let refused = post(&mock, "/v1/chat/completions", &large).await.unwrap();
+    assert_eq!(refused.status(), 413);
+    let account = text(send(&mock, get("/account")).await.unwrap()).await;
+    let account: Value = serde_json::from_str(&account).unwrap();
+    let sums = json!([{
+        "credential": "Bearer sk-canary-acme-…", "answers": 3, "input_tokens": 30, "output_tokens": 60,
+    }]);
+    assert_eq!(account["credentials"], sums);
+    assert_eq!(mock.seen().len(), 2, "only the newest are kept");
+}
+
+#[tokio::test]
+async fn a_standing_mock_closes_connections_beyond_its_bound() {
+    let mut config = MockConfig::standing(any_port());
+    config.connections = 2;
+    let mock = Mock::start_with(config).await.unwrap();
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(TcpStream::connect(mock.addr()).await.unwrap());
+    }
+    let third = open.pop().unwrap();
+    third.readable().await.unwrap();
+    assert_eq!(third.try_read(&mut [0]).unwrap_or(0), 0, "closed at once");
+    assert!(open[0].try_read(&mut [0]).is_err(), "the others are open");
+}

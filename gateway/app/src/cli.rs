@@ -11,10 +11,11 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::admins::AdminCommand;
 use crate::audit::AuditCommand;
-use crate::config::{self, Directories, ProcessVars, Settings};
+use crate::config::{self, Directories, ProcessVars, Settings, Vars};
 use crate::explain::Explain;
 use crate::fleet::FleetCommand;
 use crate::k8s::K8sCommand;
+use crate::health::Health;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
@@ -51,6 +52,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run the gateway; one line of JSON says when it is ready and where
     Serve(Serve),
+    /// Ask the gateway that runs on the data directory whether it can serve calls; 0 if it can
+    Health(Health),
     /// Relay an agent's calls from loopback, with a task token that it keeps alive itself
     Sidecar(Sidecar),
     /// See it all work: a throw-away gateway, two tenants, a mock provider
@@ -142,6 +145,7 @@ impl Cli {
                 let _flush = logging::start(log_format, &ProcessVars)?;
                 serve::run(&settings(&given)?, upgrade, leashed)?;
             }
+            Command::Health(asked) => return asked.run(&data_dir(given)?),
             Command::Sidecar(told) => match told.wanted(&ProcessVars) {
                 Ok(wanted) => wanted.run(&ProcessVars)?,
                 Err(wrong) => Self::command()
@@ -230,6 +234,15 @@ pub(crate) fn unseeing(mut wrong: clap::Error) -> clap::Error {
 
 fn settings(given: &Directories) -> anyhow::Result<Settings> {
     config::load(given, &ProcessVars).map_err(|mistakes| tenant::listed(&mistakes))
+}
+
+/// The data directory. Where flag or environment name it, no file is read for it.
+fn data_dir(given: Directories) -> anyhow::Result<PathBuf> {
+    let named = || ProcessVars.var("TOLLGATE_DATA").map(PathBuf::from);
+    match given.data.clone().or_else(named) {
+        Some(dir) => Ok(dir),
+        None => Ok(settings(&given)?.data_dir),
+    }
 }
 
 fn operator(given: &Directories, admin: Option<&str>) -> anyhow::Result<Operator> {

@@ -1,8 +1,10 @@
 //! Keeps what reached the mock, for tests to look at.
 //!
 //! It judges nothing. Bodies are hashed whole and kept up to a limit, so that memory stays bounded by
-//! the number of requests; hashes and lengths are exact for any size.
+//! the number of requests, of which only the newest may be kept; hashes and lengths are exact for any
+//! size.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -11,6 +13,8 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version};
 use tokio::sync::watch;
+
+use super::account::Account;
 
 /// How far an answer got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,13 +134,16 @@ pub(crate) struct Entry {
     body: Mutex<Option<BodyFacts>>,
     billed: OnceLock<Billed>,
     outcome: AtomicU8,
+    account: Arc<Account>,
 }
 
 impl Entry {
     /// Notes what the answer costs.
     pub(crate) fn bill(&self, billed: Billed) {
         // One request, one answer: there is no second bill.
-        let _ = self.billed.set(billed);
+        if self.billed.set(billed).is_ok() {
+            self.account.add(&self.seen.headers, &billed);
+        }
     }
 
     pub(crate) fn finish(&self, outcome: Outcome) {
@@ -172,20 +179,29 @@ impl Entry {
 /// Everything one mock has seen.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    entries: Mutex<Vec<Arc<Entry>>>,
+    entries: Mutex<VecDeque<Arc<Entry>>>,
+    /// How many of them are kept.
+    most: usize,
     complete: watch::Sender<usize>,
-}
-
-impl Default for Journal {
-    fn default() -> Self {
-        Self {
-            entries: Mutex::default(),
-            complete: watch::Sender::new(0),
-        }
-    }
+    account: Arc<Account>,
 }
 
 impl Journal {
+    /// Keeps the newest `most` requests.
+    pub(crate) fn of(most: usize) -> Self {
+        Self {
+            entries: Mutex::default(),
+            most,
+            complete: watch::Sender::new(0),
+            account: Arc::default(),
+        }
+    }
+
+    /// What was billed since the start, whatever of it is still kept.
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
     pub(crate) fn open(&self, head: &Parts, connection: u64) -> Arc<Entry> {
         let seen = SeenRequest {
             method: head.method.clone(),
@@ -210,8 +226,13 @@ impl Journal {
             body: Mutex::default(),
             billed: OnceLock::new(),
             outcome: AtomicU8::new(0),
+            account: Arc::clone(&self.account),
         });
-        lock(&self.entries).push(Arc::clone(&entry));
+        let mut entries = lock(&self.entries);
+        entries.push_back(Arc::clone(&entry));
+        if entries.len() > self.most {
+            entries.pop_front();
+        }
         entry
     }
 

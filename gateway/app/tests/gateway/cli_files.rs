@@ -256,3 +256,15 @@ fn every_command_helps_and_none_runs_without_being_asked() {
     }
     assert!(!site.data().exists(), "asking for help makes nothing");
 }
+
+#[test]
+fn health_without_a_gateway_says_that_none_runs() {
+    let site = planned();
+    // What a running gateway has not read yet is no illness of its own.
+    site.write_policy("gateway.toml", "listen = 8080\n");
+    let asked = site.cli(&["health"], "");
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert_eq!(asked.status.code(), Some(1), "{said}");
+    assert!(said.contains("no gateway runs on"), "{said}");
+    assert!(asked.stdout.is_empty());
+}

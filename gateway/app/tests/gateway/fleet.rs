@@ -183,6 +183,10 @@ async fn case_84_without_redis_calls_are_refused_in_time_and_taken_again_without
         gateway.admin_get("/readyz").await.0 == 503
     })
     .await;
+    let asked = gateway.site.cli(&["health"], "");
+    let told = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert_eq!(asked.status.code(), Some(1), "{told}");
+    assert_eq!(told, "not ready: shared_store\n");
     let seen = fleet.mock.seen().len();
     assert_eq!(ask.send(gateway.address).await.status, 503);
     assert_eq!(
