@@ -23,6 +23,7 @@ mod cli_quickstart;
 mod cli_report;
 mod cli_serve;
 mod cli_tokens;
+mod console;
 mod crash;
 mod credential_kinds;
 mod dashboards;

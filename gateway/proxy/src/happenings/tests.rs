@@ -16,7 +16,7 @@ fn of(tenant: &str) -> Audience {
 }
 
 fn subject() -> Subject {
-    let head = head(Method::POST, "/openai/v1/<img>?key=secret", &[]);
+    let head = head(Method::POST, "/openai/v1/chat?key=secret", &[]);
     draft(&head).subject(&caller())
 }
 
@@ -131,7 +131,7 @@ async fn a_path_is_shown_without_its_query_and_not_at_any_length() {
         Happening::Ended(_) => panic!("nothing has ended"),
     });
     let paths: Vec<String> = paths.collect();
-    assert_eq!(paths[0], "/openai/v1/<img>");
+    assert_eq!(paths[0], "/openai/v1/chat");
     assert_eq!(paths[1].chars().count(), PATH_CHARACTERS);
 }
 
