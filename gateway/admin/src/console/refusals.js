@@ -17,21 +17,28 @@ function columns(withTenant) {
         else cell.append(h('span', { class: 'stranger' }, 'stranger'), ` ${item.client ?? ''}`);
       },
     }] : []),
-    { label: 'Agent', head: !withTenant, text: (news) => news.agent ?? '–' },
-    { label: 'Task', text: (news) => news.task ?? '–' },
-    { label: 'Provider', text: (news) => news.provider ?? '–' },
-    { label: 'Model', class: 'free', text: (news) => news.model ?? '–' },
+    { label: 'Agent, task', head: !withTenant, make: (cell, { item }) => two(cell, item.agent, item.task) },
+    { label: 'Model, provider', class: 'free', make: (cell, { item }) => two(cell, item.model, item.provider) },
     {
       label: 'Code',
       make(cell, { item }) {
         set(cell, 'data-level', item.outcome === 'refused' ? 'high' : 'full');
-        cell.append(h('code', {}, item.code), h('span', { class: 'meaning' },
+        cell.append(h('code', {}, item.code), h('span', { class: 'under' },
           `${item.status ?? ''} ${meaning(item.code)}${item.reached ? ', after contact' : ''}`.trim()));
       },
     },
-    { label: 'Reason', class: 'free', text: (news) => news.reason ?? '–' },
-    { label: 'Limit or path', class: 'free', text: (news) => news.limit ?? `${news.method ?? ''} ${news.path ?? ''}`.trim() },
+    {
+      label: 'Reason, and limit or path',
+      class: 'free',
+      make: (cell, { item }) => two(cell, item.reason, item.limit ?? `${item.method ?? ''} ${item.path ?? ''}`.trim()),
+    },
   ];
+}
+
+/// One word above another; both stay what they are.
+function two(cell, above, below) {
+  cell.append(h('span', {}, above || '–'));
+  if (below) cell.append(h('span', { class: 'under' }, below));
 }
 
 /// The last few of one tenant.

@@ -100,12 +100,12 @@ export function tokens() {
         revocation('End its agent’s tokens', () => ({ kind: 'agent', tenant, agent: sub }))) : h('span', {}));
   }
 
-  const node = h('section', {}, h('h1', {}, 'Tokens'),
+  const node = h('section', {}, h('h1', {}, 'Tokens'), h('div', { class: 'halves' },
     h('form', { class: 'box', onsubmit: look },
       h('h2', {}, 'What is a token worth?'),
       field('Task token', token, 'It is sent to this gateway alone, and kept nowhere.'),
       h('div', { class: 'buttons' }, h('button', { type: 'submit' }, 'Look')), told),
-    may.revoke() ? byName(tenants) : null);
+    may.revoke() ? byName(tenants) : null));
   return { title: 'Tokens', node, update: () => {}, close: () => { token.value = ''; } };
 }
 

@@ -2,14 +2,15 @@
 
 const TENS = [['G', 1e9], ['M', 1e6], ['k', 1e3]];
 
-/// US dollars: exact to the cent from a dollar on, to four digits below.
+/// US dollars: to the cent from a dollar on, to four digits below.
 export function usd(text) {
   if (text === null || text === undefined) return '–';
   const amount = Number(text);
   if (amount === 0) return '$0';
   const size = Math.abs(amount);
   if (size >= 1) {
-    return `$${amount.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+    const digits = Number.isInteger(amount) ? 0 : 2;
+    return `$${amount.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits })}`;
   }
   const digits = Math.min(12, Math.max(2, 3 - Math.floor(Math.log10(size))));
   return `$${amount.toFixed(digits).replace(/(\.\d\d+?)0+$/, '$1')}`;
@@ -52,7 +53,7 @@ export function cap(key) {
   const [first, last] = [key.indexOf('/'), key.lastIndexOf('/')];
   const scope = key.slice(first + 1, last);
   const window = key.slice(last + 1);
-  return { scope: scope === 'tenant' ? 'whole tenant' : scope.replace('=', ' '), window };
+  return { scope: scope === 'tenant' ? 'whole tenant' : scope.replace('=', ' '), window: window.replace(':', ' ') };
 }
 
 /// When a cap will be reached, as the gateway foresees it.
