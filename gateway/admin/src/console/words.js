@@ -1,7 +1,5 @@
 // Figures and codes as people read them. Money stays text; numbers are made of it for bars alone.
 
-const TENS = [['G', 1e9], ['M', 1e6], ['k', 1e3]];
-
 /// US dollars: to the cent from a dollar on, to four digits below.
 export function usd(text) {
   if (text === null || text === undefined) return '–';
@@ -23,8 +21,8 @@ export function bytes(count) {
 }
 
 export function count(number) {
-  const [unit, size] = TENS.find(([, size]) => Math.abs(number) >= 10 * size) ?? ['', 1];
-  return `${Math.round(number / size).toLocaleString('en-US')}${unit}`;
+  if (Math.abs(number) < 10_000) return number.toLocaleString('en-US');
+  return number.toLocaleString('en-US', { notation: 'compact', maximumFractionDigits: 1 });
 }
 
 /// A length of time in its two largest units.
