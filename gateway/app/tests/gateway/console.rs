@@ -2,14 +2,15 @@
 //!
 //! The script `tests/sdk/console.mjs` drives Debian's Chromium; here stands what it is to find.
 
-use tollgate_testkit::wait::until;
+use tollgate_testkit::raw::{Raw, request};
+use tollgate_testkit::wait::{until, until_true};
 
 use crate::harness::World;
 use crate::sdk::{node, run_at};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_shows_what_happens_and_ends_what_it_is_told_to() {
-    let world = World::planned(|plan| {
+    let mut world = World::planned(|plan| {
         plan.tenant("globex").caps = "daily_usd = \"0.004\"\nmonthly_usd = \"1\"\n".to_owned();
         plan.tenant("globex").limits = "requests_per_minute = 600\n".to_owned();
     })
@@ -19,10 +20,11 @@ async fn a_console_shows_what_happens_and_ends_what_it_is_told_to() {
         let asked = [&["admin", "add", "--name", name, "--role"], role].concat();
         gateway.site.cli_ok(&asked, "").trim_end().to_owned()
     };
+    let operator = added("olga", &["operator"]);
     let mut walk = node("console.mjs", "walk");
     let poor = gateway.mint("globex", "a1", "t1").await;
     walk.env("CONSOLE_URL", format!("http://{}", gateway.admin))
-        .env("OPERATOR", added("olga", &["operator"]))
+        .env("OPERATOR", &operator)
         .env("AUDITOR", added("alice", &["auditor", "--tenant", "acme"]))
         .env("MINTER", added("mia", &["minter", "--tenant", "acme"]))
         .env(
@@ -54,4 +56,22 @@ async fn a_console_shows_what_happens_and_ends_what_it_is_told_to() {
         assert_eq!(times("events.follow"), looks, "{done:?}");
         assert_eq!(times("live.read"), 0, "{done:?}");
     }
+
+    // Somebody who follows keeps nobody from stopping the gateway.
+    let bearer = format!("Bearer {operator}");
+    let headers = [("host", "admin"), ("authorization", bearer.as_str())];
+    let mut follower = Raw::connect(gateway.admin).await;
+    follower
+        .send(request("GET /v1/events", &headers, b""))
+        .await;
+    until_true("the follower is on record", || {
+        let done = actions("_operator");
+        done.iter()
+            .filter(|action| *action == "events.follow")
+            .count()
+            == 2
+    })
+    .await;
+    world.gateway.terminate();
+    assert_eq!(world.gateway.exit_code().await, Some(0));
 }
