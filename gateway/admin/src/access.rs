@@ -5,6 +5,7 @@
 //! too, and answered alike whether the tenant exists or not. Knows no tenant's affairs. Worst
 //! case: the client leaves in the midst of an action, whose line then says `interrupted`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +16,7 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use tollgate_core::admin_log::{About, AdminAction, EVENT, Ended, Outcome};
 use tollgate_core::audit::Partition;
-use tollgate_core::ids::{AdminName, RecordId, TenantId};
+use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::time::Timestamp;
 use tracing::{error, warn};
 
@@ -53,6 +54,12 @@ pub(crate) enum Action {
     ReadAuditKey,
     /// Taking away records whose time is over.
     PurgeRecords,
+    /// Reading which calls are under way.
+    ReadCalls,
+    /// Being told what happens, as it happens.
+    FollowEvents,
+    /// Reading whom the credential makes one.
+    ReadSelf,
 }
 
 impl Action {
@@ -70,6 +77,9 @@ impl Action {
             Self::Explain => "explain",
             Self::ReadAuditKey => "audit_key.read",
             Self::PurgeRecords => "records.purge",
+            Self::ReadCalls => "calls.read",
+            Self::FollowEvents => "events.follow",
+            Self::ReadSelf => "self.read",
         }
     }
 
@@ -87,10 +97,17 @@ impl Action {
                     | Self::ReadTenant
                     | Self::Explain
                     | Self::ReadAuditKey
+                    | Self::ReadCalls
+                    | Self::FollowEvents
+                    | Self::ReadSelf
             ),
             Role::Minter(_) => matches!(
                 self,
-                Self::MintToken | Self::RevokeTokens | Self::CompleteTask | Self::IntrospectToken
+                Self::MintToken
+                    | Self::RevokeTokens
+                    | Self::CompleteTask
+                    | Self::IntrospectToken
+                    | Self::ReadSelf
             ),
         }
     }
@@ -103,21 +120,43 @@ pub(crate) struct ClientAddress(pub(crate) IpAddr);
 /// Who asks: somebody with a good credential.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
-    name: AdminName,
-    role: Role,
+    credential: Credential,
     client: Option<IpAddr>,
 }
 
 impl Asker {
+    /// By what they are known.
+    pub(crate) const fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// The tenants that are theirs, or `None` if all are.
+    pub(crate) const fn tenants(&self) -> Option<&BTreeSet<TenantId>> {
+        self.credential.role.tenants()
+    }
+
+    /// All that is theirs: one tenant, or several that no partition is of.
+    pub(crate) fn about_its_own(&self) -> About {
+        let only = self.tenants().filter(|tenants| tenants.len() == 1);
+        let only = only.and_then(BTreeSet::first);
+        only.cloned().map_or_else(About::default, About::tenant)
+    }
+
+    /// Whether the credential still is what it was when it was shown.
+    pub(crate) fn still_holds(&self, admin: &Admin) -> bool {
+        let known = admin.credentials.current();
+        known.is_ok_and(|known| known.hold(&self.credential, (admin.clock)()))
+    }
+
     /// Whether everything is open to them.
     pub(crate) const fn is_operator(&self) -> bool {
-        matches!(self.role, Role::Operator)
+        matches!(self.credential.role, Role::Operator)
     }
 
     /// Whether the tenant's affairs are theirs to deal with.
     pub(crate) fn is_of(&self, tenant: &TenantId) -> bool {
-        let tenants = self.role.tenants();
-        tenants.is_none_or(|tenants| tenants.contains(tenant))
+        self.tenants()
+            .is_none_or(|tenants| tenants.contains(tenant))
     }
 
     /// Begins what the role reaches, after it is on record. An action about no tenant in
@@ -135,7 +174,7 @@ impl Asker {
             Some(tenant) => self.is_of(tenant),
             None => self.is_operator(),
         };
-        let allowed = action.is_of(&self.role) && reaches;
+        let allowed = action.is_of(&self.credential.role) && reaches;
         self.record(admin, action, about, allowed).await
     }
 
@@ -150,7 +189,7 @@ impl Asker {
         action: Action,
         about: About,
     ) -> Result<Deed, Problem> {
-        let allowed = action.is_of(&self.role);
+        let allowed = action.is_of(&self.credential.role);
         self.record(admin, action, about, allowed).await
     }
 
@@ -171,8 +210,8 @@ impl Asker {
             id: RecordId::new(uuid::Uuid::now_v7()),
             event: EVENT.to_owned(),
             at: (admin.clock)(),
-            name: self.name.clone(),
-            role: self.role.as_str().to_owned(),
+            name: self.credential.name.clone(),
+            role: self.credential.role.as_str().to_owned(),
             action: action.as_str().to_owned(),
             about,
             client: self.client.map(|client| client.to_string()),
@@ -276,7 +315,7 @@ impl Gate {
         let client = request.extensions().get::<ClientAddress>();
         let client = client.map(|ClientAddress(address)| *address);
         let found = bearer(request.headers()).and_then(|text| credentials.find(text, now));
-        let Some(Credential { name, role, .. }) = found else {
+        let Some(credential) = found else {
             if self.may_warn(now) {
                 let client = client.map(|client| client.to_string());
                 warn!(
@@ -287,8 +326,7 @@ impl Gate {
             return Err(Problem::unauthorized());
         };
         Ok(Asker {
-            name: name.clone(),
-            role: role.clone(),
+            credential: credential.clone(),
             client,
         })
     }

@@ -233,6 +233,13 @@ impl Credentials {
         &self.0
     }
 
+    /// Whether this one is among them, unchanged, and has not ended.
+    #[must_use]
+    pub fn hold(&self, credential: &Credential, now: Timestamp) -> bool {
+        let same = self.0.iter().find(|known| *known == credential);
+        same.is_some_and(|same| same.expires_at.is_none_or(|end| now < end))
+    }
+
     /// Whose credential this text is, if it is one that has not ended.
     #[must_use]
     pub fn find(&self, text: &str, now: Timestamp) -> Option<&Credential> {

@@ -3,15 +3,18 @@
 //!
 //! Handlers are thin: they read a request, begin a deed, call the core or a store trait, and
 //! print. Who may do what is decided in `access`, and what is done is on record before it is
-//! done. Anybody who reaches the listener may read the probes, the metrics and the description of
-//! the API; hence it listens on loopback by default. Knows nothing of policies' files, stores'
+//! done. Anybody who reaches the listener may read the probes, the metrics, the description of
+//! the API and the files of the console; hence it listens on loopback by default. Knows nothing of policies' files, stores'
 //! insides or the call path. Worst case of a leaked operator credential: tokens for any tenant
 //! until it is removed; secrets never pass through here.
 
 mod access;
 pub mod audit_key;
+mod browser;
 pub mod budgets;
+mod console;
 pub mod credentials;
+mod events;
 pub mod explain;
 mod form;
 mod introspection;
@@ -24,15 +27,18 @@ pub mod reports;
 pub mod server;
 pub mod tenants;
 pub mod tokens;
+mod whoami;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use credentials::CredentialSource;
 use tollgate_core::admin_log::AdminLog;
 use tollgate_core::budget::BudgetStore;
+use tollgate_core::happening::Happenings;
 use tollgate_core::identity::KeySet;
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::policy::Policy;
@@ -60,6 +66,8 @@ pub struct Admin {
     pub reports: Arc<dyn reports::CostReports>,
     /// What a running gateway knows of the moment.
     pub live: Arc<dyn live::LiveFigures>,
+    /// What its calls show to those who watch.
+    pub happenings: Arc<dyn Happenings>,
     /// What would become of a call.
     pub explainer: Arc<dyn explain::Explainer>,
     /// Takes away records whose time is over.
@@ -72,6 +80,8 @@ pub struct Admin {
     pub metrics: prometheus::Registry,
     /// Brings counters that are kept elsewhere up to date; called before they are read.
     pub refresh_metrics: Arc<dyn Fn() + Send + Sync>,
+    /// Names in public DNS that browsers may call this listener by.
+    pub names: BTreeSet<String>,
     /// Tenants and their caps.
     pub policy: CurrentPolicy,
     /// The time.

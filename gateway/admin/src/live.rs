@@ -19,7 +19,9 @@ use serde_json::{Value, json};
 use tollgate_core::admin_log::About;
 use tollgate_core::budget::Scope;
 use tollgate_core::burn::{Pace, tasks};
+use tollgate_core::happening::Audience;
 use tollgate_core::ids::TenantId;
+use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Tenant;
 use tollgate_core::rate::RateStore;
 use tollgate_core::standing::{LimitStanding, Standing, caps_in_force, limits_in_force};
@@ -56,9 +58,23 @@ pub(crate) struct Asked {
     tenant: Option<String>,
 }
 
+/// How fast money goes over one stretch of time.
+#[derive(Serialize)]
+struct Burn {
+    usd_per_hour: PicoUsd,
+}
+
+/// How fast money goes in a tenant as a whole, whether it has a cap or not.
+#[derive(Serialize)]
+struct Burns {
+    last_5_minutes: Burn,
+    last_hour: Burn,
+}
+
 #[derive(Serialize)]
 struct OfTenant {
     tenant: TenantId,
+    burn: Burns,
     caps: Vec<Standing>,
     limits: Vec<LimitStanding>,
     /// Tasks that money has gone in during the last hour and that are not among the caps.
@@ -76,7 +92,7 @@ pub(crate) async fn figures(
     let about = tenant.clone().map_or_else(About::default, About::tenant);
     let deed = asker.begin(&admin, Action::ReadLive, about).await?;
     let done = match (asked.tenant, tenant) {
-        (None, _) => all(&admin).await,
+        (None, _) => of_audience(&admin, &Audience::Operators, MOST_TENANTS).await,
         (Some(_), Some(tenant)) => one(&admin, &tenant).await,
         (Some(_), None) => Err(Problem::unknown_tenant()),
     };
@@ -91,20 +107,26 @@ async fn one(admin: &Admin, id: &TenantId) -> Result<Json<Value>, Problem> {
     Ok(answer(admin, now, vec![standing], 0))
 }
 
-async fn all(admin: &Admin) -> Result<Json<Value>, Problem> {
+/// How the tenants that `audience` sees stand: of many, the `most` that money goes fastest in.
+pub(crate) async fn of_audience(
+    admin: &Admin,
+    audience: &Audience,
+    most: usize,
+) -> Result<Json<Value>, Problem> {
     let policy = (admin.policy)();
     let now = (admin.clock)();
     let mut tenants: Vec<(&Arc<Tenant>, BTreeMap<Scope, Pace>)> = policy
         .tenants
         .values()
+        .filter(|tenant| audience.sees(Some(&tenant.id)))
         .map(|tenant| (tenant, admin.live.paces(&tenant.id)))
         .collect();
     tenants.sort_by_cached_key(|(tenant, paces)| {
         let whole = paces.get(&Scope::Tenant).copied().unwrap_or_default();
         (Reverse((whole.five_minutes, whole.hour)), tenant.id.clone())
     });
-    let left_out = tenants.len().saturating_sub(MOST_TENANTS);
-    tenants.truncate(MOST_TENANTS);
+    let left_out = tenants.len().saturating_sub(most);
+    tenants.truncate(most);
     let mut standings = Vec::with_capacity(tenants.len());
     for (tenant, paces) in &tenants {
         standings.push(of_tenant(admin, tenant, paces, now).await?);
@@ -132,11 +154,20 @@ async fn of_tenant(
         let pace = paces.get(&cap.key.scope).copied().unwrap_or_default();
         caps.push(Standing::new(cap.key, limit, balance, pace, now));
     }
+    let whole = paces.get(&Scope::Tenant).copied().unwrap_or_default();
     let limits = limits_in_force(tenant);
     let left = admin.live.rates().left(&limits).await?;
     let limits = limits.iter().zip(left);
     Ok(OfTenant {
         tenant: tenant.id.clone(),
+        burn: Burns {
+            last_5_minutes: Burn {
+                usd_per_hour: whole.five_minutes,
+            },
+            last_hour: Burn {
+                usd_per_hour: whole.hour,
+            },
+        },
         caps,
         limits: limits
             .map(|(limit, left)| LimitStanding::new(limit, left))

@@ -148,6 +148,33 @@ impl Problem {
         )
     }
 
+    /// As many follow what happens as may.
+    pub(crate) fn crowded() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_followers",
+            "as many are following what happens as may at one time; try again later",
+        )
+    }
+
+    /// A page that is not of this listener asks.
+    pub(crate) fn foreign_origin() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "foreign_origin",
+            "a page of another origin may not ask here",
+        )
+    }
+
+    /// A browser calls this listener by a name that anybody may own.
+    pub(crate) fn foreign_name() -> Self {
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "foreign_name",
+            "browsers reach this listener by an address, localhost, a private name or one in `admin_names`",
+        )
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -3,19 +3,22 @@
 //! Knows no tenant and no money. Worst case: [`MAX_CONNECTIONS`] clients that send slowly hold
 //! the listener for [`HEAD_DEADLINE`] each; the call path does not notice, it runs elsewhere.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::StatusCode;
+use http::request::Parts;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -27,8 +30,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
 use crate::{
-    Admin, audit_key, budgets, explain, introspection, live, openapi, probes, purge, reports,
-    tenants, tokens,
+    Admin, audit_key, browser, budgets, console, events, explain, introspection, live, openapi,
+    probes, purge, reports, tenants, tokens, whoami,
 };
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
@@ -42,6 +45,10 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long a request may take from head to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a connection on which events are told may take to end once the gateway stops: whoever
+/// reads them may have stalled.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses after it failed, for lack of file descriptors for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,7 +96,7 @@ impl AdminListener {
 }
 
 /// Every path that wants a credential, with what it takes.
-fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
+fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 17] {
     [
         ("/v1/tokens", post(tokens::mint)),
         ("/v1/tokens/revoke", post(tokens::revoke)),
@@ -99,6 +106,9 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
         ("/v1/revoke", post(tokens::revoke_form)),
         ("/v1/budgets/{tenant}", get(budgets::of_tenant)),
         ("/v1/live", get(live::figures)),
+        ("/v1/calls", get(events::calls)),
+        ("/v1/events", get(events::follow)),
+        ("/v1/self", get(whoami::show)),
         ("/v1/reports/cost", get(reports::cost)),
         (
             "/v1/explain",
@@ -112,12 +122,14 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
 }
 
 /// Every path that anybody may read who reaches the listener.
-fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 4] {
+fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 6] {
     [
         ("/livez", get(probes::livez)),
         ("/readyz", get(probes::readyz)),
         ("/metrics", get(probes::metrics)),
         ("/openapi.json", get(openapi::document)),
+        ("/console", get(console::page)),
+        ("/console/{file}", get(console::file)),
     ]
 }
 
@@ -132,6 +144,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
         .merge(guarded)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&admin),
+            browser::require,
+        ))
         .layer(middleware::from_fn(in_time))
         .with_state(admin)
 }
@@ -203,16 +219,57 @@ async fn accept(
     Some((stream, from, place))
 }
 
+/// The connection that a request came on, as far as its answer has to know it.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    stop: watch::Receiver<bool>,
+    is_followed: Arc<AtomicBool>,
+}
+
+impl Connection {
+    pub(crate) fn new(stop: watch::Receiver<bool>) -> Self {
+        Self {
+            stop,
+            is_followed: Arc::default(),
+        }
+    }
+
+    /// Events are told on it, which have no end of their own.
+    pub(crate) fn is_followed(&self) {
+        self.is_followed.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns once the gateway stops.
+    pub(crate) async fn stopped(&mut self) {
+        // The guard inside the result must not live across an await.
+        drop(self.stop.wait_for(|stop| *stop).await);
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Connection {
+    type Rejection = Infallible;
+
+    /// The one that [`converse`] has named; a request that came on none has ended with it.
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let named = parts.extensions.get::<Self>();
+        let ended = || Self::new(watch::channel(true).1);
+        Ok(named.cloned().unwrap_or_else(ended))
+    }
+}
+
 async fn converse(
     stream: tokio::net::TcpStream,
     from: SocketAddr,
     router: Router,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
+    let mut here = Connection::new(stop);
+    let of_requests = here.clone();
     let routed = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let from = ClientAddress(from.ip());
         request.extensions_mut().insert(from);
+        request.extensions_mut().insert(of_requests.clone());
         routed.call(request)
     });
     let connection = http1::Builder::new()
@@ -220,16 +277,16 @@ async fn converse(
         .header_read_timeout(HEAD_DEADLINE)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let stopped = async {
-        // The guard inside the result must not live across an await.
-        drop(stop.wait_for(|stop| *stop).await);
-    };
     // What goes wrong on a connection is its client's affair: there is nobody left to tell.
     tokio::select! {
         ended = connection.as_mut() => drop(ended),
-        () = stopped => {
+        () = here.stopped() => {
             connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+            if here.is_followed.load(Ordering::Relaxed) {
+                drop(tokio::time::timeout(LAST_EVENTS, connection).await);
+            } else {
+                drop(connection.await);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The admin API through its router, over stores that live in memory.
 
 mod access;
+mod events;
 mod forms;
 mod openapi;
 mod requests;
@@ -231,23 +232,46 @@ impl Readiness for Lacking {
 }
 
 /// An operator, and an auditor and a minter of `acme`; or a file that nobody can read.
-struct Known(bool);
+#[derive(Default)]
+struct Known {
+    is_locked: bool,
+    forgotten: Mutex<Vec<String>>,
+}
+
+impl Known {
+    /// Nobody can read the file.
+    fn locked() -> Self {
+        Self {
+            is_locked: true,
+            ..Self::default()
+        }
+    }
+
+    /// Takes somebody out of the file.
+    fn forget(&self, name: &str) {
+        self.forgotten.lock().expect("lock").push(name.to_owned());
+    }
+}
 
 const AUDITOR: &str = "auditor-of-acme";
 const MINTER: &str = "minter-of-acme";
 
 impl CredentialSource for Known {
     fn current(&self) -> Result<Credentials, StoreError> {
-        if !self.0 {
+        if self.is_locked {
             return Err(broken("read"));
         }
         let acme = || ["acme".parse().expect("a tenant")].into();
+        let forgotten = self.forgotten.lock().expect("lock");
         let mut all = Credentials::default();
         for (name, role, text) in [
             ("olga", Role::Operator, OPERATOR),
             ("alice", Role::Auditor(acme()), AUDITOR),
             ("mia", Role::Minter(acme()), MINTER),
         ] {
+            if forgotten.iter().any(|gone| gone == name) {
+                continue;
+            }
             let one = Credential {
                 name: name.parse().expect("a name"),
                 role,
@@ -321,7 +345,7 @@ fn policy() -> Arc<Policy> {
 }
 
 fn admin(lacking: Vec<&'static str>) -> Arc<Admin> {
-    admin_with(lacking, Known(true), Arc::new(Book::default()))
+    admin_with(lacking, Known::default(), Arc::new(Book::default()))
 }
 
 /// Of each tenant some records are due.
@@ -355,6 +379,23 @@ fn signer() -> Signer {
 }
 
 fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<Admin> {
+    Arc::new(assembled(lacking, Arc::new(known), log))
+}
+
+/// With what is to be told in the hands of the test.
+fn admin_watching(known: Arc<dyn CredentialSource>, stage: Arc<events::Stage>) -> Arc<Admin> {
+    let admin = assembled(vec![], known, Arc::new(Book::default()));
+    Arc::new(Admin {
+        happenings: stage,
+        ..admin
+    })
+}
+
+fn assembled(
+    lacking: Vec<&'static str>,
+    known: Arc<dyn CredentialSource>,
+    log: Arc<Book>,
+) -> Admin {
     let mint = Mint::from_pem(&new_private_key(&[7; 32]), "tollgate", "tollgate").expect("a key");
     let policy = policy();
     let policy: CurrentPolicy = Arc::new(move || Arc::clone(&policy));
@@ -363,8 +404,8 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
     metrics
         .register(Box::new(counter.clone()))
         .expect("registered");
-    Arc::new(Admin {
-        credentials: Arc::new(known),
+    Admin {
+        credentials: known,
         log,
         keys: mint.keys(),
         desk: Arc::new(TokenDesk {
@@ -373,6 +414,8 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
         }),
         budgets: Arc::new(Ledger),
         live: Arc::new(Busy),
+        happenings: Arc::new(events::Stage::default()),
+        names: std::collections::BTreeSet::new(),
         explainer: Arc::new(Echo),
         reports: Arc::new(Reports),
         purge: Arc::new(Purged),
@@ -382,7 +425,7 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
         refresh_metrics: Arc::new(move || counter.inc()),
         policy,
         clock: now,
-    })
+    }
 }
 
 async fn send(admin: &Arc<Admin>, request: Request<Body>) -> (StatusCode, Value) {

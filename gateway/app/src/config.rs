@@ -15,7 +15,7 @@ mod store;
 mod tests;
 mod vault;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) clear_text_http2: bool,
     /// Where operators, probes and metrics collectors connect.
     pub(crate) admin_listen: SocketAddr,
+    /// Names in public DNS that browsers may call it by.
+    pub(crate) admin_names: BTreeSet<String>,
     /// How long new calls are taken after it was told to end, while it says that it is not ready.
     pub(crate) unready: Duration,
     /// How long calls in flight may run on after a request to stop.

@@ -35,6 +35,7 @@ pub mod call;
 pub mod credential;
 pub mod deferred;
 pub mod handle;
+pub mod happening;
 pub mod identity;
 pub mod issue;
 pub mod json;

@@ -392,6 +392,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(fakes.clone()),
         metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+        scene: Arc::default(),
         tracker: Tracker::new(8),
         desk: desk(Arc::clone(&fakes) as Arc<dyn TokenRegistry>),
         clock: noon,

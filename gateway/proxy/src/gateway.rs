@@ -15,6 +15,7 @@ use tollgate_core::vault::Vault;
 use crate::authenticate::Standings;
 use crate::collect::MemoryBudget;
 use crate::engine::EngineConfig;
+use crate::happenings::Scene;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notices::CapMarks;
@@ -86,6 +87,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Whose caps are to be looked at for notices.
     pub caps: CapMarks,
+    /// What those who watch are shown.
+    pub scene: Arc<Scene>,
     /// Calls and drains in flight.
     pub tracker: Tracker,
     /// Gives out task tokens.

@@ -38,6 +38,7 @@ mod seal;
 mod scrub;
 mod meter;
 mod settle;
+pub mod happenings;
 mod record;
 mod respond;
 pub mod explain;

@@ -50,6 +50,7 @@ impl MeterTap {
 
 impl Tap for MeterTap {
     fn frame(&mut self, bytes: Bytes) -> Tapped {
+        self.settlement.passed(bytes.len());
         if self
             .scrub
             .as_mut()

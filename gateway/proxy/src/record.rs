@@ -266,14 +266,16 @@ fn keep(
     verdict: &Verdict,
 ) {
     let Some(caller) = &draft.caller else {
-        gw.stores.records.turn_away(&Stranger {
+        let stranger = Stranger {
             id: draft.id,
             at: draft.started_at,
             client: draft.client.ip().to_string(),
             code: verdict.code.to_owned(),
             reason: reason.to_owned(),
             status: verdict.status.as_u16(),
-        });
+        };
+        gw.scene.stranger(&stranger);
+        gw.stores.records.turn_away(&stranger);
         return;
     };
     let subject = draft.subject(caller);
@@ -285,6 +287,7 @@ fn keep(
         ..Ending::new((gw.clock)(), outcome)
     };
     log_ending(&subject, &ending);
+    gw.scene.turned_away(&subject, &ending);
     gw.stores.records.refuse(&Record { subject, ending });
 }
 
@@ -308,14 +311,16 @@ pub(crate) fn log_failure(id: RecordId, failure: &Failure) {
 pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, client: SocketAddr) {
     gw.metrics.rejected(MALFORMED);
     let Ok(id) = request_id.parse() else { return };
-    gw.stores.records.turn_away(&Stranger {
+    let stranger = Stranger {
         id,
         at: (gw.clock)(),
         client: client.ip().to_string(),
         code: MALFORMED.to_owned(),
         reason: fault.to_string(),
         status: fault.status().as_u16(),
-    });
+    };
+    gw.scene.stranger(&stranger);
+    gw.stores.records.turn_away(&stranger);
 }
 
 /// The one log line of a call.

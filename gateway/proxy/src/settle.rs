@@ -23,6 +23,7 @@ use tollgate_core::usage::{Metered, Reading, Usage};
 
 use crate::deferred::Advance;
 use crate::gateway::Gateway;
+use crate::happenings::Shown;
 use crate::pressure::Place;
 use crate::record::log_ending;
 use crate::respond::Verdict;
@@ -230,6 +231,8 @@ pub(crate) struct Settlement {
     pass: Option<Pass>,
     /// Held for as long as the call is under way.
     _place: Option<Place>,
+    /// Where those who watch see it under way.
+    shown: Option<Shown>,
     tariff: Tariff,
     stage: Stage,
     status: Option<u16>,
@@ -247,6 +250,7 @@ impl Settlement {
             hold,
             pass: None,
             _place: None,
+            shown: None,
             tariff,
             stage: Stage::Held,
             status: None,
@@ -298,6 +302,9 @@ impl Settlement {
             hold: self.hold.clone(),
         };
         self.gw.stores.records.intend(&intent).await?;
+        let stream = self.tariff.ask().is_some_and(|ask| ask.stream);
+        let held = self.hold.amount;
+        self.shown = Some(self.gw.scene.enters(&intent.subject, held, stream));
         self.stage = Stage::Intended(Box::new(intent.subject));
         Ok(())
     }
@@ -305,9 +312,19 @@ impl Settlement {
     /// The upstream has answered with this status.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = Some(status);
+        if let Some(shown) = &self.shown {
+            shown.answered(status);
+        }
         if let Stage::Intended(subject) = &self.stage {
             let waited = (self.gw.clock)().since(subject.started_at).as_micros();
             self.first_byte_us = u64::try_from(waited).ok();
+        }
+    }
+
+    /// So many bytes of the answer have come.
+    pub(crate) fn passed(&self, bytes: usize) {
+        if let Some(shown) = &self.shown {
+            shown.passed(bytes);
         }
     }
 
@@ -405,6 +422,8 @@ impl Settlement {
         self.gw.metrics.settled(&ending);
         if let Stage::Intended(subject) = stage {
             log_ending(&subject, &ending);
+            self.shown = None;
+            self.gw.scene.ended(&subject, &ending);
         }
     }
 }

@@ -45,6 +45,8 @@ const ASKED: &[(&str, &str, &str)] = &[
     ("GET", "/v1/live?tenant=TENANT", ""),
     ("GET", "/v1/reports/cost?tenant=TENANT", ""),
     ("GET", "/v1/tenants/TENANT", ""),
+    ("GET", "/v1/calls?tenant=TENANT", ""),
+    ("GET", "/v1/events?tenant=TENANT", ""),
 ];
 
 /// Of these, what is for those who mint.
@@ -136,6 +138,9 @@ const MINT: (&str, &str, &str) = ASKED[0];
 const BALANCE: (&str, &str, &str) = ASKED[7];
 const REPORT: (&str, &str, &str) = ("GET", "/v1/reports/cost", "");
 const LIVE: (&str, &str, &str) = ("GET", "/v1/live", "");
+const CALLS: (&str, &str, &str) = ("GET", "/v1/calls?tenant=TENANT", "");
+const EVENTS: (&str, &str, &str) = ("GET", "/v1/events", "");
+const SELF: (&str, &str, &str) = ("GET", "/v1/self", "");
 const TOO_LATE: (&str, &str, &str) = (
     "POST",
     "/v1/tokens",
@@ -159,6 +164,11 @@ const KEPT: &[Kept] = &[
     (OPERATOR, REPORT, "", "_operator", "olga operator report.read * done 200 -"),
     (OPERATOR, LIVE, "", "_operator", "olga operator live.read * done 200 -"),
     (AUDITOR, ASKED[8], "acme", "acme", "alice auditor live.read acme done 200 -"),
+    (OPERATOR, EVENTS, "", "_operator", "olga operator events.follow * done 200 -"),
+    (AUDITOR, CALLS, "acme", "acme", "alice auditor calls.read acme done 200 -"),
+    (AUDITOR, CALLS, "globex", "_operator", "alice auditor calls.read globex denied 403 forbidden"),
+    (MINTER, SELF, "", "acme", "mia minter self.read acme done 200 -"),
+    (MINTER, EVENTS, "", "_operator", "mia minter events.follow acme denied 403 forbidden"),
     (MINTER, MINT, "acme", "acme", "mia minter token.mint acme done 201 -"),
     (MINTER, TOO_LATE, "", "acme", "mia minter token.mint acme failed 409 task_complete"),
     (MINTER, MINT, "globex", "_operator", "mia minter token.mint globex denied 403 forbidden"),
@@ -170,7 +180,7 @@ const KEPT: &[Kept] = &[
 #[tokio::test]
 async fn each_action_is_one_line_in_the_partition_it_belongs_to() {
     let book = Arc::new(Book::default());
-    let admin = admin_with(vec![], Known(true), Arc::clone(&book));
+    let admin = admin_with(vec![], Known::default(), Arc::clone(&book));
     for &(who, asked, tenant, partition, line) in KEPT {
         ask(&admin, who, asked, tenant).await;
         let lines = book.lines();
@@ -200,7 +210,7 @@ async fn each_action_is_one_line_in_the_partition_it_belongs_to() {
 #[tokio::test]
 async fn nothing_is_done_that_cannot_be_recorded() {
     let book = Arc::new(Book::default());
-    let admin = admin_with(vec![], Known(true), Arc::clone(&book));
+    let admin = admin_with(vec![], Known::default(), Arc::clone(&book));
     let (_, minted) = ask(&admin, OPERATOR, ASKED[0], "acme").await;
     book.is_full.store(true, Ordering::Relaxed);
     for who in [OPERATOR, AUDITOR, MINTER] {
@@ -223,7 +233,7 @@ async fn nothing_is_done_that_cannot_be_recorded() {
 #[tokio::test]
 async fn a_client_that_leaves_in_the_midst_leaves_a_line_that_says_so() {
     let book = Arc::new(Book::default());
-    let admin = admin_with(vec![], Known(true), Arc::clone(&book));
+    let admin = admin_with(vec![], Known::default(), Arc::clone(&book));
     let asked = request(
         Method::GET,
         "/v1/reports/cost?by=forever",
@@ -239,7 +249,7 @@ async fn a_client_that_leaves_in_the_midst_leaves_a_line_that_says_so() {
 
 #[tokio::test]
 async fn without_a_file_of_credentials_nobody_is_let_in() {
-    let admin = admin_with(vec![], Known(false), Arc::new(Book::default()));
+    let admin = admin_with(vec![], Known::locked(), Arc::new(Book::default()));
     for asked in ASKED {
         let (status, told) = ask(&admin, OPERATOR, *asked, "acme").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{told}");

@@ -73,7 +73,7 @@ async fn a_token_is_told_active_to_those_whose_it_is() {
 #[tokio::test]
 async fn a_revoked_token_an_unknown_one_and_a_foreign_one_are_answered_alike() {
     let book = Arc::new(Book::default());
-    let admin = admin_with(vec![], Known(true), Arc::clone(&book));
+    let admin = admin_with(vec![], Known::default(), Arc::clone(&book));
     let own = minted(&admin, "acme").await;
     let foreign = minted(&admin, "globex").await;
     let active = async |token: &str| {

@@ -14,6 +14,12 @@ fn document() -> Value {
     serde_json::from_str(DOCUMENT).expect("JSON")
 }
 
+/// A path with something in its places.
+fn filled(path: &str) -> String {
+    path.replace("{tenant}", "acme")
+        .replace("{file}", "console.js")
+}
+
 fn members(value: &Value) -> &Map<String, Value> {
     value.as_object().expect("an object")
 }
@@ -120,7 +126,7 @@ async fn the_document_names_every_path_and_method_and_no_other() {
         for method in METHODS {
             let asked = request(
                 method.to_uppercase().parse().expect("a method"),
-                &path.replace("{tenant}", "acme"),
+                &filled(path),
                 Some(&format!("Bearer {OPERATOR}")),
                 "",
             );
@@ -188,6 +194,15 @@ const EXCHANGES: &[Exchange] = &[
     (Good, OPERATOR, "get", "/v1/live", "?tenant=acme", 200),
     (Good, OPERATOR, "get", "/v1/live", "?tenant=no", 404),
     (Good, OPERATOR, "get", "/v1/live", "?task=t", 400),
+    (Good, OPERATOR, "get", "/v1/calls", "", 200),
+    (Good, AUDITOR, "get", "/v1/calls", "?tenant=acme", 200),
+    (Good, AUDITOR, "get", "/v1/calls", "?tenant=globex", 403),
+    (Good, OPERATOR, "get", "/v1/calls", "?tenant=no", 404),
+    (Good, OPERATOR, "get", "/v1/calls", "?task=t", 400),
+    (Good, OPERATOR, "get", "/v1/events", "", 200),
+    (Good, MINTER, "get", "/v1/events", "", 403),
+    (Good, OPERATOR, "get", "/v1/events", "?tenant=no", 404),
+    (Good, MINTER, "get", "/v1/self", "", 200),
     (Good, OPERATOR, "post", "/v1/explain", CALL, 200),
     (Good, AUDITOR, "get", "/v1/audit/key", "", 200),
     (Good, OPERATOR, "post", "/v1/audit/purge", "{}", 200),
@@ -209,6 +224,8 @@ const EXCHANGES: &[Exchange] = &[
     (Locked, "", "get", "/readyz", "", 200),
     (Good, "", "get", "/metrics", "", 200),
     (Good, "", "get", "/openapi.json", "", 200),
+    (Good, "", "get", "/console", "", 200),
+    (Good, "", "get", "/console/{file}", "", 200),
 ];
 
 #[tokio::test]
@@ -216,7 +233,7 @@ async fn what_is_answered_is_what_the_document_says() {
     let document = document();
     let good = admin(vec![]);
     let unready = admin(vec!["ledger"]);
-    let locked = admin_with(vec![], Known(false), Arc::new(Book::default()));
+    let locked = admin_with(vec![], Known::locked(), Arc::new(Book::default()));
     let bound = json!({"tenant": "acme", "agent": "bot", "task": "t",
         "certificate_sha256": "A".repeat(43)});
     let (_, minted) = post(&good, "/v1/tokens", &bound).await;
@@ -236,7 +253,7 @@ async fn what_is_answered_is_what_the_document_says() {
             "get" => (given.as_str(), String::new()),
             _ => ("", given),
         };
-        let target = format!("{}{query}", path.replace("{tenant}", "acme"));
+        let target = format!("{}{query}", filled(path));
         let verb = method.to_uppercase().parse().expect("a method");
         let mut asked = request(verb, &target, Some(&format!("Bearer {who}")), body);
         let kinds = operation["requestBody"]["content"].as_object();

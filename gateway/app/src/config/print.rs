@@ -14,6 +14,8 @@ impl fmt::Display for Settings {
         let listen: Vec<String> = self.listen.iter().map(|a| format!("\"{a}\"")).collect();
         writeln!(f, "listen = [{}]", listen.join(", "))?;
         writeln!(f, "admin_listen = \"{}\"", self.admin_listen)?;
+        let names: Vec<String> = self.admin_names.iter().map(|name| escaped(name)).collect();
+        writeln!(f, "admin_names = [{}]", names.join(", "))?;
         writeln!(f, "clear_text_http2 = {}", self.clear_text_http2)?;
         writeln!(f, "data_dir = {}", quoted(&self.data_dir))?;
         writeln!(f, "unready_seconds = {}", self.unready.as_secs())?;

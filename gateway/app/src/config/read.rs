@@ -76,6 +76,7 @@ fn read(
     let drain = seconds(root, "drain_seconds", 0, 30);
     let insecure = root.table("insecure", read_insecure).unwrap_or_default();
     judge_admin_listen(root, admin_at, admin_listen, insecure);
+    let admin_names = root.list("admin_names", host_name).into_iter();
     let webhook = root
         .table("notifications", |section| {
             read_webhook(section, &policies_dir, insecure)
@@ -101,6 +102,7 @@ fn read(
         tls,
         clear_text_http2,
         admin_listen,
+        admin_names: admin_names.map(|(name, _)| name).collect(),
         unready,
         drain,
         prices_file,
@@ -379,6 +381,19 @@ fn addresses(value: &DeValue<'_>) -> Read<Vec<SocketAddr>> {
             parse_addresses(&texts?.join(","))
         }
     }
+}
+
+/// A name in DNS as browsers send it, without a port.
+fn host_name(value: &DeValue<'_>) -> Read<String> {
+    let name = reader::text(value)?.to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(is_allowed)
+    };
+    if name.split('.').all(is_label) {
+        return Ok(name);
+    }
+    Err("must be names of hosts without a port, such as [\"tollgate.example.com\"]".to_owned())
 }
 
 fn parse_addresses(text: &str) -> Read<Vec<SocketAddr>> {

@@ -42,6 +42,7 @@ fn effective_settings_read_back_as_they_print() {
     let text = r#"
 listen = ["[::]:8443", "127.0.0.1:0"]
 admin_listen = "0.0.0.0:9090"
+admin_names = ["tollgate.example.com"]
 data_dir = "/var/lib/tollgate \"x\""
 unready_seconds = 15
 drain_seconds = 0
@@ -118,6 +119,7 @@ fn command_line_wins_over_environment_and_environment_over_file() {
 fn every_mistake_is_told_with_its_place() {
     let text = r#"listen = "8080"
 admin_listen = "0.0.0.0:9090"
+admin_names = ["a.example:9090"]
 data = "x"
 drain_seconds = -1
 [tls]
@@ -135,14 +137,15 @@ admin_beyond_loopbak = true
         settings(text, &[("TOLLGATE_LISTEN", "everywhere")]).unwrap_err(),
         r#"p/gateway.toml:1:10: `listen` must be an address with a port, such as 127.0.0.1:8080 or [::]:8080
 p/gateway.toml:2:16: the admin listener speaks plain HTTP and 0.0.0.0:9090 can be reached from other machines; listen on 127.0.0.1, or set `admin_beyond_loopback = true` in [insecure]
-p/gateway.toml:3:1: the file has no key `data`; did you mean `data_dir`?
-p/gateway.toml:4:17: `drain_seconds` must be a whole number from 0 to 86400, not -1
-p/gateway.toml:5:1: [tls] lacks `key`
-p/gateway.toml:8:9: `fsync` must be one of always, interval, not "sometimes"
-p/gateway.toml:9:11: `replica` is "EU", but a replica id must be 1 to 32 of a-z 0-9 - _, starting with a letter or digit
-p/gateway.toml:10:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
-p/gateway.toml:12:12: `head_kib` must be a whole number from 8 to 1024, not a text
-p/gateway.toml:14:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
+p/gateway.toml:3:16: `admin_names` must be names of hosts without a port, such as ["tollgate.example.com"]
+p/gateway.toml:4:1: the file has no key `data`; did you mean `data_dir`?
+p/gateway.toml:5:17: `drain_seconds` must be a whole number from 0 to 86400, not -1
+p/gateway.toml:6:1: [tls] lacks `key`
+p/gateway.toml:9:9: `fsync` must be one of always, interval, not "sometimes"
+p/gateway.toml:10:11: `replica` is "EU", but a replica id must be 1 to 32 of a-z 0-9 - _, starting with a letter or digit
+p/gateway.toml:11:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
+p/gateway.toml:13:12: `head_kib` must be a whole number from 8 to 1024, not a text
+p/gateway.toml:15:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
 $TOLLGATE_LISTEN:1:1: is "everywhere", but must be an address with a port, such as 127.0.0.1:8080 or [::]:8080"#
     );
 }

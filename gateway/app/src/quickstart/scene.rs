@@ -322,7 +322,7 @@ fn cost(stage: &Stage, calls: usize) -> anyhow::Result<()> {
 fn invite(stage: &Stage, cast: &Cast<'_>) -> anyhow::Result<()> {
     heading(5, "Your turn: paste this into another shell")?;
     let program = std::env::current_exe().context("this program cannot find itself")?;
-    let (gateway, token) = (stage.gateway, &cast.acme);
+    let (gateway, admin, token) = (stage.gateway, stage.admin, &cast.acme);
     let (program, root) = (program.display(), stage.root().display());
     output::data(&format!(
         "\
@@ -341,6 +341,10 @@ curl $OPENAI_BASE_URL/chat/completions -H \"authorization: Bearer $OPENAI_API_KE
 # a task token lives five minutes; the next one:
 export OPENAI_API_KEY=$({program} token mint --tenant acme --agent you --task trying)
 {program} report
+
+# the console, for a browser; log in with what this prints:
+cat $TOLLGATE_DATA/keys/admin.token
+#   http://{admin}/console
 "
     ))
 }

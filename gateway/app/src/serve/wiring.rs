@@ -193,6 +193,7 @@ pub(super) fn wire(
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),
+        scene: Arc::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,
         desk,

@@ -24,6 +24,7 @@ mod cli_report;
 mod cli_serve;
 mod cli_tokens;
 mod compose;
+mod console;
 mod crash;
 mod credential_kinds;
 mod dashboards;
