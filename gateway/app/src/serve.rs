@@ -25,6 +25,7 @@ mod life;
 mod onward;
 mod readiness;
 mod retention;
+mod traces;
 mod usage;
 mod wiring;
 

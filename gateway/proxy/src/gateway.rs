@@ -25,6 +25,7 @@ use crate::pressure::Pressure;
 use crate::sealed::SealedTokens;
 use crate::statement::Statements;
 use crate::tracker::Tracker;
+use crate::traces::Traces;
 
 /// Where durable state lives.
 pub struct Stores {
@@ -84,6 +85,8 @@ pub struct Gateway {
     pub memory: MemoryBudget,
     /// Counters.
     pub metrics: Metrics,
+    /// Where spans of calls go, if anywhere.
+    pub traces: Option<Traces>,
     /// Whose caps are to be looked at for notices.
     pub caps: CapMarks,
     /// Calls and drains in flight.

@@ -39,6 +39,7 @@ mod scrub;
 mod meter;
 mod settle;
 mod record;
+pub mod traces;
 mod respond;
 pub mod explain;
 pub mod metrics;

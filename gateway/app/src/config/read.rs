@@ -10,9 +10,10 @@ use tollgate_core::policy::reader::{self, Read, Section, Source};
 use toml::de::DeValue;
 
 use super::fleet::FleetSettings;
+use super::otlp::LOGS;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars,
+    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, TracesSettings, Vars,
     VaultSettings, WebhookSettings, WhenFull, policies_dir,
 };
 
@@ -92,6 +93,11 @@ fn read(
         let (store, otlp) = read_destinations(section, &policies_dir, &data_dir, insecure);
         (read_records(section), store, otlp)
     });
+    let traces = root
+        .table("traces", |section| {
+            TracesSettings::read(section, &policies_dir, insecure)
+        })
+        .flatten();
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
     Settings {
@@ -108,6 +114,7 @@ fn read(
         records,
         store,
         otlp,
+        traces,
         limits,
         deadlines,
         vault,
@@ -286,7 +293,7 @@ fn read_destinations(
         StoreSettings::read(store, policies_dir, data_dir, insecure)
     });
     let otlp = records.table("otlp", |otlp| {
-        OtlpSettings::read(otlp, policies_dir, insecure)
+        OtlpSettings::read(otlp, policies_dir, insecure, LOGS)
     });
     (store.flatten(), otlp.flatten())
 }

@@ -24,7 +24,7 @@ use super::handover::{Attended, Handing, Predecessor, Sockets, Successor};
 use super::readiness::Ready;
 use super::retention::Retention;
 use super::wiring::{self, Wired};
-use super::{admin, figures, onward};
+use super::{admin, figures, onward, traces};
 use crate::config::Settings;
 use crate::reload::{self, Watcher};
 
@@ -54,6 +54,8 @@ pub(super) struct Life {
     admin: Option<admin::Running>,
     stop_admin: watch::Sender<bool>,
     onward: Vec<onward::Running>,
+    /// Not told to stop with the others: calls that go on have spans.
+    spans: Option<onward::Running>,
     notices: JoinHandle<()>,
     predecessor: Option<Attended>,
 }
@@ -94,6 +96,7 @@ impl Life {
         let watchers = watch_files(&wired)?;
         let webhook = wiring::webhook(settings)?;
         let onward = onward::start(settings, &wired)?;
+        let spans = traces::start(wired.spans.take()?)?;
         let listener = wiring::listener(&wired, sockets)?;
         let (stop_admin, admin_stopped) = watch::channel(false);
         let asked = Arc::clone(&retention);
@@ -129,6 +132,7 @@ impl Life {
             admin: Some(admin),
             stop_admin,
             onward,
+            spans,
             notices,
             predecessor,
             wired,
@@ -257,7 +261,7 @@ impl Life {
         if let Some(handing) = handing {
             handing.finish();
         }
-        onward::finish(self.onward);
+        onward::finish(self.onward.into_iter().chain(self.spans).collect());
     }
 
     /// Brings a gateway to rest that has not: everything kept so far is on the disk when this
@@ -276,7 +280,7 @@ impl Life {
         }
         let rested = rest(self.wired);
         // It takes along what the stores have sealed just now.
-        onward::finish(self.onward);
+        onward::finish(self.onward.into_iter().chain(self.spans).collect());
         rested
     }
 
