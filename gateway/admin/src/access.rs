@@ -53,6 +53,10 @@ pub(crate) enum Action {
     ReadAuditKey,
     /// Taking away records whose time is over.
     PurgeRecords,
+    /// Reading how much is said in the log.
+    ReadLog,
+    /// Changing how much is said in the log.
+    SetLog,
 }
 
 impl Action {
@@ -70,6 +74,8 @@ impl Action {
             Self::Explain => "explain",
             Self::ReadAuditKey => "audit_key.read",
             Self::PurgeRecords => "records.purge",
+            Self::ReadLog => "log.read",
+            Self::SetLog => "log.set",
         }
     }
 

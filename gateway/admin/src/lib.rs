@@ -16,6 +16,7 @@ pub mod explain;
 mod form;
 mod introspection;
 pub mod live;
+pub mod log;
 mod openapi;
 pub mod probes;
 mod problem;
@@ -60,6 +61,8 @@ pub struct Admin {
     pub reports: Arc<dyn reports::CostReports>,
     /// What a running gateway knows of the moment.
     pub live: Arc<dyn live::LiveFigures>,
+    /// How much is said in the log.
+    pub log_levels: Arc<dyn log::LogLevels>,
     /// What would become of a call.
     pub explainer: Arc<dyn explain::Explainer>,
     /// Takes away records whose time is over.

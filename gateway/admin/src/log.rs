@@ -80,7 +80,7 @@ pub(crate) async fn set(
 
 fn changed(admin: &Admin, asked: &Asked) -> Result<Json<LogLevel>, Problem> {
     let lasts = match asked.for_seconds {
-        Some(0) | Some(MOST_SECONDS..) if asked.for_seconds != Some(MOST_SECONDS) => {
+        Some(seconds) if !(1..=MOST_SECONDS).contains(&seconds) => {
             let why = format!("`for_seconds` is from 1 to {MOST_SECONDS}");
             return Err(Problem::invalid(why));
         }

@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
 use crate::{
-    Admin, audit_key, budgets, explain, introspection, live, openapi, probes, purge, reports,
+    Admin, audit_key, budgets, explain, introspection, live, log, openapi, probes, purge, reports,
     tenants, tokens,
 };
 
@@ -89,7 +89,7 @@ impl AdminListener {
 }
 
 /// Every path that wants a credential, with what it takes.
-fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
+fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 15] {
     [
         ("/v1/tokens", post(tokens::mint)),
         ("/v1/tokens/revoke", post(tokens::revoke)),
@@ -106,6 +106,7 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
         ),
         ("/v1/audit/key", get(audit_key::show)),
         ("/v1/audit/purge", post(purge::purge)),
+        ("/v1/log", get(log::show).put(log::set)),
         ("/v1/tenants", get(tenants::list)),
         ("/v1/tenants/{tenant}", get(tenants::show)),
     ]

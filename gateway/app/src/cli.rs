@@ -14,6 +14,7 @@ use crate::audit::AuditCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
 use crate::explain::Explain;
 use crate::fleet::FleetCommand;
+use crate::log::LogCommand;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
@@ -78,6 +79,9 @@ enum Command {
     Report(report::Command),
     /// Compare a provider's exported usage with the records, and explain the difference
     Reconcile(Reconcile),
+    /// Show and change how much a running gateway says in its log
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Check and export what is kept
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -135,8 +139,8 @@ impl Cli {
                 upgrade,
                 leashed,
             }) => {
-                let _flush = logging::start(log_format, &ProcessVars)?;
-                serve::run(&settings(&given)?, upgrade, leashed)?;
+                let (_flush, levels) = logging::start(log_format, &ProcessVars)?;
+                serve::run(&settings(&given)?, &levels, upgrade, leashed)?;
             }
             Command::Sidecar(told) => match told.wanted(&ProcessVars) {
                 Ok(wanted) => wanted.run(&ProcessVars)?,
@@ -161,6 +165,7 @@ impl Cli {
             }
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Reconcile(asked) => return asked.run(&settings(&given)?),
+            Command::Log(command) => command.run(|admin| operator(&given, admin))?,
             Command::Audit(command) => return command.run(|| settings(&given)),
             Command::Prices(command) => command.run(&settings(&given)?)?,
             Command::Explain(asked) => {

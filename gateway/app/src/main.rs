@@ -13,6 +13,7 @@ mod data_dir;
 mod explain;
 mod fleet;
 mod live;
+mod log;
 mod logging;
 mod operator;
 mod output;

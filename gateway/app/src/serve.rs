@@ -29,6 +29,7 @@ mod traces;
 mod usage;
 mod wiring;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -38,6 +39,7 @@ use tollgate_proxy::gateway::Gateway;
 use tracing::{info, warn};
 
 use crate::config::Settings;
+use crate::logging::Levels;
 use crate::output;
 use handover::{Handing, Predecessor, Sockets, Successors};
 use leave::Leave;
@@ -68,7 +70,12 @@ enum Ended {
 ///
 /// # Errors
 /// If the gateway cannot start, or cannot bring its stores to rest.
-pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::Result<()> {
+pub(crate) fn run(
+    settings: &Settings,
+    levels: &Arc<Levels>,
+    upgrade: bool,
+    leashed: bool,
+) -> anyhow::Result<()> {
     leave::raise_file_limit();
     // The only provider in the build; a second installation would find it there already.
     let _present = rustls::crypto::ring::default_provider().install_default();
@@ -94,7 +101,7 @@ pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::
         let mut life = {
             // Not in a future: what fails to start ends runtimes of its own.
             let _calls = calls.enter();
-            Life::begin(settings, wired, &bound, predecessor.take())?
+            Life::begin(settings, wired, &bound, predecessor.take(), levels)?
         };
         tell_ready(&life, earlier.is_empty())?;
         let ended = calls.block_on(serve(settings, &mut life, &bound, &mut leave))?;

@@ -24,8 +24,8 @@ use crate::pool::Upstreams;
 use crate::pressure::Pressure;
 use crate::sealed::SealedTokens;
 use crate::statement::Statements;
-use crate::tracker::Tracker;
 use crate::traces::Traces;
+use crate::tracker::Tracker;
 
 /// Where durable state lives.
 pub struct Stores {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tollgate_core::record::{Ending, Subject};
-use tollgate_core::trace::{CallSpans, CallTrace, Sampling, SpanId, SpanSink, TraceId, TraceParent};
+use tollgate_core::trace::{
+    CallSpans, CallTrace, Sampling, SpanId, SpanSink, TraceId, TraceParent,
+};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

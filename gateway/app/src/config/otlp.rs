@@ -76,7 +76,9 @@ impl OtlpSettings {
                 let why = "`endpoint` has a path, but gRPC has one of its own: give scheme, host and port, or protocol = \"http\"";
                 section.mistake(at, why);
             }
-            Protocol::Http if server.base_path.is_empty() => usual_path.clone_into(&mut server.base_path),
+            Protocol::Http if server.base_path.is_empty() => {
+                usual_path.clone_into(&mut server.base_path)
+            }
             Protocol::Grpc | Protocol::Http => {}
         }
         server.ca_file = ca_file.map(|file| dir.join(file));

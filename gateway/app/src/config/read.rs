@@ -13,8 +13,8 @@ use super::fleet::FleetSettings;
 use super::otlp::LOGS;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, TracesSettings, Vars,
-    VaultSettings, WebhookSettings, WhenFull, policies_dir,
+    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, TracesSettings,
+    Vars, VaultSettings, WebhookSettings, WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;

@@ -45,7 +45,8 @@ impl TracesSettings {
                 let why = format!("`{name}` is said by the gateway itself");
                 section.mistake(at, why);
             } else if name.is_empty() || name.len() > 128 || value.len() > 1_024 {
-                let why = "an attribute has a name of 1 to 128 characters and a value of 1024 at most";
+                let why =
+                    "an attribute has a name of 1 to 128 characters and a value of 1024 at most";
                 section.mistake(at, why);
             }
             attributes.push((name.to_owned(), value));
@@ -109,7 +110,10 @@ mod tests {
         let usual = "[traces]\nendpoint = \"https://collector:4317\"\nprotocol = \"grpc\"\n";
         let usual = settings(usual, &[]).expect("settings").traces;
         let usual = usual.expect("a collector").sampling;
-        assert_eq!((usual.per_million(), usual.follows_parent()), (1_000_000, true));
+        assert_eq!(
+            (usual.per_million(), usual.follows_parent()),
+            (1_000_000, true)
+        );
     }
 
     #[test]
@@ -127,10 +131,23 @@ mod tests {
             assert!(told.contains(expected), "{expected}: {told}");
         }
         assert_eq!(told.lines().count(), 6, "{told}");
-        for ratio in ["-0.1", "1e-3", "0.1234567", "\"0.5\"", "nan", "0x1", "1.000001"] {
-            let text = format!("[traces]\nendpoint = \"https://c\"\nprotocol = \"grpc\"\nsample_ratio = {ratio}\n");
+        for ratio in [
+            "-0.1",
+            "1e-3",
+            "0.1234567",
+            "\"0.5\"",
+            "nan",
+            "0x1",
+            "1.000001",
+        ] {
+            let text = format!(
+                "[traces]\nendpoint = \"https://c\"\nprotocol = \"grpc\"\nsample_ratio = {ratio}\n"
+            );
             let told = settings(&text, &[]).expect_err(ratio);
-            assert!(told.contains("4:16: `sample_ratio` must be"), "{ratio}: {told}");
+            assert!(
+                told.contains("4:16: `sample_ratio` must be"),
+                "{ratio}: {told}"
+            );
         }
     }
 }

@@ -101,12 +101,26 @@ impl Levels {
         }
     }
 
-    fn change(&self, level: &str, filter: EnvFilter, until: Option<Timestamp>) -> Result<LogLevel, NotALevel> {
+    fn change(
+        &self,
+        level: &str,
+        filter: EnvFilter,
+        until: Option<Timestamp>,
+    ) -> Result<LogLevel, NotALevel> {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let until_text = until.map(tracing::field::display);
-        // Said while the one that says more is in force, whichever it is.
-        tracing::warn!(level, until = until_text, "the log level changes");
+        let tell = || {
+            let until = until.map(tracing::field::display);
+            tracing::warn!(level, until, "the log level changes");
+        };
+        // Said while one is in force that lets it be said, if either does.
+        let told = tracing::enabled!(tracing::Level::WARN);
+        if told {
+            tell();
+        }
         (self.put_in_force)(filter).map_err(NotALevel)?;
+        if !told {
+            tell();
+        }
         *now = Now {
             level: level.to_owned(),
             until,
@@ -171,7 +185,10 @@ mod tests {
             ("a b=info", 1),
         ] {
             let NotALevel(why) = levels.set(level, None).expect_err(level);
-            assert!(why.starts_with(&format!("part {part} is neither")), "{level}: {why}");
+            assert!(
+                why.starts_with(&format!("part {part} is neither")),
+                "{level}: {why}"
+            );
         }
         assert!(levels.set(&"info,".repeat(300), None).is_err());
         assert!(said.lock().unwrap().is_empty());
@@ -182,9 +199,15 @@ mod tests {
     fn a_change_holds_until_its_time_is_over_or_for_good() {
         let (levels, said) = levels();
         let now = clock::now();
-        let set = levels.set(" tollgate_proxy=trace,WARN ", Some(Duration::from_secs(600)));
+        let set = levels.set(
+            " tollgate_proxy=trace,WARN ",
+            Some(Duration::from_secs(600)),
+        );
         let set = set.expect("directives");
-        assert_eq!((&*set.level, &*set.started_with), ("tollgate_proxy=trace,WARN", "info"));
+        assert_eq!(
+            (&*set.level, &*set.started_with),
+            ("tollgate_proxy=trace,WARN", "info")
+        );
         levels.look(now.plus(Duration::from_secs(599)));
         assert_eq!(levels.standing(), set);
         levels.look(now.plus(Duration::from_secs(601)));

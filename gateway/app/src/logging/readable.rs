@@ -91,7 +91,8 @@ impl Fields {
 impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
         let value = printable(value);
-        let bare = field.name() == "message" || !value.is_empty() && !value.contains([' ', '"', '=']);
+        let bare =
+            field.name() == "message" || !value.is_empty() && !value.contains([' ', '"', '=']);
         self.add(field, if bare { value } else { format!("\"{value}\"") });
     }
 
@@ -106,7 +107,9 @@ impl Visit for Fields {
 fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        {
             shown.extend(c.escape_default());
         } else {
             shown.push(c);
@@ -159,7 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_time_level_message_and_fields_and_nothing_in_it_reaches_the_terminal_as_a_control() {
+    fn a_line_says_time_level_message_and_fields_and_nothing_in_it_reaches_the_terminal_as_a_control()
+     {
         let plain = lines(false);
         let untimed: Vec<&str> = plain.lines().map(|line| &line[13..]).collect();
         assert_eq!(
@@ -172,7 +176,10 @@ mod tests {
         assert_eq!(plain.as_bytes()[2], b':');
         assert!(!plain.contains('\x1b'));
         let coloured = lines(true);
-        assert!(coloured.contains("\x1b[32m INFO\x1b[0m \x1b[1mcall ended\x1b[0m"), "{coloured:?}");
+        assert!(
+            coloured.contains("\x1b[32m INFO\x1b[0m \x1b[1mcall ended\x1b[0m"),
+            "{coloured:?}"
+        );
         assert!(!coloured.contains("x\x1b[31m"));
     }
 

@@ -25,7 +25,9 @@ use super::readiness::Ready;
 use super::retention::Retention;
 use super::wiring::{self, Wired};
 use super::{admin, figures, onward, traces};
+use crate::clock;
 use crate::config::Settings;
+use crate::logging::Levels;
 use crate::reload::{self, Watcher};
 
 /// How long clients are sent to other connections before the old ones are closed: whoever calls
@@ -34,6 +36,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long calls that have begun to arrive get until they are admitted.
 const ADMISSION: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a change of the log level is over.
+const LEVELS: Duration = Duration::from_secs(1);
 
 /// How long what is asked of the admin API may take to its end.
 const ADMIN: Duration = Duration::from_secs(2);
@@ -86,6 +91,7 @@ impl Life {
         wired: Wired,
         sockets: &Sockets,
         predecessor: Option<Predecessor>,
+        levels: &Arc<Levels>,
     ) -> anyhow::Result<Self> {
         let predecessor = predecessor
             .map(|from| from.attend(&wired.embedded, &wired.switch, &wired.gateway))
@@ -101,7 +107,16 @@ impl Life {
         let (stop_admin, admin_stopped) = watch::channel(false);
         let asked = Arc::clone(&retention);
         let listens = sockets.admin()?;
-        let admin = admin::start(settings, &wired, &ready, asked, listens, admin_stopped)?;
+        let said = Arc::clone(levels);
+        let admin = admin::start(
+            settings,
+            &wired,
+            &ready,
+            asked,
+            said,
+            listens,
+            admin_stopped,
+        )?;
         let calls = listener.addresses.first().copied();
         let calls = calls.context("there is no address to listen on")?;
         wired.data.announce(admin.address)?;
@@ -116,6 +131,8 @@ impl Life {
         };
         let mut probe = Probe::start(wired.gateway.pressure.clone())?;
         let lag = Watcher::every(lag::INTERVAL, "lag", move || probe.look())?;
+        let levels = Arc::clone(levels);
+        let levels = Watcher::every(LEVELS, "log-level", move || levels.look(clock::now()))?;
         let notices = tokio::spawn(tollgate_proxy::notices::watch(
             Arc::clone(&wired.gateway),
             Arc::clone(&wired.notices),
@@ -128,7 +145,7 @@ impl Life {
             ready,
             retention,
             purger: Some(purger),
-            watchers: watchers.into_iter().chain([lag]).collect(),
+            watchers: watchers.into_iter().chain([lag, levels]).collect(),
             admin: Some(admin),
             stop_admin,
             onward,

@@ -36,6 +36,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod live;
+mod logs;
 mod money;
 mod notices;
 mod otlp;

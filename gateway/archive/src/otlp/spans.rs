@@ -77,7 +77,11 @@ fn attempt(at: &CallTrace, since: Timestamp, subject: &Subject, ending: &Ending)
     if let Some(model) = &ending.response_model {
         said.text("gen_ai.response.model", model);
     }
-    if let Some((host, port)) = subject.upstream.as_deref().and_then(|at| at.rsplit_once(':')) {
+    if let Some((host, port)) = subject
+        .upstream
+        .as_deref()
+        .and_then(|at| at.rsplit_once(':'))
+    {
         said.text("server.address", host);
         if let Ok(port) = port.parse::<u16>() {
             said.int("server.port", port.into());

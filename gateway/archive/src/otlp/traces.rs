@@ -75,8 +75,8 @@ pub struct SpanQueue {
 impl SpanSink for SpanQueue {
     fn take(&self, spans: CallSpans) {
         if let Err(untaken) = self.queue.try_send(spans) {
-            let (mpsc::error::TrySendError::Full(spans)
-            | mpsc::error::TrySendError::Closed(spans)) = untaken;
+            let (mpsc::error::TrySendError::Full(spans) | mpsc::error::TrySendError::Closed(spans)) =
+                untaken;
             let dropped = 1 + u64::from(spans.at.contacted_at.is_some());
             self.figures.dropped.fetch_add(dropped, Ordering::Relaxed);
         }
@@ -248,7 +248,9 @@ fn resource(version: &str, replica: &str, attributes: Vec<(String, String)>) -> 
     all.extend(attributes);
     let all = all.into_iter();
     Resource {
-        attributes: all.map(|(name, value)| KeyValue::text(&name, value)).collect(),
+        attributes: all
+            .map(|(name, value)| KeyValue::text(&name, value))
+            .collect(),
     }
 }
 

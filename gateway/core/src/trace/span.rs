@@ -174,16 +174,27 @@ mod tests {
         let at = sampling.place(Some(parent(0b11)), trace(1), span(1), span(2));
         assert_eq!((at.trace, at.parent), (trace(5), Some(span(9))));
         let onward = at.onward();
-        assert_eq!((onward.trace, onward.span, onward.flags), (trace(5), span(2), 0b11));
+        assert_eq!(
+            (onward.trace, onward.span, onward.flags),
+            (trace(5), span(2), 0b11)
+        );
         let begun = sampling.place(None, trace(1), span(1), span(2));
-        assert_eq!((begun.trace, begun.parent, begun.flags), (trace(1), None, RANDOM));
+        assert_eq!(
+            (begun.trace, begun.parent, begun.flags),
+            (trace(1), None, RANDOM)
+        );
     }
 
     #[test]
     fn a_ratio_is_kept_to_by_the_last_56_bits_of_the_id() {
         let half = Sampling::new(500_000, true);
         let middle = 1 << 55;
-        for (last, taken) in [(0, true), (middle - 1, true), (middle, false), (u64::MAX, false)] {
+        for (last, taken) in [
+            (0, true),
+            (middle - 1, true),
+            (middle, false),
+            (u64::MAX, false),
+        ] {
             assert_eq!(half.takes(trace(last)), taken, "{last:x}");
         }
         // What stands in front of them says nothing.

@@ -15,12 +15,8 @@ fn at(contacted: bool) -> CallTrace {
     let parent = TraceParent::read(PARENT);
     let id = |text: &str| contract::name(text);
     let new = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
-    let at = Sampling::new(0, true).place(
-        parent,
-        new,
-        id("1111111111111111"),
-        id("2222222222222222"),
-    );
+    let at =
+        Sampling::new(0, true).place(parent, new, id("1111111111111111"), id("2222222222222222"));
     CallTrace {
         contacted_at: contacted.then(contract::now),
         ..at
@@ -57,9 +53,18 @@ fn a_call_is_a_span_of_the_gateway_and_in_it_one_of_the_upstream() {
     let [served, attempt] = &made[..] else {
         panic!("two spans: {made:#?}");
     };
-    assert_eq!((&*served.name, served.kind, served.flags), ("chat", 2, 0x301));
-    assert_eq!((&*attempt.name, attempt.kind, attempt.flags), ("chat gpt-5-mini", 3, 0x101));
-    assert_eq!(served.parent_span_id, [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
+    assert_eq!(
+        (&*served.name, served.kind, served.flags),
+        ("chat", 2, 0x301)
+    );
+    assert_eq!(
+        (&*attempt.name, attempt.kind, attempt.flags),
+        ("chat gpt-5-mini", 3, 0x101)
+    );
+    assert_eq!(
+        served.parent_span_id,
+        [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]
+    );
     assert_eq!(attempt.parent_span_id, served.span_id);
     assert_eq!(attempt.trace_id, served.trace_id);
     assert_eq!(served.trace_id[..2], [0x4b, 0xf9]);
@@ -96,7 +101,10 @@ fn what_was_refused_has_no_span_of_the_upstream_and_nothing_of_the_clients_words
     let said = attributes(served);
     assert_eq!(said["error.type"], "spend_limit_exceeded");
     assert_eq!(said["http.request.method"], "_OTHER");
-    assert!(served.status.is_none(), "a refusal is no failure of the gateway");
+    assert!(
+        served.status.is_none(),
+        "a refusal is no failure of the gateway"
+    );
     for (key, value) in said {
         for theirs in ["gpt-5-mini", "completions", "BREW", "globex"] {
             assert!(!value.contains(theirs), "{key}: {value}");
@@ -107,7 +115,12 @@ fn what_was_refused_has_no_span_of_the_upstream_and_nothing_of_the_clients_words
 #[test]
 fn a_failure_is_said_in_both() {
     for (outcome, status, code, kind) in [
-        (Outcome::UpstreamFailed, 502, Some("upstream_unreachable"), "upstream_unreachable"),
+        (
+            Outcome::UpstreamFailed,
+            502,
+            Some("upstream_unreachable"),
+            "upstream_unreachable",
+        ),
         (Outcome::Completed, 503, None, "503"),
     ] {
         let ending = Ending {
@@ -138,8 +151,16 @@ async fn a_queue_that_is_full_or_nobodys_drops_and_counts() {
     };
     let (exporter, queue) = SpanExporter::new(config).unwrap();
     let figures = exporter.figures();
-    let named: Vec<&str> = exporter.resource.attributes.iter().map(|it| &*it.key).collect();
-    assert_eq!(named, ["service.version", "service.instance.id", "service.name"]);
+    let named: Vec<&str> = exporter
+        .resource
+        .attributes
+        .iter()
+        .map(|it| &*it.key)
+        .collect();
+    assert_eq!(
+        named,
+        ["service.version", "service.instance.id", "service.name"]
+    );
     for _ in 0..QUEUED_CALLS + 3 {
         queue.take(call(true, contract::completed(1)));
     }
