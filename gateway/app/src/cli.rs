@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::admins::AdminCommand;
 use crate::audit::AuditCommand;
 use crate::config::{self, Directories, ProcessVars, Settings};
+use crate::doctor::Doctor;
 use crate::explain::Explain;
 use crate::fleet::FleetCommand;
 use crate::log::LogCommand;
@@ -57,6 +58,8 @@ enum Command {
     Quickstart(Quickstart),
     /// Say everything that is wrong with the policy files, with file and line
     Check(Check),
+    /// Look over a deployment, running or not, and say what to do
+    Doctor(Doctor),
     /// Make, end and explain task tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -173,6 +176,7 @@ impl Cli {
                 return asked.run(&settings(&given)?, find);
             }
             Command::Check(asked) => return asked.run(&given),
+            Command::Doctor(asked) => return asked.run(&given),
             Command::Token(command) => command.run(|admin| operator(&given, admin))?,
             Command::Task(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;

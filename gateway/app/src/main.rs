@@ -10,6 +10,7 @@ mod cli;
 mod clock;
 mod config;
 mod data_dir;
+mod doctor;
 mod explain;
 mod fleet;
 mod live;

@@ -22,6 +22,7 @@ mod fleet;
 mod handover;
 mod leave;
 mod life;
+mod notify;
 mod onward;
 mod readiness;
 mod retention;
@@ -38,12 +39,13 @@ use tokio::runtime::Runtime;
 use tollgate_proxy::gateway::Gateway;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::config::{ProcessVars, Settings};
 use crate::logging::Levels;
 use crate::output;
 use handover::{Handing, Predecessor, Sockets, Successors};
 use leave::Leave;
 use life::{Handed, Life};
+use notify::Notify;
 
 /// How long connections may take to send what is left, once the last call has ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -92,6 +94,7 @@ pub(crate) fn run(
         .build()?;
     let mut leave = calls.block_on(async { Leave::on_signals(leashed) })?;
     let mut earlier: Vec<Life> = Vec::new();
+    let notify = Notify::of(&ProcessVars);
     loop {
         let wired = wiring::wire(settings, prepared, predecessor.is_some())?;
         let bound = match sockets.take() {
@@ -104,6 +107,7 @@ pub(crate) fn run(
             Life::begin(settings, wired, &bound, predecessor.take(), levels)?
         };
         tell_ready(&life, earlier.is_empty())?;
+        notify.say(notify::READY);
         let ended = calls.block_on(serve(settings, &mut life, &bound, &mut leave))?;
         let (reason, handing) = match ended {
             Ended::Back(itself) => {
@@ -117,6 +121,7 @@ pub(crate) fn run(
             Ended::Over(handing) => (None, Some(handing)),
         };
         drop(bound);
+        notify.say(notify::STOPPING);
         calls.block_on(leave_calls(
             settings, &life, &earlier, reason, &handing, &mut leave,
         ));
