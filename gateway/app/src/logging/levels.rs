@@ -110,7 +110,7 @@ impl Levels {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let tell = || {
             let until = until.map(tracing::field::display);
-            tracing::warn!(level, until, "the log level changes");
+            tracing::warn!(set_to = level, until, "the log level changes");
         };
         // Said while one is in force that lets it be said, if either does.
         let told = tracing::enabled!(tracing::Level::WARN);
