@@ -93,11 +93,7 @@ fn read(
         let (store, otlp) = read_destinations(section, &policies_dir, &data_dir, insecure);
         (read_records(section), store, otlp)
     });
-    let traces = root
-        .table("traces", |section| {
-            TracesSettings::read(section, &policies_dir, insecure)
-        })
-        .flatten();
+    let traces = read_traces(root, &policies_dir, insecure);
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
     Settings {
@@ -145,6 +141,15 @@ fn read_fleet(
 ) -> Option<FleetSettings> {
     let read = |section: &Section<'_>| FleetSettings::read(section, policies_dir, insecure);
     root.table("fleet", read).flatten()
+}
+
+fn read_traces(
+    root: &Section<'_>,
+    policies_dir: &Path,
+    insecure: InsecureSettings,
+) -> Option<TracesSettings> {
+    let read = |section: &Section<'_>| TracesSettings::read(section, policies_dir, insecure);
+    root.table("traces", read).flatten()
 }
 
 /// Notes an admin listener that others can reach, unless that is allowed.

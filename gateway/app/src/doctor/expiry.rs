@@ -190,10 +190,13 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let olga = credential("olga", Role::Operator, None);
-        assert_eq!(levels(&[olga.clone()]), [Level::Ok]);
+        assert_eq!(levels(std::slice::from_ref(&olga)), [Level::Ok]);
         assert_eq!(levels(&[]), [Level::Problem]);
         let gone = credential("gone", Role::Operator, Some("2026-11-01T00:00:00Z"));
-        assert_eq!(levels(&[gone.clone()]), [Level::Problem, Level::Warning]);
+        assert_eq!(
+            levels(std::slice::from_ref(&gone)),
+            [Level::Problem, Level::Warning]
+        );
         let soon = credential("soon", Role::Operator, Some("2026-11-30T00:00:00Z"));
         assert_eq!(
             levels(&[olga, gone, soon]),

@@ -108,11 +108,18 @@ pub(super) fn table(findings: &[Finding]) -> String {
     let mut text = output::table(&rows);
     let [fine, warnings, problems] = counts(findings);
     // Writing to a String cannot fail.
-    let _written = write!(
+    let _written = writeln!(
         text,
-        "\n{fine} ok, {warnings} warnings, {problems} problems\n"
+        "\n{fine} ok, {}, {}",
+        counted(warnings, "warning"),
+        counted(problems, "problem")
     );
     text
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// What others wrote neither ends a line nor moves the cursor.
@@ -151,7 +158,7 @@ mod tests {
             area.ok("fine"),
             area.problem("two\nlines\u{1b}[31m", "set it"),
         ];
-        let expected = "clock  ok       fine\nclock  PROBLEM  two lines [31m\n                -> set it (docs/identity.md)\n\n1 ok, 0 warnings, 1 problems\n";
+        let expected = "clock  ok       fine\nclock  PROBLEM  two lines [31m\n                -> set it (docs/identity.md)\n\n1 ok, 0 warnings, 1 problem\n";
         assert_eq!(table(&findings), expected);
         let json = json(&findings);
         assert_eq!(json["ok"], false);

@@ -45,7 +45,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             (Port::Free, false) => AREA.ok(format!("{address} is free")),
             (Port::Answers, false) => AREA.problem(
                 format!("somebody answers at {address}, and no gateway runs on this data directory"),
-                "stop whoever that is (ss -ltnp), or change `listen`; or name the directory of the gateway that runs with --data",
+                "stop whoever that is (ss -ltnp), or change `listen` or `admin_listen`; or name the directory of the gateway that runs with --data",
             ),
             (Port::Free | Port::Unusable, true) => AREA.problem(
                 format!("a gateway runs, and nobody answers at {address}"),
@@ -56,7 +56,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
                 "no interface has it, or it is below 1024 and this user may not",
             ),
         });
-        if !facts.tls && !is_inner(address.ip()) {
+        if !facts.tls && *address != facts.admin && !is_inner(address.ip()) {
             found.push(AREA.warning(
                 format!("agents can reach {address} from other machines, without TLS"),
                 "set [tls], or keep it inside a network where you trust the wires",
@@ -87,10 +87,8 @@ fn is_inner(address: IpAddr) -> bool {
 
 /// Tries the addresses.
 pub(super) fn look(settings: &Settings, running: bool) -> Facts {
-    let tried = settings
-        .listen
-        .iter()
-        .map(|address| (*address, try_out(*address)));
+    let all = settings.listen.iter().chain([&settings.admin_listen]);
+    let tried = all.map(|address| (*address, try_out(*address)));
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     Facts {
         running,

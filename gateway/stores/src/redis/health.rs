@@ -38,10 +38,6 @@ pub struct Health {
 ///
 /// # Errors
 /// If Redis does not answer, or must not be used.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is measured is how long the answer takes"
-)]
 pub async fn health(config: &RedisConfig) -> Result<Health, LinkError> {
     let link = connect(config).await?;
     let key = [link.key("fleet", "epoch")];
