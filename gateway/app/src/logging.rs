@@ -57,8 +57,9 @@ pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<(Flus
             in_charge(json.map_event_format(json::Flat), in_force)
         }
         LogFormat::Pretty => {
-            let plain = builder.with_ansi(coloured);
-            in_charge(plain.event_format(readable::Readable), in_force)
+            let plain = builder.with_ansi(false);
+            let readable = readable::Readable { coloured };
+            in_charge(plain.event_format(readable), in_force)
         }
     };
     let levels = levels.map_err(std::io::Error::other)?;

@@ -68,7 +68,8 @@ fn strict(level: &str) -> Result<EnvFilter, NotALevel> {
         let (target, level) = part.rsplit_once('=').unwrap_or(("", part));
         let named = part.contains('=');
         let is_target = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '-');
-        let good = level.parse::<LevelFilter>().is_ok()
+        let good = !level.is_empty()
+            && level.parse::<LevelFilter>().is_ok()
             && level.bytes().all(|byte| byte.is_ascii_alphabetic())
             && (!named || !target.is_empty() && target.chars().all(is_target));
         if !good {

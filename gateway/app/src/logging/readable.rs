@@ -14,7 +14,10 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::clock;
 
 /// Formats events.
-pub(super) struct Readable;
+pub(super) struct Readable {
+    /// Whether the terminal is told colours.
+    pub(super) coloured: bool,
+}
 
 /// Escapes of ECMA-48.
 const DIM: &str = "\x1b[2m";
@@ -47,8 +50,7 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let coloured = line.has_ansi_escapes();
-        let paint = |colour| if coloured { colour } else { "" };
+        let paint = |colour| if self.coloured { colour } else { "" };
         let now = clock::now().text();
         // `2026-11-23T07:08:09.000123Z`: the day is known to whoever watches.
         let time = now.get(11..23).unwrap_or(&now);
@@ -149,9 +151,9 @@ mod tests {
         let writer = kept.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(Level::TRACE)
-            .with_ansi(coloured)
+            .with_ansi(false)
             .with_writer(move || writer.clone())
-            .event_format(Readable)
+            .event_format(Readable { coloured })
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "tollgate_proxy::record", tenant = "acme", status = 200_u16, code = None::<&str>, why = "a b", empty = "", "call ended");
