@@ -60,6 +60,10 @@ pub(crate) enum Action {
     FollowEvents,
     /// Reading whom the credential makes one.
     ReadSelf,
+    /// Reading how much is said in the log.
+    ReadLog,
+    /// Changing how much is said in the log.
+    SetLog,
 }
 
 impl Action {
@@ -80,6 +84,8 @@ impl Action {
             Self::ReadCalls => "calls.read",
             Self::FollowEvents => "events.follow",
             Self::ReadSelf => "self.read",
+            Self::ReadLog => "log.read",
+            Self::SetLog => "log.set",
         }
     }
 

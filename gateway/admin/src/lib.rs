@@ -19,6 +19,7 @@ pub mod explain;
 mod form;
 mod introspection;
 pub mod live;
+pub mod log;
 mod openapi;
 pub mod probes;
 mod problem;
@@ -68,6 +69,8 @@ pub struct Admin {
     pub live: Arc<dyn live::LiveFigures>,
     /// What its calls show to those who watch.
     pub happenings: Arc<dyn Happenings>,
+    /// How much is said in the log.
+    pub log_levels: Arc<dyn log::LogLevels>,
     /// What would become of a call.
     pub explainer: Arc<dyn explain::Explainer>,
     /// Takes away records whose time is over.

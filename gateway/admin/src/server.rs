@@ -30,8 +30,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
 use crate::{
-    Admin, audit_key, browser, budgets, console, events, explain, introspection, live, openapi,
-    probes, purge, reports, tenants, tokens, whoami,
+    Admin, audit_key, browser, budgets, console, events, explain, introspection, live, log,
+    openapi, probes, purge, reports, tenants, tokens, whoami,
 };
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
@@ -96,7 +96,7 @@ impl AdminListener {
 }
 
 /// Every path that wants a credential, with what it takes.
-fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 17] {
+fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 18] {
     [
         ("/v1/tokens", post(tokens::mint)),
         ("/v1/tokens/revoke", post(tokens::revoke)),
@@ -116,6 +116,7 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 17] {
         ),
         ("/v1/audit/key", get(audit_key::show)),
         ("/v1/audit/purge", post(purge::purge)),
+        ("/v1/log", get(log::show).put(log::set)),
         ("/v1/tenants", get(tenants::list)),
         ("/v1/tenants/{tenant}", get(tenants::show)),
     ]

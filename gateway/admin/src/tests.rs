@@ -37,6 +37,7 @@ use crate::audit_key::Signer;
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
 use crate::explain::{Explainer, NotACall, Question, Who};
 use crate::live::LiveFigures;
+use crate::log::{LogLevel, LogLevels, NotALevel};
 use crate::probes::Readiness;
 use crate::purge::{OfTenant, Purge};
 use crate::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
@@ -370,6 +371,30 @@ impl Purge for Purged {
     }
 }
 
+/// Takes `debug` and nothing else.
+struct Said;
+
+impl LogLevels for Said {
+    fn standing(&self) -> LogLevel {
+        LogLevel {
+            level: "info".to_owned(),
+            started_with: "info".to_owned(),
+            until: None,
+        }
+    }
+
+    fn set(&self, level: &str, lasts: Option<Duration>) -> Result<LogLevel, NotALevel> {
+        if level != "debug" {
+            return Err(NotALevel("part 1 is no level".to_owned()));
+        }
+        Ok(LogLevel {
+            level: level.to_owned(),
+            until: lasts.map(|lasts| now().plus(lasts)),
+            ..self.standing()
+        })
+    }
+}
+
 fn signer() -> Signer {
     let key = AuditKey::from_pem(&new_private_key(&[9; 32])).expect("a key");
     Signer {
@@ -416,6 +441,7 @@ fn assembled(
         live: Arc::new(Busy),
         happenings: Arc::new(events::Stage::default()),
         names: std::collections::BTreeSet::new(),
+        log_levels: Arc::new(Said),
         explainer: Arc::new(Echo),
         reports: Arc::new(Reports),
         purge: Arc::new(Purged),

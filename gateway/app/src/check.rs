@@ -103,9 +103,10 @@ pub(crate) fn check(given: &Directories, vars: &dyn Vars) -> Report {
     let settings = settings.ok();
     if let Some(settings) = &settings {
         report.warnings.extend(absent_files(settings));
-        if let Some(to) = &settings.otlp {
+        for (table, to) in settings.collectors() {
             report.mistakes.extend(unusable_headers(to));
-            report.warnings.extend(suspicion::about_the_collector(to));
+            let suspicion = suspicion::about_the_collector(table, to);
+            report.warnings.extend(suspicion);
         }
     }
     let dir = config::policies_dir(given, vars);
@@ -166,8 +167,8 @@ fn absent_files(settings: &Settings) -> Vec<String> {
         .flatten();
     let store = settings.store.iter();
     let of_store = store.filter_map(|store| store.config.ca_file.as_ref());
-    let otlp = settings.otlp.iter();
-    let of_otlp = otlp.flat_map(|otlp| [&otlp.server.ca_file, &otlp.headers_file]);
+    let otlp = settings.collectors();
+    let of_otlp = otlp.flat_map(|(_, otlp)| [&otlp.server.ca_file, &otlp.headers_file]);
     tls.chain(&settings.prices_file)
         .chain(of_store)
         .chain(of_otlp.flatten())

@@ -12,10 +12,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::admins::AdminCommand;
 use crate::audit::AuditCommand;
 use crate::config::{self, Directories, ProcessVars, Settings, Vars};
+use crate::doctor::Doctor;
 use crate::explain::Explain;
 use crate::fleet::FleetCommand;
 use crate::health::Health;
 use crate::k8s::K8sCommand;
+use crate::log::LogCommand;
 use crate::logging::{self, LogFormat};
 use crate::operator::Operator;
 use crate::prices::PricesCommand;
@@ -60,6 +62,8 @@ enum Command {
     Quickstart(Quickstart),
     /// Say everything that is wrong with the policy files, with file and line
     Check(Check),
+    /// Look over a deployment, running or not, and say what to do
+    Doctor(Doctor),
     /// Make, end and explain task tokens
     #[command(subcommand)]
     Token(TokenCommand),
@@ -85,6 +89,9 @@ enum Command {
     Report(report::Command),
     /// Compare a provider's exported usage with the records, and explain the difference
     Reconcile(Reconcile),
+    /// Show and change how much a running gateway says in its log
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Check and export what is kept
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -142,8 +149,8 @@ impl Cli {
                 upgrade,
                 leashed,
             }) => {
-                let _flush = logging::start(log_format, &ProcessVars)?;
-                serve::run(&settings(&given)?, upgrade, leashed)?;
+                let (_flush, levels) = logging::start(log_format, &ProcessVars)?;
+                serve::run(&settings(&given)?, &levels, upgrade, leashed)?;
             }
             Command::Health(asked) => return asked.run(&data_dir(given)?),
             Command::Sidecar(told) => match told.wanted(&ProcessVars) {
@@ -169,6 +176,7 @@ impl Cli {
             }
             Command::Report(command) => command.run(&settings(&given)?)?,
             Command::Reconcile(asked) => return asked.run(&settings(&given)?),
+            Command::Log(command) => command.run(|admin| operator(&given, admin))?,
             Command::Audit(command) => return command.run(|| settings(&given)),
             Command::Prices(command) => command.run(&settings(&given)?)?,
             Command::Explain(asked) => {
@@ -177,6 +185,7 @@ impl Cli {
             }
             Command::K8s(command) => command.run()?,
             Command::Check(asked) => return asked.run(&given),
+            Command::Doctor(asked) => return asked.run(&given),
             Command::Token(command) => command.run(|admin| operator(&given, admin))?,
             Command::Task(command) => {
                 command.run(&operator(&given, command.target().admin.as_deref())?)?;

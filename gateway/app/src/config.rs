@@ -13,6 +13,7 @@ mod read;
 mod store;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod vault;
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,6 +29,7 @@ use tollgate_core::secret::Secret;
 pub(crate) use fleet::FleetSettings;
 pub(crate) use otlp::OtlpSettings;
 pub(crate) use store::StoreSettings;
+pub(crate) use traces::TracesSettings;
 pub(crate) use vault::{AuthSettings, Kv2Settings, VaultSettings};
 
 /// Where the policies are, if nothing says otherwise.
@@ -64,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) store: Option<StoreSettings>,
     /// Where records go as logs, if anywhere.
     pub(crate) otlp: Option<OtlpSettings>,
+    /// Where spans of calls go, if anywhere.
+    pub(crate) traces: Option<TracesSettings>,
     /// Bounds on size and number.
     pub(crate) limits: LimitSettings,
     /// Bounds on time.
@@ -79,6 +83,14 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Everybody who is spoken to by OTLP, by the table that names them.
+    pub(crate) fn collectors(&self) -> impl Iterator<Item = (&'static str, &OtlpSettings)> {
+        let traces = self.traces.iter();
+        let traces = traces.map(|traces| ("traces", &traces.collector));
+        let records = self.otlp.iter().map(|otlp| ("records.otlp", otlp));
+        records.chain(traces)
+    }
+
     /// Where keys and secrets lie: in a fleet, where all replicas have them.
     pub(crate) fn keys_dir(&self) -> &Path {
         let fleet = self.fleet.as_ref();
@@ -231,7 +243,7 @@ pub(crate) struct InsecureSettings {
     pub(crate) plain_http_vault: bool,
     /// Lets the record store's endpoint be an `http://` URL.
     pub(crate) plain_http_record_store: bool,
-    /// Lets the collector's endpoint be an `http://` URL.
+    /// Lets a collector's endpoint be an `http://` URL.
     pub(crate) plain_http_otlp: bool,
     /// Lets Redis be spoken to without TLS beyond this machine.
     pub(crate) plain_redis: bool,

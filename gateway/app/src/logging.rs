@@ -2,17 +2,27 @@
 //!
 //! Lines go to standard error, one JSON object each unless asked otherwise. `TOLLGATE_LOG` takes
 //! a level or `tracing`'s directives; what cannot be read counts as `info`, so that a typing
-//! mistake never silences the log. What libraries write to the `log` crate arrives here as well.
+//! mistake never silences the log. What is said can be changed while the process runs (`levels`).
+//! What libraries write to the `log` crate arrives here as well.
 
 mod json;
+mod levels;
 mod lines;
+mod readable;
 
+pub(crate) use levels::Levels;
 pub(crate) use lines::Flush;
 
+use std::io::IsTerminal;
+use std::sync::Arc;
+
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::{FormatEvent, FormatFields, SubscriberBuilder};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 use crate::config::Vars;
+use lines::Lines;
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -24,38 +34,53 @@ pub(crate) enum LogFormat {
     Pretty,
 }
 
-/// Libraries that talk about their own insides at `info`.
-const CHATTY: [&str; 4] = ["pingora_core=warn", "hyper=warn", "h2=warn", "rustls=warn"];
-
-/// Starts logging. What still waits is written when the answer is dropped.
+/// Starts logging. What still waits is written when the first answer is dropped; the other says how
+/// much is said.
 ///
 /// # Errors
 /// If there is no thread to write with.
-pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<Flush> {
+pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<(Flush, Arc<Levels>)> {
     let asked = vars.var("TOLLGATE_LOG");
     let asked = asked.as_deref().unwrap_or("info");
-    let parsed = EnvFilter::try_new(asked);
-    let understood = parsed.is_ok();
-    let mut filter = parsed.unwrap_or_else(|_unreadable| EnvFilter::new("info"));
-    if !asked.contains('=') {
-        for directive in CHATTY.iter().filter_map(|text| text.parse().ok()) {
-            filter = filter.add_directive(directive);
+    let parsed = levels::lenient(asked);
+    let understood = parsed.is_some();
+    let filter = parsed.unwrap_or_else(levels::usual);
+    let in_force = if understood { asked } else { "info" };
+    let terminal = std::io::stderr().is_terminal();
+    let (no_color, term) = (vars.var("NO_COLOR"), vars.var("TERM"));
+    let coloured = readable::in_colour(terminal, no_color.as_deref(), term.as_deref());
+    let (lines, flush) = Lines::start(std::io::stderr())?;
+    let builder = fmt().with_env_filter(filter).with_writer(lines);
+    let levels = match format {
+        LogFormat::Json => {
+            let json = builder.json().flatten_event(true);
+            in_charge(json.map_event_format(json::Flat), in_force)
         }
-    }
-    let (lines, flush) = lines::Lines::start(std::io::stderr())?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(lines);
-    let started = match format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .map_event_format(json::Flat)
-            .try_init(),
-        LogFormat::Pretty => lines.with_ansi(false).try_init(),
+        LogFormat::Pretty => {
+            let plain = builder.with_ansi(false);
+            let readable = readable::Readable { coloured };
+            in_charge(plain.event_format(readable), in_force)
+        }
     };
-    if started.is_ok() && !understood {
+    let levels = levels.map_err(std::io::Error::other)?;
+    if !understood {
         tracing::warn!(asked, "TOLLGATE_LOG cannot be read; logging at info");
     }
-    Ok(flush)
+    Ok((flush, Arc::new(levels)))
+}
+
+/// Lets it say what is said from now on, and keeps hold of how much.
+fn in_charge<N, E>(
+    builder: SubscriberBuilder<N, E, EnvFilter, Lines>,
+    in_force: &str,
+) -> Result<Levels, TryInitError>
+where
+    N: for<'writer> FormatFields<'writer> + Send + Sync + 'static,
+    E: FormatEvent<Registry, N> + Send + Sync + 'static,
+{
+    let builder = builder.with_filter_reloading();
+    let handle = builder.reload_handle();
+    builder.finish().try_init()?;
+    let put_in_force = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    Ok(Levels::new(in_force, Box::new(put_in_force)))
 }

@@ -80,6 +80,14 @@ impl Operator {
         self.ask(Method::POST, path, body.to_string())
     }
 
+    /// Puts JSON, as [`post`](Self::post).
+    ///
+    /// # Errors
+    /// As [`post`](Self::post).
+    pub(crate) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(Method::PUT, path, body.to_string())
+    }
+
     /// Gets JSON.
     ///
     /// # Errors

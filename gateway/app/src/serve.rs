@@ -22,12 +22,15 @@ mod fleet;
 mod handover;
 mod leave;
 mod life;
+mod notify;
 mod onward;
 mod readiness;
 mod retention;
+mod traces;
 mod usage;
 mod wiring;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -36,11 +39,13 @@ use tokio::runtime::Runtime;
 use tollgate_proxy::gateway::Gateway;
 use tracing::{info, warn};
 
-use crate::config::Settings;
+use crate::config::{ProcessVars, Settings};
+use crate::logging::Levels;
 use crate::output;
 use handover::{Handing, Predecessor, Sockets, Successors};
 use leave::Leave;
 use life::{Handed, Life};
+use notify::Notify;
 
 /// How long connections may take to send what is left, once the last call has ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -67,7 +72,12 @@ enum Ended {
 ///
 /// # Errors
 /// If the gateway cannot start, or cannot bring its stores to rest.
-pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::Result<()> {
+pub(crate) fn run(
+    settings: &Settings,
+    levels: &Arc<Levels>,
+    upgrade: bool,
+    leashed: bool,
+) -> anyhow::Result<()> {
     leave::raise_file_limit();
     // The only provider in the build; a second installation would find it there already.
     let _present = rustls::crypto::ring::default_provider().install_default();
@@ -84,6 +94,7 @@ pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::
         .build()?;
     let mut leave = calls.block_on(async { Leave::on_signals(leashed) })?;
     let mut earlier: Vec<Life> = Vec::new();
+    let notify = Notify::of(&ProcessVars);
     loop {
         let wired = wiring::wire(settings, prepared, predecessor.is_some())?;
         let bound = match sockets.take() {
@@ -93,9 +104,10 @@ pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::
         let mut life = {
             // Not in a future: what fails to start ends runtimes of its own.
             let _calls = calls.enter();
-            Life::begin(settings, wired, &bound, predecessor.take())?
+            Life::begin(settings, wired, &bound, predecessor.take(), levels)?
         };
         tell_ready(&life, earlier.is_empty())?;
+        notify.say(notify::READY);
         let ended = calls.block_on(serve(settings, &mut life, &bound, &mut leave))?;
         let (reason, handing) = match ended {
             Ended::Back(itself) => {
@@ -109,6 +121,7 @@ pub(crate) fn run(settings: &Settings, upgrade: bool, leashed: bool) -> anyhow::
             Ended::Over(handing) => (None, Some(handing)),
         };
         drop(bound);
+        notify.say(notify::STOPPING);
         calls.block_on(leave_calls(
             settings, &life, &earlier, reason, &handing, &mut leave,
         ));

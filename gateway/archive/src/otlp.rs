@@ -1,4 +1,5 @@
-//! Records to an OpenTelemetry collector, as logs over OTLP.
+//! Records to an OpenTelemetry collector, as logs over OTLP; and, as far as it takes them, spans of
+//! calls (`traces`).
 //!
 //! ```text
 //! outbox → lines (../lines) → records (convert) → batch → collector (wire) → reply → outbox
@@ -16,6 +17,8 @@ mod leave;
 mod proto;
 mod reply;
 mod semconv;
+mod spans;
+mod traces;
 mod wire;
 
 use std::path::Path;
@@ -27,6 +30,7 @@ use tollgate_core::policy::Upstream;
 
 pub use export::{Exporter, ExporterConfig};
 pub use semconv::{NAMES, SCHEMA_URL};
+pub use traces::{SpanExporter, SpanExporterConfig, SpanFigures, SpanQueue};
 pub use wire::{Roots, UnusableRoots};
 
 /// How one speaks to the collector.

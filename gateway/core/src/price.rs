@@ -26,6 +26,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 pub use bound::MOST;
+pub use embedded::CATALOGUE_AS_OF;
 pub use list::{Change, Listed, ListedPrice, ListedVariant};
 pub use rates::Rates;
 pub use rerate::Rerated;

@@ -1,9 +1,14 @@
-//! W3C Trace Context: which trace a request says it belongs to.
+//! W3C Trace Context: which trace a request says it belongs to, and where the gateway's own spans
+//! stand in it.
 //!
 //! A client's word, and nothing more: kept in the record so that it can be found beside the
-//! client's own spans, and never part of a decision. Read strictly (Trace Context, section 3.2):
-//! what is not a `traceparent` to the last character is none. Worst case: a client names another's
-//! trace, and its record is found there.
+//! client's own spans, and never part of a decision but for whether spans are kept. Read strictly
+//! (Trace Context, section 3.2): what is not a `traceparent` to the last character is none. Worst
+//! case: a client names another's trace, and its record is found there.
+
+mod span;
+
+pub use span::{CallSpans, CallTrace, Sampling, SpanSink};
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,6 +26,20 @@ macro_rules! id {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name([u8; $bytes]);
+
+        impl $name {
+            /// An id of these bytes, unless they are all zero.
+            #[must_use]
+            pub fn new(bytes: [u8; $bytes]) -> Option<Self> {
+                (bytes != [0; $bytes]).then_some(Self(bytes))
+            }
+
+            /// Its bytes.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+        }
 
         impl FromStr for $name {
             type Err = NotATraceId;
@@ -68,7 +87,14 @@ pub struct TraceParent {
     pub trace: TraceId,
     /// The span.
     pub span: SpanId,
+    /// Which of the flags that the specification knows are set: [`SAMPLED`] and [`RANDOM`].
+    pub flags: u8,
 }
+
+/// The flag of a trace whose spans are kept.
+pub const SAMPLED: u8 = 0b01;
+/// The flag of a trace whose id ends in 56 random bits.
+pub const RANDOM: u8 = 0b10;
 
 impl TraceParent {
     /// Reads the value of a `traceparent` header; `None` if it is not a whole and valid one.
@@ -87,7 +113,22 @@ impl TraceParent {
         Some(Self {
             trace: trace.parse().ok()?,
             span: span.parse().ok()?,
+            flags: u8::from_str_radix(flags, 16).ok()? & (SAMPLED | RANDOM),
         })
+    }
+
+    /// Whether its spans are kept, as its sender says.
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+}
+
+/// As a `traceparent` header, of the first version.
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trace, span, flags } = self;
+        write!(f, "00-{trace}-{span}-{flags:02x}")
     }
 }
 
@@ -125,7 +166,7 @@ mod tests {
             (format!("00-{TRACE}-{SPAN}-01"), true),
             (format!("00-{TRACE}-{SPAN}-00"), true),
             (format!("01-{TRACE}-{SPAN}-01-more"), true),
-            (format!("01-{TRACE}-{SPAN}-01"), true),
+            (format!("cc-{TRACE}-{SPAN}-01"), true),
             (format!("00-{TRACE}-{SPAN}-01-more"), false),
             (format!("ff-{TRACE}-{SPAN}-01"), false),
             (format!("00-{TRACE}-{SPAN}-1"), false),
@@ -149,8 +190,28 @@ mod tests {
                     (&*read.trace.to_string(), &*read.span.to_string()),
                     (TRACE, SPAN)
                 );
+                assert_eq!(read.is_sampled(), value.contains("-01"), "{value:?}");
             }
         }
         assert_eq!(TraceParent::read(b"00-\xff"), None);
+    }
+
+    #[test]
+    fn a_traceparent_is_written_in_the_first_version_with_the_flags_that_are_known() {
+        let read = |value: String| TraceParent::read(value.as_bytes()).map(|read| read.to_string());
+        for (version, flags, written) in [
+            ("00", "01", "01"),
+            ("00", "00", "00"),
+            ("00", "03", "03"),
+            ("00", "ff", "03"),
+            ("cc", "05", "01"),
+        ] {
+            let value = format!("{version}-{TRACE}-{SPAN}-{flags}");
+            let expected = format!("00-{TRACE}-{SPAN}-{written}");
+            assert_eq!(read(value), Some(expected));
+        }
+        assert_eq!(SpanId::new([0; 8]), None);
+        let span: SpanId = SPAN.parse().expect("an id");
+        assert_eq!(SpanId::new(*span.as_bytes()), Some(span));
     }
 }

@@ -66,6 +66,7 @@ impl Handler for Gateway {
         }
         let mut body = Some(body);
         let mut draft = Draft::open(id, now, &head, peer.client);
+        draft.is_traced(self.traces.as_ref());
         let shown = peer.certificate.as_deref();
         let admitted = admit(&self, &live, &head, shown, &mut body, &mut draft, now).await;
         drop(arrival);

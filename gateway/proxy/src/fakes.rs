@@ -388,6 +388,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
             calls: 1_000,
             lag: Duration::ZERO,
         }),
+        traces: None,
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(fakes.clone()),

@@ -25,6 +25,7 @@ use crate::pool::Upstreams;
 use crate::pressure::Pressure;
 use crate::sealed::SealedTokens;
 use crate::statement::Statements;
+use crate::traces::Traces;
 use crate::tracker::Tracker;
 
 /// Where durable state lives.
@@ -85,6 +86,8 @@ pub struct Gateway {
     pub memory: MemoryBudget,
     /// Counters.
     pub metrics: Metrics,
+    /// Where spans of calls go, if anywhere.
+    pub traces: Option<Traces>,
     /// Whose caps are to be looked at for notices.
     pub caps: CapMarks,
     /// What those who watch are shown.

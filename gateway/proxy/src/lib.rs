@@ -40,6 +40,7 @@ mod meter;
 mod settle;
 pub mod happenings;
 mod record;
+pub mod traces;
 mod respond;
 pub mod explain;
 pub mod metrics;

@@ -14,7 +14,7 @@ use tollgate_core::policy::Operation;
 use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject};
 use tollgate_core::route::Route;
 use tollgate_core::time::Timestamp;
-use tollgate_core::trace::TraceParent;
+use tollgate_core::trace::{CallTrace, TraceParent};
 
 use crate::admit::Rejected;
 use crate::gateway::Gateway;
@@ -23,6 +23,7 @@ use crate::oauth::Ungranted;
 use crate::respond::{Failure, Verdict};
 use crate::settle::Tariff;
 use crate::statement::Unstated;
+use crate::traces::{self, Traces};
 
 /// Carries the record's id on every answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-request-id");
@@ -67,7 +68,8 @@ pub(crate) struct Draft {
     price_version: Option<String>,
     reserved: Option<PicoUsd>,
     elevated: bool,
-    trace: Option<TraceParent>,
+    parent: Option<TraceParent>,
+    trace: Option<CallTrace>,
     untrusted: Vec<String>,
     notes: Vec<String>,
 }
@@ -91,10 +93,21 @@ impl Draft {
             price_version: None,
             reserved: None,
             elevated: false,
-            trace: trace_parent(head),
+            parent: traces::told(&head.headers),
+            trace: None,
             untrusted: claims(head),
             notes: Vec::new(),
         }
+    }
+
+    /// Spans are made of it.
+    pub(crate) fn is_traced(&mut self, traces: Option<&Traces>) {
+        self.trace = traces.and_then(|traces| traces.place(self.parent));
+    }
+
+    /// Where its spans stand, if there are any.
+    pub(crate) const fn trace(&self) -> Option<CallTrace> {
+        self.trace
     }
 
     /// It came over a connection on which this certificate was shown.
@@ -181,6 +194,7 @@ impl Draft {
 
     /// Everything known about a call of `caller`, as the record keeps it.
     pub(crate) fn subject(&self, caller: &Caller) -> Subject {
+        let (trace, span) = self.trace.map(|own| (own.trace, own.server)).unzip();
         Subject {
             id: self.id,
             started_at: self.started_at,
@@ -201,8 +215,8 @@ impl Draft {
             price_version: self.price_version.clone(),
             reserved: self.reserved,
             elevated: self.elevated,
-            trace: self.trace.map(|parent| parent.trace),
-            span: self.trace.map(|parent| parent.span),
+            trace: trace.or(self.parent.map(|parent| parent.trace)),
+            span: span.or(self.parent.map(|parent| parent.span)),
             untrusted: self.untrusted.clone(),
             notes: self.notes.clone(),
         }
@@ -288,7 +302,11 @@ fn keep(
     };
     log_ending(&subject, &ending);
     gw.scene.turned_away(&subject, &ending);
-    gw.stores.records.refuse(&Record { subject, ending });
+    let record = Record { subject, ending };
+    gw.stores.records.refuse(&record);
+    if let (Some(traces), Some(at)) = (&gw.traces, &draft.trace) {
+        traces.ended(at, record.subject, record.ending);
+    }
 }
 
 /// Why the gateway could not, for its operator: the client sees none of the causes.
@@ -331,12 +349,18 @@ pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
         agent = subject.agent.as_str(),
         task = subject.task.as_str(),
         provider = subject.provider.as_ref().map(ProviderName::as_str),
+        operation = subject.operation.as_deref(),
         model = subject.request_model.as_ref().map(ModelName::as_str),
         status = ending.status,
         code = ending.code.as_deref(),
         outcome = ending.outcome.as_str(),
+        usage = ending.usage_source.as_str(),
+        input_tokens = ending.usage.map(|usage| usage.input_tokens),
+        output_tokens = ending.usage.map(|usage| usage.output_tokens),
         cost_usd = &*ending.cost.text(),
+        first_byte_us = ending.first_byte_us,
         took_us = u64::try_from(ending.ended_at.since(subject.started_at).as_micros()).ok(),
+        trace = subject.trace.map(tracing::field::display),
         "call ended"
     );
 }
@@ -371,16 +395,6 @@ const fn operation_name(operation: Operation) -> &'static str {
         Operation::Free => "metadata",
         Operation::Tool | Operation::OauthToken => "execute_tool",
     }
-}
-
-/// The trace that the client says it calls in. Two of them are none.
-fn trace_parent(head: &Parts) -> Option<TraceParent> {
-    let mut values = head.headers.get_all("traceparent").iter();
-    let value = values.next()?;
-    if values.next().is_some() {
-        return None;
-    }
-    TraceParent::read(value.as_bytes())
 }
 
 fn claims(head: &Parts) -> Vec<String> {

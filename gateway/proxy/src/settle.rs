@@ -19,6 +19,7 @@ use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
 use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
 use tollgate_core::time::Timestamp;
+use tollgate_core::trace::CallTrace;
 use tollgate_core::usage::{Metered, Reading, Usage};
 
 use crate::deferred::Advance;
@@ -241,6 +242,7 @@ pub(crate) struct Settlement {
     /// What the charge made here is kept under, since a later call corrects it.
     begun: Option<RemoteId>,
     scrubbed: bool,
+    trace: Option<CallTrace>,
 }
 
 impl Settlement {
@@ -258,7 +260,17 @@ impl Settlement {
             clamped: None,
             begun: None,
             scrubbed: false,
+            trace: None,
         }
+    }
+
+    /// The upstream is turned to now, in a span that stands there.
+    pub(crate) fn traced(&mut self, trace: CallTrace) {
+        let contacted_at = Some((self.gw.clock)());
+        self.trace = Some(CallTrace {
+            contacted_at,
+            ..trace
+        });
     }
 
     /// The secret of the call came back in its answer, and was taken out.
@@ -395,6 +407,19 @@ impl Settlement {
         }
     }
 
+    /// Tells whoever listens how a call has ended that has a record.
+    fn tell(&mut self, stage: Stage, ending: Ending) {
+        let Stage::Intended(subject) = stage else {
+            return;
+        };
+        log_ending(&subject, &ending);
+        self.shown = None;
+        self.gw.scene.ended(&subject, &ending);
+        if let (Some(traces), Some(at)) = (&self.gw.traces, &self.trace) {
+            traces.ended(at, *subject, ending);
+        }
+    }
+
     fn finish(&mut self, mut ending: Ending, charge: Charge) {
         // Closed first: were a store to panic, dropping this must not do it all again.
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
@@ -420,11 +445,7 @@ impl Settlement {
             self.gw.stores.records.conclude(self.hold.id, &ending);
         }
         self.gw.metrics.settled(&ending);
-        if let Stage::Intended(subject) = stage {
-            log_ending(&subject, &ending);
-            self.shown = None;
-            self.gw.scene.ended(&subject, &ending);
-        }
+        self.tell(stage, ending);
     }
 }
 

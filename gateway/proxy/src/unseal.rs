@@ -23,6 +23,7 @@ use crate::respond::Failure;
 use crate::scrub::Scrub;
 use crate::settle::Settlement;
 use crate::sign::sign;
+use crate::traces;
 
 /// A call that may leave: allowed, affordable, written down, and carrying its one credential.
 pub(crate) struct Admitted {
@@ -67,6 +68,9 @@ pub(crate) async fn unseal(
     let permit = bound.permit;
     let usage_was_asked_for = complete(gw, &mut payload, &settlement, &permit.route.provider)?;
     let mut outgoing = outgoing(head, &permit.route);
+    if let Some(trace) = draft.trace() {
+        traces::tell(&trace, &mut outgoing.headers);
+    }
     let credential = bound.bound.credential().cloned();
     let scrub = if let Some(credential) = &credential {
         shared::separate(credential, &permit.caller.tenant, &mut outgoing.headers);
@@ -96,6 +100,9 @@ pub(crate) async fn unseal(
     recheck(gw, &permit.caller)?;
     let subject = draft.subject(&permit.caller);
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
+    if let Some(trace) = draft.trace() {
+        settlement.traced(trace);
+    }
     Ok(Admitted {
         caller: permit.caller,
         dialect: permit.route.dialect(),

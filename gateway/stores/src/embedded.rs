@@ -40,7 +40,7 @@ use tollgate_core::time::Timestamp;
 pub use admin_log::AdminActions;
 pub use budgets::Budgets;
 pub use chain::Layout;
-pub use db::{DbError, heads};
+pub use db::{DbError, examine, heads};
 pub use deferred::Deferred;
 pub use events::Events;
 pub use handover::{Inherited, Ledgers, Settled, Switch, Told};

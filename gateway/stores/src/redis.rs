@@ -8,6 +8,7 @@
 mod amount;
 mod claims;
 mod deferred;
+mod health;
 mod heirs;
 mod keeper;
 mod link;
@@ -30,6 +31,7 @@ use tollgate_core::rate::RateStore;
 use tollgate_core::time::Timestamp;
 
 pub use deferred::SharedDeferred;
+pub use health::{Health, health};
 use keeper::FleetState;
 pub use link::{LinkError, RedisConfig, Topology};
 pub use notices::SharedNotices;

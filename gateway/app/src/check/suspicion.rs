@@ -77,7 +77,7 @@ pub(super) fn about_locks(policy: &Policy, store: Option<&StoreSettings>) -> Vec
 }
 
 /// A port at which collectors usually speak the other protocol.
-pub(super) fn about_the_collector(to: &OtlpSettings) -> Option<String> {
+pub(super) fn about_the_collector(table: &str, to: &OtlpSettings) -> Option<String> {
     let usual = match to.protocol {
         Protocol::Grpc => 4317,
         Protocol::Http => 4318,
@@ -85,7 +85,7 @@ pub(super) fn about_the_collector(to: &OtlpSettings) -> Option<String> {
     let is_others = matches!(to.server.port, 4317 | 4318) && to.server.port != usual;
     is_others.then(|| {
         format!(
-            "[records.otlp] protocol is {} and goes to {}; collectors usually speak it at port {usual}",
+            "[{table}] protocol is {} and goes to {}; collectors usually speak it at port {usual}",
             to.protocol_name(),
             to.endpoint()
         )

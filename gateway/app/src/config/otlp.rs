@@ -1,4 +1,5 @@
-//! `[records.otlp]`: the OpenTelemetry collector that records go to.
+//! `[records.otlp]`: the OpenTelemetry collector that records go to; spans go to one that is read
+//! in the same way (`traces`).
 //!
 //! What each request carries besides, keys of the collector above all, is no setting: it lies in a
 //! file of its own (`headers`). The endpoint does not tell how one speaks to it, so the settings do.
@@ -16,7 +17,7 @@ use super::InsecureSettings;
 use super::print::{escaped, quoted};
 use super::read::path;
 
-/// Where records go as logs, and how.
+/// Where something goes by OTLP, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OtlpSettings {
     /// The collector. Over HTTP, its `base_path` is the whole path.
@@ -32,7 +33,7 @@ pub(crate) struct OtlpSettings {
 const PROTOCOLS: &[(&str, Protocol)] = &[("grpc", Protocol::Grpc), ("http", Protocol::Http)];
 
 /// Where collectors take logs over HTTP.
-const LOGS: &str = "/v1/logs";
+pub(super) const LOGS: &str = "/v1/logs";
 
 /// As exporters of OpenTelemetry do.
 const USUAL_SECONDS: u64 = 10;
@@ -40,11 +41,13 @@ const USUAL_SECONDS: u64 = 10;
 const MAX_SECONDS: u64 = 300;
 
 impl OtlpSettings {
-    /// Reads `[records.otlp]`. What is wrong with it is noted.
+    /// Reads the table; over HTTP, `usual_path` is the endpoint's if it has none. What is wrong with
+    /// it is noted.
     pub(super) fn read(
         section: &Section<'_>,
         dir: &Path,
         insecure: InsecureSettings,
+        usual_path: &str,
     ) -> Option<Self> {
         let endpoint = section.required("endpoint", reader::text);
         let protocol = section.required("protocol", reader::one_of(PROTOCOLS));
@@ -60,7 +63,7 @@ impl OtlpSettings {
         if !server.tls && !insecure.plain_http_otlp {
             section.mistake(
                 at,
-                "records and headers could be read on the way: give an https:// URL, or set `plain_http_otlp = true` in [insecure]",
+                "what is sent could be read on the way: give an https:// URL, or set `plain_http_otlp = true` in [insecure]",
             );
         }
         if !server.tls && section.has("ca_file") {
@@ -73,7 +76,9 @@ impl OtlpSettings {
                 let why = "`endpoint` has a path, but gRPC has one of its own: give scheme, host and port, or protocol = \"http\"";
                 section.mistake(at, why);
             }
-            Protocol::Http if server.base_path.is_empty() => LOGS.clone_into(&mut server.base_path),
+            Protocol::Http if server.base_path.is_empty() => {
+                usual_path.clone_into(&mut server.base_path)
+            }
             Protocol::Grpc | Protocol::Http => {}
         }
         server.ca_file = ca_file.map(|file| dir.join(file));
@@ -85,7 +90,7 @@ impl OtlpSettings {
         })
     }
 
-    /// The URL that records go to; gRPC's own path is not part of it.
+    /// The URL that it goes to; gRPC's own path is not part of it.
     pub(crate) fn endpoint(&self) -> String {
         format!("{}{}", self.server.origin(), self.server.base_path)
     }
@@ -97,10 +102,11 @@ impl OtlpSettings {
     }
 }
 
+/// The lines of its table, without the head.
 impl fmt::Display for OtlpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoint = escaped(&self.endpoint());
-        writeln!(f, "\n[records.otlp]\nendpoint = {endpoint}")?;
+        writeln!(f, "endpoint = {endpoint}")?;
         writeln!(f, "protocol = \"{}\"", self.protocol_name())?;
         writeln!(f, "timeout_seconds = {}", self.timeout.as_secs())?;
         for (key, file) in [
@@ -160,7 +166,7 @@ mod tests {
                 ),
                 &[
                     "3:12: `endpoint` has a path, but gRPC has one of its own",
-                    "3:12: records and headers could be read on the way",
+                    "3:12: what is sent could be read on the way",
                     "4:11: an http:// `endpoint` has no certificate",
                     "5:19: `timeout_seconds` must be",
                     "6:1: [records.otlp] has no key `headers`",

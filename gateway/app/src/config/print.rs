@@ -46,6 +46,9 @@ impl fmt::Display for Settings {
                 writeln!(f, "ca_file = {}", quoted(file))?;
             }
         }
+        if let Some(traces) = &self.traces {
+            write!(f, "{traces}")?;
+        }
         write!(f, "{}", self.vault)?;
         if let Some(fleet) = &self.fleet {
             write!(f, "{fleet}")?;
@@ -115,7 +118,7 @@ impl Settings {
             write!(f, "{store}")?;
         }
         match &self.otlp {
-            Some(otlp) => write!(f, "{otlp}"),
+            Some(otlp) => write!(f, "\n[records.otlp]\n{otlp}"),
             None => Ok(()),
         }
     }

@@ -10,10 +10,11 @@ use tollgate_core::policy::reader::{self, Read, Section, Source};
 use toml::de::DeValue;
 
 use super::fleet::FleetSettings;
+use super::otlp::LOGS;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars,
-    VaultSettings, WebhookSettings, WhenFull, policies_dir,
+    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, TracesSettings,
+    Vars, VaultSettings, WebhookSettings, WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -93,6 +94,7 @@ fn read(
         let (store, otlp) = read_destinations(section, &policies_dir, &data_dir, insecure);
         (read_records(section), store, otlp)
     });
+    let traces = read_traces(root, &policies_dir, insecure);
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
     Settings {
@@ -110,6 +112,7 @@ fn read(
         records,
         store,
         otlp,
+        traces,
         limits,
         deadlines,
         vault,
@@ -140,6 +143,15 @@ fn read_fleet(
 ) -> Option<FleetSettings> {
     let read = |section: &Section<'_>| FleetSettings::read(section, policies_dir, insecure);
     root.table("fleet", read).flatten()
+}
+
+fn read_traces(
+    root: &Section<'_>,
+    policies_dir: &Path,
+    insecure: InsecureSettings,
+) -> Option<TracesSettings> {
+    let read = |section: &Section<'_>| TracesSettings::read(section, policies_dir, insecure);
+    root.table("traces", read).flatten()
 }
 
 /// Notes an admin listener that others can reach, unless that is allowed.
@@ -288,7 +300,7 @@ fn read_destinations(
         StoreSettings::read(store, policies_dir, data_dir, insecure)
     });
     let otlp = records.table("otlp", |otlp| {
-        OtlpSettings::read(otlp, policies_dir, insecure)
+        OtlpSettings::read(otlp, policies_dir, insecure, LOGS)
     });
     (store.flatten(), otlp.flatten())
 }

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use tollgate_core::price::PriceBook;
+use tollgate_core::time::Timestamp;
 
 use crate::config::Settings;
 
@@ -109,6 +110,14 @@ impl PriceFiles {
             }
             _ => Ok(()),
         }
+    }
+
+    /// When the catalogue in force was installed, if it is not the built-in one.
+    pub(crate) fn installed_at(&self) -> Option<Timestamp> {
+        let installed = fs::metadata(self.current()).ok()?.modified().ok()?;
+        let since = installed.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        let micros = i64::try_from(since.as_micros()).ok()?;
+        Some(Timestamp::from_micros(micros))
     }
 
     /// The file that names the catalogue in force.

@@ -29,6 +29,7 @@ use crate::admins;
 use crate::clock;
 use crate::config::Settings;
 use crate::explain;
+use crate::logging::Levels;
 use crate::report::{self, Unanswered};
 
 /// How often it is looked whether it has ended.
@@ -68,11 +69,18 @@ pub(super) fn start(
     wired: &Wired,
     ready: &Arc<Ready>,
     retention: Arc<Retention>,
+    levels: Arc<Levels>,
     listener: AdminListener,
     stop: watch::Receiver<bool>,
 ) -> anyhow::Result<Running> {
     let address = listener.address();
-    let admin = Arc::new(assemble(settings, wired, Arc::clone(ready), retention)?);
+    let admin = Arc::new(assemble(
+        settings,
+        wired,
+        Arc::clone(ready),
+        retention,
+        levels,
+    )?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -91,6 +99,7 @@ fn assemble(
     wired: &Wired,
     ready: Arc<Ready>,
     retention: Arc<Retention>,
+    levels: Arc<Levels>,
 ) -> anyhow::Result<Admin> {
     let Wired {
         gateway,
@@ -110,6 +119,7 @@ fn assemble(
         reports: Arc::new(Reports(settings.data_dir.clone())),
         live: Arc::new(Live(Arc::downgrade(gateway), gateway.stores.rates.clone())),
         happenings: gateway.scene.clone(),
+        log_levels: levels,
         explainer: Arc::new(explain::Running::new(gateway)),
         purge: retention,
         signer: signer.clone(),

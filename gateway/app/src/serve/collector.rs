@@ -38,7 +38,7 @@ pub(super) fn start(settings: &Settings, wired: &Wired) -> anyhow::Result<Option
     let exporter = Exporter::new(ExporterConfig {
         outbox: wired.embedded.outbox(),
         shelf: Arc::new(LocalShelf::new(&settings.data_dir)),
-        collector: collector(to)?,
+        collector: collector(to).context("[records.otlp]")?,
         version: env!("CARGO_PKG_VERSION"),
         clock: clock::now,
         drain: DRAIN,
@@ -48,11 +48,11 @@ pub(super) fn start(settings: &Settings, wired: &Wired) -> anyhow::Result<Option
     onward::spawn("exporter", |stopped| exporter.run(stopped)).map(Some)
 }
 
-fn collector(to: &OtlpSettings) -> anyhow::Result<Collector> {
+pub(super) fn collector(to: &OtlpSettings) -> anyhow::Result<Collector> {
     let headers = to.headers_file.as_deref().map(headers::read).transpose();
     let headers = headers.map_err(|mistakes| {
         let told: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
-        anyhow::anyhow!("[records.otlp] headers_file: {}", told.join("; "))
+        anyhow::anyhow!("headers_file: {}", told.join("; "))
     })?;
     Ok(Collector {
         server: to.server.clone(),

@@ -24,8 +24,10 @@ use super::handover::{Attended, Handing, Predecessor, Sockets, Successor};
 use super::readiness::Ready;
 use super::retention::Retention;
 use super::wiring::{self, Wired};
-use super::{admin, figures, onward};
+use super::{admin, figures, onward, traces};
+use crate::clock;
 use crate::config::Settings;
+use crate::logging::Levels;
 use crate::reload::{self, Watcher};
 
 /// How long clients are sent to other connections before the old ones are closed: whoever calls
@@ -34,6 +36,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long calls that have begun to arrive get until they are admitted.
 const ADMISSION: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether a change of the log level is over.
+const LEVELS: Duration = Duration::from_secs(1);
 
 /// How long what is asked of the admin API may take to its end.
 const ADMIN: Duration = Duration::from_secs(2);
@@ -54,6 +59,8 @@ pub(super) struct Life {
     admin: Option<admin::Running>,
     stop_admin: watch::Sender<bool>,
     onward: Vec<onward::Running>,
+    /// Not told to stop with the others: calls that go on have spans.
+    spans: Option<onward::Running>,
     notices: JoinHandle<()>,
     predecessor: Option<Attended>,
 }
@@ -84,6 +91,7 @@ impl Life {
         wired: Wired,
         sockets: &Sockets,
         predecessor: Option<Predecessor>,
+        levels: &Arc<Levels>,
     ) -> anyhow::Result<Self> {
         let predecessor = predecessor
             .map(|from| from.attend(&wired.embedded, &wired.switch, &wired.gateway))
@@ -94,11 +102,21 @@ impl Life {
         let watchers = watch_files(&wired)?;
         let webhook = wiring::webhook(settings)?;
         let onward = onward::start(settings, &wired)?;
+        let spans = traces::start(wired.spans.take()?)?;
         let listener = wiring::listener(&wired, sockets)?;
         let (stop_admin, admin_stopped) = watch::channel(false);
         let asked = Arc::clone(&retention);
         let listens = sockets.admin()?;
-        let admin = admin::start(settings, &wired, &ready, asked, listens, admin_stopped)?;
+        let said = Arc::clone(levels);
+        let admin = admin::start(
+            settings,
+            &wired,
+            &ready,
+            asked,
+            said,
+            listens,
+            admin_stopped,
+        )?;
         let calls = listener.addresses.first().copied();
         let calls = calls.context("there is no address to listen on")?;
         wired.data.announce(admin.address)?;
@@ -113,6 +131,8 @@ impl Life {
         };
         let mut probe = Probe::start(wired.gateway.pressure.clone())?;
         let lag = Watcher::every(lag::INTERVAL, "lag", move || probe.look())?;
+        let levels = Arc::clone(levels);
+        let levels = Watcher::every(LEVELS, "log-level", move || levels.look(clock::now()))?;
         let notices = tokio::spawn(tollgate_proxy::notices::watch(
             Arc::clone(&wired.gateway),
             Arc::clone(&wired.notices),
@@ -125,10 +145,11 @@ impl Life {
             ready,
             retention,
             purger: Some(purger),
-            watchers: watchers.into_iter().chain([lag]).collect(),
+            watchers: watchers.into_iter().chain([lag, levels]).collect(),
             admin: Some(admin),
             stop_admin,
             onward,
+            spans,
             notices,
             predecessor,
             wired,
@@ -257,7 +278,7 @@ impl Life {
         if let Some(handing) = handing {
             handing.finish();
         }
-        onward::finish(self.onward);
+        onward::finish(self.onward.into_iter().chain(self.spans).collect());
     }
 
     /// Brings a gateway to rest that has not: everything kept so far is on the disk when this
@@ -276,7 +297,7 @@ impl Life {
         }
         let rested = rest(self.wired);
         // It takes along what the stores have sealed just now.
-        onward::finish(self.onward);
+        onward::finish(self.onward.into_iter().chain(self.spans).collect());
         rested
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use prometheus::Registry;
 use tollgate_admin::audit_key::Signer;
+use tollgate_archive::otlp::SpanExporter;
 use tollgate_core::identity::{KeySet, Mint};
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::notice::NoticeBook;
@@ -36,7 +37,7 @@ use tracing::{info, warn};
 use super::fleet;
 use super::handover::Sockets;
 use super::usage::OwnUsage;
-use super::{leave, onward};
+use super::{leave, onward, traces};
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
 use crate::permissions::Ledger;
@@ -62,6 +63,8 @@ pub(super) struct Wired {
     pub(super) permissions: Unwatched<Ledger>,
     /// The price files, to be watched.
     pub(super) priced: Unwatched<PriceWatch>,
+    /// What takes spans to a collector, if there is one.
+    pub(super) spans: Unwatched<Option<SpanExporter>>,
     /// What signs the chains of records.
     pub(super) signer: Signer,
     /// The data directory.
@@ -175,6 +178,7 @@ pub(super) fn wire(
     });
     let keys = Keys::new(keys(settings, &desk));
     let engine = Arc::new(engine(settings));
+    let (traces, spans) = traces::open(settings, stored.replica.as_str(), &registry)?;
     let gateway = Arc::new(Gateway {
         live: Live::new(Snapshot {
             policy,
@@ -190,6 +194,7 @@ pub(super) fn wire(
         pressure: Pressure::new(pressure_limits(settings)),
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics: Metrics::new(&registry)?,
+        traces,
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),
@@ -208,6 +213,7 @@ pub(super) fn wire(
         watched: Unwatched::new(watched),
         permissions: Unwatched::new(permissions),
         priced: Unwatched::new(priced),
+        spans: Unwatched::new(spans),
         signer: signer(&stored),
         data,
         shared,

@@ -32,7 +32,8 @@ async fn served() -> BTreeSet<String> {
         // Nobody listens there.
         plan.gateway = format!(
             "[records.store]\nurl = \"file://{url}\"\n\
-             [records.otlp]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n"
+             [records.otlp]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n\
+             [traces]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n"
         );
         plan.tenant("globex").caps = "daily_usd = \"0.000001\"\n".to_owned();
     })

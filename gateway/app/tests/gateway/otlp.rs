@@ -4,6 +4,7 @@
 mod collecting;
 mod gateways;
 mod settings;
+mod spans;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,6 @@
-"""A collector of logs over OTLP: the published messages, gRPC's own server and Python's.
+"""A collector of logs and spans over OTLP: the published messages, gRPC's own server and Python's.
 
-Prints where it listens, then each request that it takes and the log records in it, or only that it
+Prints where it listens, then each request that it takes and the log records or spans in it, or only that it
 was asked, as lines of JSON. The first argument is `grpc` or `http`; a certificate and its key may
 follow. Obeys one command a line: `down`, `up`, `busy` (asks for a pause of a second), `take`. Ends
 with its input.
@@ -26,6 +26,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import (
     LogsServiceServicer,
     add_LogsServiceServicer_to_server,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
 )
 
 PRINTING = threading.Lock()
@@ -62,12 +70,42 @@ def refused():
     return STATE["busy"]
 
 
-def take(request, headers):
+def understood(request, headers):
     known = copy.deepcopy(request)
     known.DiscardUnknownFields()
     assert known.ByteSize() == request.ByteSize(), "there is more than the messages have"
     raw = base64.b64encode(request.SerializeToString()).decode()
-    records = [{"kind": "request", "raw": raw, "headers": headers}]
+    return {"kind": "request", "raw": raw, "headers": headers}
+
+
+def take_spans(request, headers):
+    spans = [understood(request, headers)]
+    for resource in request.resource_spans:
+        of = members(resource.resource.attributes)
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                assert span.start_time_unix_nano <= span.end_time_unix_nano
+                spans.append(
+                    {
+                        "kind": "span",
+                        "resource": of,
+                        "schema": resource.schema_url,
+                        "attributes": members(span.attributes),
+                        "name": span.name,
+                        "span_kind": span.kind,
+                        "trace": span.trace_id.hex(),
+                        "span": span.span_id.hex(),
+                        "parent": span.parent_span_id.hex(),
+                        "flags": span.flags,
+                        "status": span.status.code,
+                        "key": headers.get("x-api-key"),
+                    }
+                )
+    say(*spans)
+
+
+def take(request, headers):
+    records = [understood(request, headers)]
     for resource in request.resource_logs:
         of = members(resource.resource.attributes)
         for scope in resource.scope_logs:
@@ -110,6 +148,12 @@ class Logs(LogsServiceServicer):
         return ExportLogsServiceResponse()
 
 
+class Traces(TraceServiceServicer):
+    def Export(self, request, context):
+        take_spans(request, dict(context.invocation_metadata()))
+        return ExportTraceServiceResponse()
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -121,14 +165,21 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status = 200
-        if self.path != "/v1/logs" or self.headers["content-type"] != "application/x-protobuf":
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if headers["content-type"] != "application/x-protobuf":
+            status = 400
+        elif self.path == "/v1/traces":
+            request = ExportTraceServiceRequest()
+            request.ParseFromString(body)
+            take_spans(request, headers)
+        elif self.path != "/v1/logs":
             status = 400
         elif refused():
             status = 429
         else:
             request = ExportLogsServiceRequest()
             request.ParseFromString(body)
-            take(request, {name.lower(): value for name, value in self.headers.items()})
+            take(request, headers)
         answer = ExportLogsServiceResponse().SerializeToString()
         self.send_response(status)
         self.send_header("content-type", "application/x-protobuf")
@@ -161,6 +212,7 @@ class Server:
     def start_grpc(self):
         server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         add_LogsServiceServicer_to_server(Logs(), server)
+        add_TraceServiceServicer_to_server(Traces(), server)
         at = f"127.0.0.1:{self.port}"
         if self.pair:
             certificate, key = (open(file, "rb").read() for file in self.pair)

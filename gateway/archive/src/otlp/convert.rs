@@ -134,7 +134,7 @@ fn any(value: Json) -> Option<Value> {
 }
 
 /// Times before 1970 are none that records have.
-fn nanos(time: Timestamp) -> u64 {
+pub(super) fn nanos(time: Timestamp) -> u64 {
     let micros = u64::try_from(time.as_micros()).unwrap_or_default();
     micros.saturating_mul(1_000)
 }

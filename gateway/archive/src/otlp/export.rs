@@ -21,7 +21,7 @@ use super::batch::{Batch, Entry, request};
 use super::convert::convert;
 use super::leave::Leave;
 use super::reply::Reply;
-use super::wire::{UnusableRoots, Wire};
+use super::wire::{Signal, UnusableRoots, Wire};
 use super::{Collector, Figures};
 use crate::lines::Lines;
 use crate::shelf::Shelf;
@@ -93,7 +93,7 @@ impl Exporter {
         Ok(Self {
             outbox,
             shelf,
-            wire: Wire::new(collector)?,
+            wire: Wire::new(Signal::Logs, collector)?,
             figures: Arc::default(),
             version,
             clock,

@@ -1,7 +1,7 @@
-//! The messages of OTLP that logs need, field by field as opentelemetry-proto 1.x numbers them, and
+//! The messages of OTLP that logs and spans need, field by field as opentelemetry-proto 1.x numbers them, and
 //! those of gRPC's error details.
 //!
-//! Ten messages are written down here, since the published crate brings two more crates along for
+//! Fifteen messages are written down here, since the published crate brings two more crates along for
 //! conversions that nobody needs. What is left out of a message is skipped when it is read.
 
 use prost::{Message, Oneof};
@@ -13,6 +13,65 @@ pub(super) struct ExportRequest {
 }
 
 #[derive(Clone, PartialEq, Message)]
+pub(super) struct ExportTraces {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) resource_spans: Vec<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ResourceSpans {
+    #[prost(message, optional, tag = "1")]
+    pub(super) resource: Option<Resource>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) scope_spans: Vec<ScopeSpans>,
+    #[prost(string, tag = "3")]
+    pub(super) schema_url: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    pub(super) scope: Option<Scope>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) spans: Vec<Span>,
+    #[prost(string, tag = "3")]
+    pub(super) schema_url: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Span {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) span_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) parent_span_id: Vec<u8>,
+    #[prost(string, tag = "5")]
+    pub(super) name: String,
+    #[prost(int32, tag = "6")]
+    pub(super) kind: i32,
+    #[prost(fixed64, tag = "7")]
+    pub(super) start_time_unix_nano: u64,
+    #[prost(fixed64, tag = "8")]
+    pub(super) end_time_unix_nano: u64,
+    #[prost(message, repeated, tag = "9")]
+    pub(super) attributes: Vec<KeyValue>,
+    #[prost(message, optional, tag = "15")]
+    pub(super) status: Option<SpanStatus>,
+    #[prost(fixed32, tag = "16")]
+    pub(super) flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SpanStatus {
+    #[prost(string, tag = "2")]
+    pub(super) message: String,
+    #[prost(int32, tag = "3")]
+    pub(super) code: i32,
+}
+
+/// The answer to either request: the number of what was refused has the same place in both.
+#[derive(Clone, PartialEq, Message)]
 pub(super) struct ExportResponse {
     #[prost(message, optional, tag = "1")]
     pub(super) partial_success: Option<PartialSuccess>,
@@ -21,7 +80,7 @@ pub(super) struct ExportResponse {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PartialSuccess {
     #[prost(int64, tag = "1")]
-    pub(super) rejected_log_records: i64,
+    pub(super) rejected: i64,
     #[prost(string, tag = "2")]
     pub(super) error_message: String,
 }

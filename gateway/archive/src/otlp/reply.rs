@@ -58,7 +58,7 @@ impl Reply {
         let response = ExportResponse::decode(body).unwrap_or_default();
         let partial = response.partial_success.unwrap_or_default();
         Self::Taken {
-            rejected: u64::try_from(partial.rejected_log_records).unwrap_or_default(),
+            rejected: u64::try_from(partial.rejected).unwrap_or_default(),
             said: shown(&partial.error_message),
         }
     }

@@ -24,14 +24,27 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::proto::ExportRequest;
 use super::reply::{Reply, framed};
 use super::{Collector, Protocol};
 
 /// The longest answer that is read: it says how many records were refused, and why.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// What is sent, which decides where gRPC takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Logs,
+    Traces,
+}
+
+impl Signal {
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        }
+    }
+}
 
 /// There is nothing to check the collector's certificate by.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +92,7 @@ impl Roots {
 
 /// A collector, and the connection to it while there is one.
 pub(super) struct Wire {
+    signal: Signal,
     collector: Collector,
     tls: Option<TlsConnector>,
     open: Option<Sender>,
@@ -109,13 +123,14 @@ enum Fault {
 impl Wire {
     /// # Errors
     /// If there is no authority to trust where TLS is spoken.
-    pub(super) fn new(collector: Collector) -> Result<Self, UnusableRoots> {
+    pub(super) fn new(signal: Signal, collector: Collector) -> Result<Self, UnusableRoots> {
         let tls = if collector.server.tls {
             Some(collector.roots()?.connector(collector.protocol)?)
         } else {
             None
         };
         Ok(Self {
+            signal,
             collector,
             tls,
             open: None,
@@ -123,7 +138,7 @@ impl Wire {
     }
 
     /// Sends a request and says what became of it, in bounded time.
-    pub(super) async fn send(&mut self, request: &ExportRequest) -> Reply {
+    pub(super) async fn send(&mut self, request: &impl Message) -> Reply {
         let body = Bytes::from(match self.collector.protocol {
             Protocol::Grpc => framed(request),
             Protocol::Http => request.encode_to_vec(),
@@ -179,7 +194,7 @@ impl Wire {
             server, protocol, ..
         } = &self.collector;
         let request = Request::post(match protocol {
-            Protocol::Grpc => format!("{}{EXPORT}", server.origin()),
+            Protocol::Grpc => format!("{}{}", server.origin(), self.signal.method()),
             Protocol::Http if server.base_path.is_empty() => "/".to_owned(),
             Protocol::Http => server.base_path.clone(),
         });

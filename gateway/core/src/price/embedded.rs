@@ -5,6 +5,9 @@ use std::io::Read as _;
 
 use super::PriceError;
 
+/// As of when the catalogue that is compiled in is; goes with its file.
+pub const CATALOGUE_AS_OF: &str = "2026-11-23T00:00:00Z";
+
 /// Corrections to the catalogue.
 pub(super) const OVERLAY: &str = include_str!("../../prices/price_overlay.json");
 /// The most output of models that do not say so themselves.

@@ -7,6 +7,7 @@
 
 mod chains;
 mod deferred;
+mod examine;
 mod prune;
 mod sealed;
 mod tokens;
@@ -33,6 +34,7 @@ use super::journal::entry::End;
 pub use chains::heads;
 pub(crate) use chains::{Head, SegmentEnd};
 pub(crate) use deferred::DeferredRow;
+pub use examine::examine;
 pub(crate) use sealed::Handover;
 
 /// The database's file in the data directory.

@@ -82,7 +82,7 @@ pub async fn remove(config: &RedisConfig, name: &str) -> Result<(), LinkError> {
     forget(&link, name).await
 }
 
-async fn connect(config: &RedisConfig) -> Result<std::sync::Arc<Link>, LinkError> {
+pub(super) async fn connect(config: &RedisConfig) -> Result<std::sync::Arc<Link>, LinkError> {
     let link = Link::new(config.clone())?;
     link.mend(config.max_wait.saturating_mul(8)).await?;
     Ok(link)

@@ -18,6 +18,8 @@ use crate::sdk::python;
 pub(super) struct Said {
     /// Log records, as they were decoded.
     pub(super) records: Vec<Value>,
+    /// Spans, as they were decoded.
+    pub(super) spans: Vec<Value>,
     /// Whole requests: their bytes in base64, and headers.
     pub(super) requests: Vec<Value>,
     /// When it has asked for a pause, in seconds.
@@ -59,6 +61,7 @@ impl Collecting {
                 let mut said = into.lock().unwrap();
                 match text(&line, "kind") {
                     "record" => said.records.push(line),
+                    "span" => said.spans.push(line),
                     "request" => said.requests.push(line),
                     "busy" => said.busy.push(line["at"].as_f64().unwrap()),
                     _ => drop(doing.send(line)),
@@ -76,9 +79,18 @@ impl Collecting {
 
     /// Lines of `gateway.toml` that send records to it; more of `[records.otlp]` may follow.
     pub(super) fn settings(&self) -> String {
+        self.settings_of("records.otlp")
+    }
+
+    /// Lines of `gateway.toml` that send spans to it; more of `[traces]` may follow.
+    pub(super) fn settings_of_traces(&self) -> String {
+        self.settings_of("traces")
+    }
+
+    fn settings_of(&self, table: &str) -> String {
         let Self { port, protocol, .. } = self;
         format!(
-            "[insecure]\nplain_http_otlp = true\n[records.otlp]\n\
+            "[insecure]\nplain_http_otlp = true\n[{table}]\n\
              endpoint = \"http://127.0.0.1:{port}\"\nprotocol = \"{protocol}\"\n"
         )
     }

@@ -18,11 +18,11 @@ use crate::harness::{Ask, Gateway, Plan, Site, Tokens, World, chat, start_mock, 
 /// Segments are sealed soon, so that tests need not wait for a minute.
 const SOON: &str = "[records]\nsegment_seconds = 1\n";
 /// What the collector is to get with each request, and nobody else to see.
-const KEY: &str = "sk-canary-otlp-4d1b";
-const PROMPT: &str = "the harvest is stored beneath the old mill";
+pub(super) const KEY: &str = "sk-canary-otlp-4d1b";
+pub(super) const PROMPT: &str = "the harvest is stored beneath the old mill";
 
 /// The usual set-up with these lines of `gateway.toml`, and a file of headers.
-async fn world(gateway: &str) -> World {
+pub(super) async fn world(gateway: &str) -> World {
     let mock = start_mock().await;
     let mut plan = Plan::at(mock.addr());
     gateway.clone_into(&mut plan.gateway);
@@ -138,7 +138,7 @@ async fn every_line_arrives_under_its_tenant_before_the_process_ends_and_nothing
 }
 
 /// Fails if a prompt, an answer or a secret stands in the bytes of any request.
-fn assert_nothing_else(collecting: &Collecting, site: &Site) {
+pub(super) fn assert_nothing_else(collecting: &Collecting, site: &Site) {
     for request in &collecting.said().requests {
         let raw = STANDARD.decode(text(request, "raw")).unwrap();
         site.secrets.check("a request", &raw, Tokens::Never);

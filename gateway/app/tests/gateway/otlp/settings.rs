@@ -30,7 +30,7 @@ const TABLE: &str = "[records.otlp]\nprotocol = \"grpc\"\n";
 fn records_leave_in_clear_text_only_if_the_settings_say_so() {
     for endpoint in ["http://collector:4317", "http://127.0.0.1:4317"] {
         let (site, said) = refused(&format!("{TABLE}endpoint = \"{endpoint}\"\n"), 1);
-        let expected = "gateway.toml:5:12: records and headers could be read on the way: give an https:// URL, or set `plain_http_otlp = true` in [insecure]";
+        let expected = "gateway.toml:5:12: what is sent could be read on the way: give an https:// URL, or set `plain_http_otlp = true` in [insecure]";
         assert!(said.contains(expected), "{said}");
         let checked = site.cli(&["check"], "");
         assert!(!checked.status.success());

@@ -404,7 +404,7 @@ async fn one_record_that_is_called_invalid_is_left_out_and_no_other() {
 async fn what_a_collector_refuses_in_part_is_counted_and_not_repeated() {
     let answers: Answers = Box::new(|_, _| {
         let partial_success = Some(PartialSuccess {
-            rejected_log_records: 2,
+            rejected: 2,
             error_message: "too old".to_owned(),
         });
         (200, 0, Vec::new(), ExportResponse { partial_success })

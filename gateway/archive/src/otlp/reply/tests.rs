@@ -23,7 +23,7 @@ fn taken(rejected: u64, said: &str) -> Reply {
 fn partial(rejected: i64, said: &str) -> ExportResponse {
     ExportResponse {
         partial_success: Some(PartialSuccess {
-            rejected_log_records: rejected,
+            rejected,
             error_message: said.to_owned(),
         }),
     }
