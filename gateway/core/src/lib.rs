@@ -38,6 +38,7 @@ pub mod handle;
 pub mod identity;
 pub mod issue;
 pub mod json;
+pub mod latency;
 pub mod notice;
 pub mod policy;
 pub mod price;
