@@ -3,8 +3,8 @@
 //!
 //! Handlers are thin: they read a request, begin a deed, call the core or a store trait, and
 //! print. Who may do what is decided in `access`, and what is done is on record before it is
-//! done. Anybody who reaches the listener may read the probes, the metrics and the description of
-//! the API; hence it listens on loopback by default. Knows nothing of policies' files, stores'
+//! done. Anybody who reaches the listener may read the probes, the description of the API
+//! and, unless the settings say otherwise, metrics that name no tenant; hence it listens on loopback by default. Knows nothing of policies' files, stores'
 //! insides or the call path. Worst case of a leaked operator credential: tokens for any tenant
 //! until it is removed; secrets never pass through here.
 
@@ -13,6 +13,7 @@ pub mod audit_key;
 pub mod budgets;
 pub mod credentials;
 pub mod explain;
+pub mod exposition;
 mod form;
 mod introspection;
 pub mod live;
@@ -68,10 +69,10 @@ pub struct Admin {
     pub signer: audit_key::Signer,
     /// What the gateway still lacks.
     pub readiness: Arc<dyn probes::Readiness>,
-    /// Counters of the whole process.
-    pub metrics: prometheus::Registry,
-    /// Brings counters that are kept elsewhere up to date; called before they are read.
-    pub refresh_metrics: Arc<dyn Fn() + Send + Sync>,
+    /// What is measured of the whole process.
+    pub exposition: exposition::Exposition,
+    /// What is counted here.
+    pub figures: Arc<exposition::AdminFigures>,
     /// Tenants and their caps.
     pub policy: CurrentPolicy,
     /// The time.

@@ -27,8 +27,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
 use crate::{
-    Admin, audit_key, budgets, explain, introspection, live, openapi, probes, purge, reports,
-    tenants, tokens,
+    Admin, audit_key, budgets, explain, exposition, introspection, live, openapi, probes, purge,
+    reports, tenants, tokens,
 };
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
@@ -112,13 +112,17 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 14] {
 }
 
 /// Every path that anybody may read who reaches the listener.
-fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 4] {
+fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 3] {
     [
         ("/livez", get(probes::livez)),
         ("/readyz", get(probes::readyz)),
-        ("/metrics", get(probes::metrics)),
         ("/openapi.json", get(openapi::document)),
     ]
+}
+
+/// Every path that shows more to whoever has a credential.
+fn ajar() -> [(&'static str, MethodRouter<Arc<Admin>>); 1] {
+    [("/metrics", get(exposition::metrics))]
 }
 
 /// Every path of the admin side.
@@ -127,9 +131,16 @@ pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = routed(&guarded())
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .layer(middleware::from_fn_with_state(gate, access::require));
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&gate),
+            access::require,
+        ));
+    let ajar = routed(&ajar())
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .route_layer(middleware::from_fn_with_state(gate, exposition::admit));
     routed(&open())
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .merge(ajar)
         .merge(guarded)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(in_time))
@@ -140,7 +151,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
 #[cfg(test)]
 pub(crate) fn paths() -> Vec<&'static str> {
     let paths = guarded().map(|(path, _)| path).into_iter();
-    paths.chain(open().map(|(path, _)| path)).collect()
+    let paths = paths.chain(open().map(|(path, _)| path));
+    paths.chain(ajar().map(|(path, _)| path)).collect()
 }
 
 fn routed(routes: &[(&'static str, MethodRouter<Arc<Admin>>)]) -> Router<Arc<Admin>> {

@@ -35,6 +35,7 @@ use tower::ServiceExt;
 use crate::audit_key::Signer;
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
 use crate::explain::{Explainer, NotACall, Question, Who};
+use crate::exposition::{AdminFigures, Exposition, Open};
 use crate::live::LiveFigures;
 use crate::probes::Readiness;
 use crate::purge::{OfTenant, Purge};
@@ -235,6 +236,7 @@ struct Known(bool);
 
 const AUDITOR: &str = "auditor-of-acme";
 const MINTER: &str = "minter-of-acme";
+const METRICS: &str = "reader-of-metrics";
 
 impl CredentialSource for Known {
     fn current(&self) -> Result<Credentials, StoreError> {
@@ -247,6 +249,7 @@ impl CredentialSource for Known {
             ("olga", Role::Operator, OPERATOR),
             ("alice", Role::Auditor(acme()), AUDITOR),
             ("mia", Role::Minter(acme()), MINTER),
+            ("prometheus", Role::Metrics, METRICS),
         ] {
             let one = Credential {
                 name: name.parse().expect("a name"),
@@ -378,11 +381,29 @@ fn admin_with(lacking: Vec<&'static str>, known: Known, log: Arc<Book>) -> Arc<A
         purge: Arc::new(Purged),
         signer: signer(),
         readiness: Arc::new(Lacking(lacking)),
-        metrics,
-        refresh_metrics: Arc::new(move || counter.inc()),
+        figures: Arc::new(AdminFigures::register(&metrics).expect("metrics")),
+        exposition: exposition(metrics, counter),
         policy,
         clock: now,
     })
+}
+
+/// One counter that counts readings, and one of a tenant.
+fn exposition(totals: prometheus::Registry, counter: prometheus::IntCounter) -> Exposition {
+    let of_tenants = prometheus::Registry::new();
+    let of_acme = prometheus::IntCounter::new("tollgate_test_of_acme_total", "A counter.");
+    let registered = of_tenants.register(Box::new(of_acme.expect("metric")));
+    registered.expect("registered");
+    Exposition {
+        totals,
+        of_tenants,
+        open: Open::Totals,
+        refresh: Arc::new(move || {
+            counter.inc();
+            Box::pin(async {})
+        }),
+        reading: tokio::sync::Mutex::default(),
+    }
 }
 
 async fn send(admin: &Arc<Admin>, request: Request<Body>) -> (StatusCode, Value) {

@@ -7,6 +7,7 @@
 mod fleet;
 pub(crate) mod files;
 pub(crate) mod headers;
+mod metrics;
 mod otlp;
 mod print;
 mod read;
@@ -26,6 +27,7 @@ use tollgate_core::policy::{Mistake, Upstream};
 use tollgate_core::secret::Secret;
 
 pub(crate) use fleet::FleetSettings;
+pub(crate) use metrics::MetricsSettings;
 pub(crate) use otlp::OtlpSettings;
 pub(crate) use store::StoreSettings;
 pub(crate) use vault::{AuthSettings, Kv2Settings, VaultSettings};
@@ -62,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) store: Option<StoreSettings>,
     /// Where records go as logs, if anywhere.
     pub(crate) otlp: Option<OtlpSettings>,
+    /// What metrics show, and to whom.
+    pub(crate) metrics: MetricsSettings,
     /// Bounds on size and number.
     pub(crate) limits: LimitSettings,
     /// Bounds on time.

@@ -5,9 +5,11 @@
 //! have produced something. It is never silently forgotten and never settled twice.
 
 mod later;
+mod told;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::{Ask, Terms};
 use tollgate_core::deferred::RemoteId;
@@ -23,8 +25,8 @@ use tollgate_core::usage::{Metered, Reading, Usage};
 
 use crate::deferred::Advance;
 use crate::gateway::Gateway;
+use crate::metrics::{Asked, Elevated, Timing, UnderWay};
 use crate::pressure::Place;
-use crate::record::log_ending;
 use crate::respond::Verdict;
 
 /// What a call is charged by.
@@ -238,10 +240,16 @@ pub(crate) struct Settlement {
     /// What the charge made here is kept under, since a later call corrects it.
     begun: Option<RemoteId>,
     scrubbed: bool,
+    /// Counts the call for as long as it is under way.
+    under_way: UnderWay,
+    stream: Option<UnderWay>,
+    timing: Option<Timing>,
+    ended: Option<Instant>,
 }
 
 impl Settlement {
     pub(crate) fn open(gw: Arc<Gateway>, hold: Hold, tariff: Tariff) -> Self {
+        let under_way = gw.metrics.holds(&hold);
         Self {
             gw,
             hold,
@@ -254,6 +262,10 @@ impl Settlement {
             clamped: None,
             begun: None,
             scrubbed: false,
+            under_way,
+            stream: None,
+            timing: None,
+            ended: None,
         }
     }
 
@@ -297,7 +309,11 @@ impl Settlement {
             subject,
             hold: self.hold.clone(),
         };
-        self.gw.stores.records.intend(&intent).await?;
+        let kept = self.gw.stores.records.intend(&intent);
+        self.gw.metrics.stores.timed(Asked::Intend, kept).await?;
+        if intent.subject.elevated {
+            self.gw.metrics.security.elevated(Elevated::Made);
+        }
         self.stage = Stage::Intended(Box::new(intent.subject));
         Ok(())
     }
@@ -308,6 +324,12 @@ impl Settlement {
         if let Stage::Intended(subject) = &self.stage {
             let waited = (self.gw.clock)().since(subject.started_at).as_micros();
             self.first_byte_us = u64::try_from(waited).ok();
+            if let Some(provider) = &subject.provider {
+                self.gw.metrics.answered(provider, status);
+            }
+        }
+        if let Some(timing) = &mut self.timing {
+            timing.answered();
         }
     }
 
@@ -387,7 +409,8 @@ impl Settlement {
         let concluded = self.settles_itself(&mut ending);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
         if ending.cost > self.hold.amount {
-            self.gw.metrics.above_reservation();
+            let by = ending.cost.saturating_sub(self.hold.amount);
+            self.gw.metrics.above_reservation(by);
             tracing::warn!(
                 request = %self.hold.id,
                 reserved_usd = %self.hold.amount,
@@ -402,10 +425,7 @@ impl Settlement {
         if !concluded {
             self.gw.stores.records.conclude(self.hold.id, &ending);
         }
-        self.gw.metrics.settled(&ending);
-        if let Stage::Intended(subject) = stage {
-            log_ending(&subject, &ending);
-        }
+        self.tell(stage, &ending);
     }
 }
 

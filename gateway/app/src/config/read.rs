@@ -12,8 +12,8 @@ use toml::de::DeValue;
 use super::fleet::FleetSettings;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, Vars,
-    VaultSettings, WebhookSettings, WhenFull, policies_dir,
+    MetricsSettings, OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles,
+    TokenSettings, Vars, VaultSettings, WebhookSettings, WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -92,6 +92,7 @@ fn read(
         let (store, otlp) = read_destinations(section, &policies_dir, &data_dir, insecure);
         (read_records(section), store, otlp)
     });
+    let metrics = with_defaults(root, "metrics", MetricsSettings::read);
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
     Settings {
@@ -108,6 +109,7 @@ fn read(
         records,
         store,
         otlp,
+        metrics,
         limits,
         deadlines,
         vault,

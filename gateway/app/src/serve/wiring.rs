@@ -68,8 +68,10 @@ pub(super) struct Wired {
     pub(super) data: DataDir,
     /// Where keys are.
     pub(super) shared: DataDir,
-    /// All metrics.
+    /// All metrics without a tenant's name in them.
     pub(super) registry: Registry,
+    /// Those of single tenants.
+    pub(super) of_tenants: Registry,
     /// What clients are spoken TLS with.
     tls: Option<TlsFiles>,
 }
@@ -165,10 +167,16 @@ pub(super) fn wire(
     };
     tell_loaded(&policy, &prices);
     let permissions = permissions(settings, &embedded, &policy)?;
-    let registry = Registry::new();
+    let (registry, of_tenants) = (Registry::new(), Registry::new());
+    let metrics = Metrics::new(&registry, &of_tenants, settings.metrics.tenants)?;
+    metrics.know(&policy);
     let switch = Arc::new(Switch::here(embedded.ledgers()));
     let fleet = fleet::join(settings, &stored.replica, &embedded)?;
-    let (stores, notices) = behind(&switch, fleet.as_ref(), &embedded, vault);
+    let (mut stores, notices) = behind(&switch, fleet.as_ref(), &embedded, vault);
+    stores.registry = metrics.measured(stores.registry);
+    if let Some(fleet) = &fleet {
+        fleet.registry.listen(Box::new(metrics.heard_of()));
+    }
     let desk = Arc::new(TokenDesk {
         mint,
         registry: Arc::clone(&stores.registry),
@@ -189,7 +197,7 @@ pub(super) fn wire(
         limits: call_limits(settings),
         pressure: Pressure::new(pressure_limits(settings)),
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
-        metrics: Metrics::new(&registry)?,
+        metrics,
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),
@@ -211,6 +219,7 @@ pub(super) fn wire(
         data,
         shared,
         registry,
+        of_tenants,
         tls,
     })
 }

@@ -11,7 +11,6 @@ use tollgate_core::usage::Reading;
 
 use super::{Settlement, Stage};
 use crate::deferred::Stated;
-use crate::record::log_ending;
 
 impl Settlement {
     /// The work of this call goes by `id` from now on; what is held for it is charged, to be
@@ -76,10 +75,7 @@ impl Settlement {
             .correct(&charge.keys, ending.cost, ending.ended_at);
         gw.caps.settled(charge.keys, ending.cost);
         self.leave(Some(0));
-        gw.metrics.settled(&ending);
-        if let Stage::Intended(subject) = stage {
-            log_ending(&subject, &ending);
-        }
+        self.tell(stage, &ending);
     }
 
     /// Concludes a call that has begun work and stated all the same what it used: nothing is left

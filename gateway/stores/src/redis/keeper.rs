@@ -99,7 +99,11 @@ impl Freshness {
     pub(super) fn age(&self) -> Option<Duration> {
         match self.asked.load(Ordering::Relaxed) {
             0 => None,
-            asked => Some(self.started.elapsed().saturating_sub(Duration::from_micros(asked))),
+            asked => Some(
+                self.started
+                    .elapsed()
+                    .saturating_sub(Duration::from_micros(asked)),
+            ),
         }
     }
 }
