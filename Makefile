@@ -113,5 +113,5 @@ build-tools:
 	@command -v $(CARGO) >/dev/null || { echo "Please install Rust first." >&2; exit 1; }
 
 test-tools:
-	$(call need,curl curl python3 python3 node nodejs npm npm redis-server redis-server)
+	$(call need,curl curl python3 python3 node nodejs npm npm redis-server redis-server prometheus prometheus promtool prometheus)
 	@lacking=""; python3 -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; $(install_lacking)
