@@ -8,6 +8,7 @@
 
 import argparse
 import datetime
+import io
 import json
 import pathlib
 import re
@@ -23,6 +24,7 @@ matplotlib.use("Agg")
 import matplotlib.dates as dates
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
 COLUMNS, CELL_WIDTH, CELL_HEIGHT = 24, 0.78, 0.4
 INK, PALE, GRID, BACK = "#1f2430", "#6b7280", "#e5e7eb", "#ffffff"
@@ -152,7 +154,7 @@ class Drawing:
                     axes.axhline(step["value"], color=COLOURS[step["color"]], lw=0.8, ls="--")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: number(v, unit)))
         axes.set_xlim(*(datetime.datetime.fromtimestamp(at, datetime.timezone.utc) for at in (self.start, self.end)))
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=5))
         axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S" if self.options.minutes < 20 else "%H:%M"))
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
@@ -224,7 +226,10 @@ class Drawing:
             for side in axes.spines.values():
                 side.set_visible(False)
             getattr(self, panel["type"])(axes, panel)
-        figure.savefig(out, dpi=75, pil_kwargs={"optimize": True})
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=72, format="png")
+        # Few colours are drawn with, and a small file is soon read.
+        Image.open(drawn).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(out, optimize=True)
         return out
 
 

@@ -167,16 +167,11 @@ pub(super) fn wire(
     };
     tell_loaded(&policy, &prices);
     let permissions = permissions(settings, &embedded, &policy)?;
-    let (registry, of_tenants) = (Registry::new(), Registry::new());
-    let metrics = Metrics::new(&registry, &of_tenants, settings.metrics.tenants)?;
-    metrics.know(&policy);
+    let (metrics, [registry, of_tenants]) = metrics(settings, &policy)?;
     let switch = Arc::new(Switch::here(embedded.ledgers()));
     let fleet = fleet::join(settings, &stored.replica, &embedded)?;
     let (mut stores, notices) = behind(&switch, fleet.as_ref(), &embedded, vault);
-    stores.registry = metrics.measured(stores.registry);
-    if let Some(fleet) = &fleet {
-        fleet.registry.listen(Box::new(metrics.heard_of()));
-    }
+    listen(&metrics, &mut stores, fleet.as_ref());
     let desk = Arc::new(TokenDesk {
         mint,
         registry: Arc::clone(&stores.registry),
@@ -222,6 +217,26 @@ pub(super) fn wire(
         of_tenants,
         tls,
     })
+}
+
+/// Metrics, and where those are registered that name no tenant, and those that do.
+///
+/// # Errors
+/// If two have one name.
+fn metrics(settings: &Settings, policy: &Policy) -> anyhow::Result<(Metrics, [Registry; 2])> {
+    let registries = [Registry::new(), Registry::new()];
+    let [all, of_tenants] = &registries;
+    let metrics = Metrics::new(all, of_tenants, settings.metrics.tenants)?;
+    metrics.know(policy);
+    Ok((metrics, registries))
+}
+
+/// Counts what is asked of the table of tokens, and what is heard of revocations elsewhere.
+fn listen(metrics: &Metrics, stores: &mut Stores, fleet: Option<&Fleet>) {
+    stores.registry = metrics.measured(Arc::clone(&stores.registry));
+    if let Some(fleet) = fleet {
+        fleet.registry.listen(Box::new(metrics.heard_of()));
+    }
 }
 
 /// What calls are judged by: the fleet's, or else this gateway's own, until a successor has it.

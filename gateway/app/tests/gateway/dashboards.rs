@@ -16,7 +16,7 @@ use tollgate_testkit::raw::{Raw, request};
 use tollgate_testkit::redis::Server;
 use tollgate_testkit::wait::eventually;
 
-use crate::harness::{Ask, Gateway, Plan, Site, World, chat, start_mock};
+use crate::harness::{Ask, Gateway, Plan, Site, World, chat};
 use files::{Query, dashboards, queries, repository, rules, text};
 use load::Load;
 use prometheus::Prometheus;
@@ -45,7 +45,9 @@ async fn served(gateway: &Gateway, credential: &str) -> (Families, String) {
         } else if let (false, Some((_, labels))) = (line.starts_with('#'), line.split_once('{')) {
             let (labels, _) = labels.rsplit_once('}').expect("labels end");
             let family = families.get_mut(&current).expect("a type comes first");
-            let named = labels.split("\",").filter_map(|label| label.split_once('='));
+            let named = labels
+                .split("\",")
+                .filter_map(|label| label.split_once('='));
             let named = named.map(|(label, _)| label.to_owned());
             family.1.extend(named.filter(|label| label != "le"));
         }
@@ -61,7 +63,10 @@ fn documented() -> Families {
         let [_, name, kind, labels, what, ..] = cells[..] else {
             continue;
         };
-        let Some(name) = name.strip_prefix('`').and_then(|name| name.strip_suffix('`')) else {
+        let Some(name) = name
+            .strip_prefix('`')
+            .and_then(|name| name.strip_suffix('`'))
+        else {
             continue;
         };
         if !["counter", "gauge", "histogram"].contains(&kind) {
@@ -182,7 +187,7 @@ async fn what_is_documented_is_served_and_every_panel_and_rule_tells_something()
         let mut empty = Vec::new();
         for query in open {
             let values = prometheus.query(&filled(&query.expression)).await;
-            let values = values.unwrap_or_else(|error| panic!("{query:?}: {error}"));
+            let values = values.unwrap_or_else(|error| panic!("{}: {error}", query.at));
             if !values.iter().any(|value| !value.is_nan()) {
                 empty.push(query);
             }
@@ -225,16 +230,28 @@ async fn the_table_is_what_they_serve(scene: &Scene) {
     assert!(!open.contains("tenant="), "tenants are not for everybody");
     let operator = std::fs::read_to_string(scene.member.site.data().join("keys/admin.token"));
     let (fleet, _) = served(&scene.member, operator.expect("a token").trim()).await;
-    let of_fleets: Vec<_> = fleet.keys().filter(|name| !all.contains_key(*name)).collect();
-    let only = of_fleets.iter().all(|name| name.starts_with("tollgate_fleet_"));
+    let of_fleets: Vec<_> = fleet
+        .keys()
+        .filter(|name| !all.contains_key(*name))
+        .collect();
+    let only = of_fleets
+        .iter()
+        .all(|name| name.starts_with("tollgate_fleet_"));
     assert!(!of_fleets.is_empty() && only, "{of_fleets:?}");
     all.extend(fleet);
     let documented = documented();
     for (name, family) in &all {
-        assert_eq!(documented.get(name), Some(family), "{name} in docs/metrics.md");
+        assert_eq!(
+            documented.get(name),
+            Some(family),
+            "{name} in docs/metrics.md"
+        );
     }
     let known: BTreeSet<_> = all.keys().collect();
-    let gone: Vec<_> = documented.keys().filter(|name| !known.contains(name)).collect();
+    let gone: Vec<_> = documented
+        .keys()
+        .filter(|name| !known.contains(name))
+        .collect();
     assert!(gone.is_empty(), "documented and not served: {gone:?}");
 }
 
@@ -245,11 +262,18 @@ async fn no_word_of_a_client_becomes_a_label_and_tenants_are_as_many_as_is_said(
         plan.tenant("globex").caps = String::new();
     })
     .await;
-    let token = world.gateway.mint("globex", "evil-agent", "evil-task").await;
+    let token = world
+        .gateway
+        .mint("globex", "evil-agent", "evil-task")
+        .await;
     let mut body = chat();
     body["model"] = "evil-model".into();
     body["user"] = "evil-user".into();
-    let call = |target: &str| Ask::new("POST", target).json(&body).header("x-tenant-id", "evil");
+    let call = |target: &str| {
+        Ask::new("POST", target)
+            .json(&body)
+            .header("x-tenant-id", "evil")
+    };
     for (target, status) in [
         ("/openai/v1/chat/completions?tenant=evil", 200),
         ("/evil/v1/chat", 403),
@@ -258,7 +282,10 @@ async fn no_word_of_a_client_becomes_a_label_and_tenants_are_as_many_as_is_said(
         let answer = world.send(&call(target).bearer(&token)).await;
         assert_eq!(answer.status, status, "{}", answer.text());
     }
-    assert_eq!(world.send(&call("/evil").bearer("evil-token")).await.status, 401);
+    assert_eq!(
+        world.send(&call("/evil").bearer("evil-token")).await.status,
+        401
+    );
     let rich = Ask::new("POST", "/openai/v1/chat/completions").json(&chat());
     let rich = rich.bearer(&world.token("acme").await);
     assert_eq!(world.send(&rich).await.status, 200);
@@ -269,10 +296,19 @@ async fn no_word_of_a_client_becomes_a_label_and_tenants_are_as_many_as_is_said(
     })
     .await;
     assert!(!seen.contains("evil"), "{seen}");
-    assert!(!seen.contains("tenant=\"globex\""), "one tenant has a place");
+    assert!(
+        !seen.contains("tenant=\"globex\""),
+        "one tenant has a place"
+    );
     assert!(seen.contains("tollgate_tenant_calls_total{outcome=\"completed\",tenant=\"_other\"}"));
-    assert!(seen.contains("gen_ai_request_model=\"other\""), "a model without a price");
-    assert!(seen.contains("tollgate_identity_claims_total{claim=\"x-tenant-id\"} 4"), "{seen}");
+    assert!(
+        seen.contains("gen_ai_request_model=\"other\""),
+        "a model without a price"
+    );
+    assert!(
+        seen.contains("tollgate_identity_claims_total{claim=\"x-tenant-id\"} 4"),
+        "{seen}"
+    );
 }
 
 /// Runs `promtool` in `dashboards/`.
@@ -293,7 +329,9 @@ fn every_alert_has_a_test_of_when_it_fires_and_when_not_and_a_section_of_its_own
     promtool(&["check", "config", "prometheus.yml"]);
     let tests = ["rules/tests/alerts_test.yml", "rules/tests/prices_test.yml"];
     promtool(&["test", "rules", tests[0], tests[1]]);
-    let tested = tests.map(|file| text(&format!("dashboards/{file}"))).concat();
+    let tested = tests
+        .map(|file| text(&format!("dashboards/{file}")))
+        .concat();
     let lines: Vec<&str> = tested.lines().map(str::trim).collect();
     let runbooks = text("docs/runbooks.md");
     let told = text("dashboards/rules/alerts.yml");
@@ -302,11 +340,19 @@ fn every_alert_has_a_test_of_when_it_fires_and_when_not_and_a_section_of_its_own
     for (alert, expression) in &alerts {
         let expected = |then: &str| {
             let named = format!("alertname: {alert}");
-            lines.windows(2).any(|pair| pair[0] == named && pair[1] == then)
+            lines
+                .windows(2)
+                .any(|pair| pair[0] == named && pair[1] == then)
         };
         assert!(expected("exp_alerts:"), "{alert} is not seen to fire");
-        assert!(expected("exp_alerts: []"), "{alert} is not seen not to fire");
-        assert!(runbooks.contains(&format!("\n## {alert}\n")), "{alert} has no runbook");
+        assert!(
+            expected("exp_alerts: []"),
+            "{alert} is not seen not to fire"
+        );
+        assert!(
+            runbooks.contains(&format!("\n## {alert}\n")),
+            "{alert} has no runbook"
+        );
         let link = format!("docs/runbooks.md#{}\n", alert.to_lowercase());
         assert!(told.contains(&link), "{alert} does not lead to its runbook");
         let recorded = rules("recording.yml", "record");
@@ -329,12 +375,16 @@ fn a_dashboard_can_be_provisioned_and_explains_itself() {
         assert!(uids.insert(uid.to_owned()), "{name}: another has its id");
         assert!(dashboard["schemaVersion"].as_u64() >= Some(39), "{name}");
         let source = &dashboard["templating"]["list"][0];
-        assert_eq!((source["name"].as_str(), source["type"].as_str()), (Some("source"), Some("datasource")));
+        assert_eq!(
+            (source["name"].as_str(), source["type"].as_str()),
+            (Some("source"), Some("datasource"))
+        );
         let (mut ids, mut taken) = (BTreeSet::new(), BTreeSet::new());
         for panel in dashboard["panels"].as_array().expect("panels") {
             let at = format!("{name}: {}", panel["title"]);
             assert!(ids.insert(panel["id"].as_u64().expect("an id")), "{at}");
-            let [x, y, w, h] = ["x", "y", "w", "h"].map(|k| panel["gridPos"][k].as_u64().expect("a place"));
+            let [x, y, w, h] =
+                ["x", "y", "w", "h"].map(|k| panel["gridPos"][k].as_u64().expect("a place"));
             assert!(x + w <= 24 && h > 0, "{at} is beside the grid");
             for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
                 assert!(taken.insert(cell), "{at} lies on another");
@@ -343,12 +393,19 @@ fn a_dashboard_can_be_provisioned_and_explains_itself() {
                 continue;
             }
             assert_eq!(panel["datasource"]["uid"], "${source}", "{at}");
-            assert!(panel["description"].as_str().is_some_and(|text| text.len() > 10), "{at}");
+            assert!(
+                panel["description"]
+                    .as_str()
+                    .is_some_and(|text| text.len() > 10),
+                "{at}"
+            );
             assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{at}");
         }
     }
     for file in ["datasources/prometheus.yml", "dashboards/tollgate.yml"] {
-        let file = repository().join("dashboards/grafana/provisioning").join(file);
+        let file = repository()
+            .join("dashboards/grafana/provisioning")
+            .join(file);
         assert!(file.is_file(), "{}", file.display());
     }
 }

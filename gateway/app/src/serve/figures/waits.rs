@@ -39,7 +39,7 @@ impl<R: Fn() -> Option<Waits> + Send + Sync> Collector for Followed<R> {
         family.set_name(self.described.fq_name.clone());
         family.set_help(self.described.help.clone());
         family.set_field_type(MetricType::HISTOGRAM);
-        family.set_metric(vec![metric].into());
+        family.set_metric(vec![metric]);
         vec![family]
     }
 }
@@ -62,6 +62,6 @@ fn histogram(waits: &Waits) -> Histogram {
     // Counted by somebody who is not held up: the sum of all may lag behind the steps.
     histogram.set_sample_count(waits.all.max(below));
     histogram.set_sample_sum(waits.micros as f64 / 1e6);
-    histogram.set_bucket(buckets.into());
+    histogram.set_bucket(buckets);
     histogram
 }

@@ -64,7 +64,10 @@ pub(super) fn rules(file: &str, kind: &str) -> BTreeMap<String, String> {
     while let Some(line) = lines.next() {
         if let Some(name) = line.strip_prefix(&format!("- {kind}: ")) {
             let expression = lines.next().and_then(|line| line.strip_prefix("expr: "));
-            rules.insert(name.to_owned(), expression.expect("an expression").to_owned());
+            rules.insert(
+                name.to_owned(),
+                expression.expect("an expression").to_owned(),
+            );
         }
     }
     rules

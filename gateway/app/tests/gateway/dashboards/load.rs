@@ -46,12 +46,18 @@ impl<'g> Load<'g> {
         let busy = Ask::new("GET", "/github/user").header("x-mock", "status-503");
         for (ask, expected) in [
             (chat("").bearer(&self.good), 200),
-            (chat("").bearer(&self.good).header("x-tenant-id", "globex"), 200),
+            (
+                chat("").bearer(&self.good).header("x-tenant-id", "globex"),
+                200,
+            ),
             (chat("?mock=echo-headers").bearer(&self.good), 200),
             (chat("").bearer(&self.poor), 429),
             (chat(""), 401),
             (chat("").bearer("eyJhbGciOiJub25lIn0.e30."), 401),
-            (Ask::new("DELETE", "/openai/v1/nowhere").bearer(&self.good), 403),
+            (
+                Ask::new("DELETE", "/openai/v1/nowhere").bearer(&self.good),
+                403,
+            ),
             (releases().bearer(&self.deploy), 200),
             (releases().bearer(&self.good), 403),
             (busy.bearer(&self.good), 503),

@@ -69,8 +69,16 @@ impl Prometheus {
             return Err(answer["error"].to_string());
         }
         let result = answer["data"]["result"].as_array().cloned();
-        let value = |series: Value| series["value"][1].as_str().and_then(|text| text.parse().ok());
-        Ok(result.unwrap_or_default().into_iter().filter_map(value).collect())
+        let value = |series: Value| {
+            series["value"][1]
+                .as_str()
+                .and_then(|text| text.parse().ok())
+        };
+        Ok(result
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(value)
+            .collect())
     }
 
     /// Every rule: its name, its health, and what went wrong with it last.
@@ -82,7 +90,13 @@ impl Prometheus {
         let rules = groups.flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
         let text = |rule: &Value, field: &str| rule[field].as_str().unwrap_or_default().to_owned();
         rules
-            .map(|rule| (text(&rule, "name"), text(&rule, "health"), text(&rule, "lastError")))
+            .map(|rule| {
+                (
+                    text(&rule, "name"),
+                    text(&rule, "health"),
+                    text(&rule, "lastError"),
+                )
+            })
             .collect()
     }
 }
@@ -101,8 +115,14 @@ impl Drop for Prometheus {
 fn spawn(dir: &Path, address: SocketAddr) -> Child {
     let log = File::create(dir.join("log")).expect("a log");
     Command::new("prometheus")
-        .arg(format!("--config.file={}", dir.join("prometheus.yml").display()))
-        .arg(format!("--storage.tsdb.path={}", dir.join("data").display()))
+        .arg(format!(
+            "--config.file={}",
+            dir.join("prometheus.yml").display()
+        ))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            dir.join("data").display()
+        ))
         .arg(format!("--web.listen-address={address}"))
         .arg("--log.level=warn")
         .current_dir(dir)
@@ -119,7 +139,8 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut raw = Raw::connect(address).await;
     let host = address.to_string();
     let headers = [("host", host.as_str()), ("connection", "close")];
-    raw.send(request(&format!("GET {path}"), &headers, b"")).await;
+    raw.send(request(&format!("GET {path}"), &headers, b""))
+        .await;
     let answer = raw.answer().await.expect("an answer of prometheus");
     (answer.status, answer.text())
 }
