@@ -227,9 +227,9 @@ class Drawing:
                 side.set_visible(False)
             getattr(self, panel["type"])(axes, panel)
         drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=72, format="png")
+        figure.savefig(drawn, dpi=84, format="png")
         # Few colours are drawn with, and a small file is soon read.
-        Image.open(drawn).convert("RGB").quantize(48, dither=Image.Dither.NONE).save(out, optimize=True)
+        Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, optimize=True)
         return out
 
 
