@@ -123,6 +123,6 @@ build-tools:
 	}
 
 test-tools:
-	$(call need,curl curl python3 python3 node nodejs npm npm redis-server redis-server chromium chromium systemd-analyze systemd strace strace)
+	$(call need,curl curl python3 python3 node nodejs npm npm redis-server redis-server chromium chromium)
+	$(call need,systemd-analyze systemd strace strace ip iproute2 prometheus prometheus promtool prometheus)
 	@lacking=""; python3 -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; $(install_lacking)
-	$(call need,ip iproute2 prometheus prometheus)

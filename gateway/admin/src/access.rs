@@ -21,6 +21,7 @@ use tollgate_core::time::Timestamp;
 use tracing::{error, warn};
 
 use crate::credentials::{Credential, Role};
+use crate::exposition::AdminFigures;
 use crate::problem::Problem;
 use crate::{Admin, AdminLog, Clock};
 
@@ -115,6 +116,8 @@ impl Action {
                     | Self::IntrospectToken
                     | Self::ReadSelf
             ),
+            // Metrics are no action.
+            Role::Metrics => false,
         }
     }
 }
@@ -157,6 +160,11 @@ impl Asker {
     /// Whether everything is open to them.
     pub(crate) const fn is_operator(&self) -> bool {
         matches!(self.credential.role, Role::Operator)
+    }
+
+    /// Whether figures of single tenants are shown to them.
+    pub(crate) const fn may_read_metrics(&self) -> bool {
+        matches!(self.credential.role, Role::Operator | Role::Metrics)
     }
 
     /// Whether the tenant's affairs are theirs to deal with.
@@ -226,6 +234,7 @@ impl Asker {
         admin.log.begin(&begun).await?;
         let mut deed = Deed {
             log: Arc::clone(&admin.log),
+            figures: Arc::clone(&admin.figures),
             id: begun.id,
             clock: admin.clock,
             open: true,
@@ -253,6 +262,7 @@ impl<S: Sync> FromRequestParts<S> for Asker {
 #[must_use = "a deed that is dropped is recorded as interrupted"]
 pub(crate) struct Deed {
     log: Arc<dyn AdminLog>,
+    figures: Arc<AdminFigures>,
     id: RecordId,
     clock: Clock,
     open: bool,
@@ -283,6 +293,7 @@ impl Deed {
             code: problem.map(|problem| problem.code().to_owned()),
         };
         self.log.end(self.id, &ended);
+        self.figures.ended(outcome);
     }
 }
 
@@ -309,6 +320,10 @@ impl Gate {
         }
     }
 
+    pub(crate) fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
     fn asker(&self, request: &Request) -> Result<Asker, Problem> {
         let now = (self.admin.clock)();
         let credentials = self.admin.credentials.current().map_err(|unreadable| {
@@ -322,6 +337,7 @@ impl Gate {
         let client = client.map(|ClientAddress(address)| *address);
         let found = bearer(request.headers()).and_then(|text| credentials.find(text, now));
         let Some(credential) = found else {
+            self.admin.figures.unauthorized();
             if self.may_warn(now) {
                 let client = client.map(|client| client.to_string());
                 warn!(

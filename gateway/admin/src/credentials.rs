@@ -26,6 +26,8 @@ pub enum Role {
     Auditor(BTreeSet<TenantId>),
     /// Give out and end task tokens of these tenants.
     Minter(BTreeSet<TenantId>),
+    /// Read the metrics, those of all tenants among them, and nothing else.
+    Metrics,
 }
 
 impl Role {
@@ -36,6 +38,7 @@ impl Role {
             Self::Operator => "operator",
             Self::Auditor(_) => "auditor",
             Self::Minter(_) => "minter",
+            Self::Metrics => "metrics",
         }
     }
 
@@ -43,7 +46,7 @@ impl Role {
     #[must_use]
     pub const fn tenants(&self) -> Option<&BTreeSet<TenantId>> {
         match self {
-            Self::Operator => None,
+            Self::Operator | Self::Metrics => None,
             Self::Auditor(tenants) | Self::Minter(tenants) => Some(tenants),
         }
     }
@@ -113,7 +116,9 @@ pub enum Malformed {
     #[error("{0} has the credential of somebody else")]
     SameCredential(AdminName),
     /// The role is unknown, or its tenants do not go with it.
-    #[error("{0} is no operator without tenants, and no auditor or minter with some")]
+    #[error(
+        "{0} is no operator or reader of metrics without tenants, and no auditor or minter with some"
+    )]
     Role(AdminName),
     /// The digest is not 64 hexadecimal digits.
     #[error("the sha256 of {0} is not 64 lower-case hexadecimal digits")]
@@ -150,6 +155,7 @@ impl TryFrom<Entry> for Credential {
         let name = entry.name;
         let role = match (entry.role.as_str(), entry.tenants.is_empty()) {
             ("operator", true) => Role::Operator,
+            ("metrics", true) => Role::Metrics,
             ("auditor", false) => Role::Auditor(entry.tenants),
             ("minter", false) => Role::Minter(entry.tenants),
             _ => return Err(Malformed::Role(name)),

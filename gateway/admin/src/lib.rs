@@ -3,9 +3,10 @@
 //!
 //! Handlers are thin: they read a request, begin a deed, call the core or a store trait, and
 //! print. Who may do what is decided in `access`, and what is done is on record before it is
-//! done. Anybody who reaches the listener may read the probes, the metrics, the description of
-//! the API and the files of the console; hence it listens on loopback by default. Knows nothing of policies' files, stores'
-//! insides or the call path. Worst case of a leaked operator credential: tokens for any tenant
+//! done. Anybody who reaches the listener may read the probes, the description of the API, the
+//! files of the console and, unless the settings say otherwise, metrics that name no tenant; hence
+//! it listens on loopback by default. Knows nothing of policies' files, stores' insides or the call
+//! path. Worst case of a leaked operator credential: tokens for any tenant
 //! until it is removed; secrets never pass through here.
 
 mod access;
@@ -16,6 +17,7 @@ mod console;
 pub mod credentials;
 mod events;
 pub mod explain;
+pub mod exposition;
 mod form;
 mod introspection;
 pub mod live;
@@ -79,12 +81,12 @@ pub struct Admin {
     pub signer: audit_key::Signer,
     /// What the gateway still lacks.
     pub readiness: Arc<dyn probes::Readiness>,
-    /// Counters of the whole process.
-    pub metrics: prometheus::Registry,
-    /// Brings counters that are kept elsewhere up to date; called before they are read.
-    pub refresh_metrics: Arc<dyn Fn() + Send + Sync>,
     /// Names in public DNS that browsers may call this listener by.
     pub names: BTreeSet<String>,
+    /// What is measured of the whole process.
+    pub exposition: exposition::Exposition,
+    /// What is counted here.
+    pub figures: Arc<exposition::AdminFigures>,
     /// Tenants and their caps.
     pub policy: CurrentPolicy,
     /// The time.

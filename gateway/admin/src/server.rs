@@ -30,8 +30,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{self, ClientAddress, Gate};
 use crate::problem::Problem;
 use crate::{
-    Admin, audit_key, browser, budgets, console, events, explain, introspection, live, log,
-    openapi, probes, purge, reports, tenants, tokens, whoami,
+    Admin, audit_key, browser, budgets, console, events, explain, exposition, introspection, live,
+    log, openapi, probes, purge, reports, tenants, tokens, whoami,
 };
 
 /// The longest request body in bytes. The longest that makes sense, a token to look at, is 8 KiB.
@@ -123,15 +123,19 @@ fn guarded() -> [(&'static str, MethodRouter<Arc<Admin>>); 18] {
 }
 
 /// Every path that anybody may read who reaches the listener.
-fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 6] {
+fn open() -> [(&'static str, MethodRouter<Arc<Admin>>); 5] {
     [
         ("/livez", get(probes::livez)),
         ("/readyz", get(probes::readyz)),
-        ("/metrics", get(probes::metrics)),
         ("/openapi.json", get(openapi::document)),
         ("/console", get(console::page)),
         ("/console/{file}", get(console::file)),
     ]
+}
+
+/// Every path that shows more to whoever has a credential.
+fn ajar() -> [(&'static str, MethodRouter<Arc<Admin>>); 1] {
+    [("/metrics", get(exposition::metrics))]
 }
 
 /// Every path of the admin side.
@@ -140,9 +144,16 @@ pub fn router(admin: Arc<Admin>) -> Router {
     let guarded = routed(&guarded())
         .fallback(|| async { Problem::no_route() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
-        .layer(middleware::from_fn_with_state(gate, access::require));
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&gate),
+            access::require,
+        ));
+    let ajar = routed(&ajar())
+        .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .route_layer(middleware::from_fn_with_state(gate, exposition::admit));
     routed(&open())
         .method_not_allowed_fallback(|| async { Problem::wrong_method() })
+        .merge(ajar)
         .merge(guarded)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(
@@ -157,7 +168,8 @@ pub fn router(admin: Arc<Admin>) -> Router {
 #[cfg(test)]
 pub(crate) fn paths() -> Vec<&'static str> {
     let paths = guarded().map(|(path, _)| path).into_iter();
-    paths.chain(open().map(|(path, _)| path)).collect()
+    let paths = paths.chain(open().map(|(path, _)| path));
+    paths.chain(ajar().map(|(path, _)| path)).collect()
 }
 
 fn routed(routes: &[(&'static str, MethodRouter<Arc<Admin>>)]) -> Router<Arc<Admin>> {

@@ -36,6 +36,7 @@ use tower::ServiceExt;
 use crate::audit_key::Signer;
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
 use crate::explain::{Explainer, NotACall, Question, Who};
+use crate::exposition::{AdminFigures, Exposition, Open};
 use crate::live::LiveFigures;
 use crate::log::{LogLevel, LogLevels, NotALevel};
 use crate::probes::Readiness;
@@ -256,6 +257,7 @@ impl Known {
 
 const AUDITOR: &str = "auditor-of-acme";
 const MINTER: &str = "minter-of-acme";
+const METRICS: &str = "reader-of-metrics";
 
 impl CredentialSource for Known {
     fn current(&self) -> Result<Credentials, StoreError> {
@@ -269,6 +271,7 @@ impl CredentialSource for Known {
             ("olga", Role::Operator, OPERATOR),
             ("alice", Role::Auditor(acme()), AUDITOR),
             ("mia", Role::Minter(acme()), MINTER),
+            ("prometheus", Role::Metrics, METRICS),
         ] {
             if forgotten.iter().any(|gone| gone == name) {
                 continue;
@@ -447,10 +450,28 @@ fn assembled(
         purge: Arc::new(Purged),
         signer: signer(),
         readiness: Arc::new(Lacking(lacking)),
-        metrics,
-        refresh_metrics: Arc::new(move || counter.inc()),
+        figures: Arc::new(AdminFigures::register(&metrics).expect("metrics")),
+        exposition: exposition(metrics, counter),
         policy,
         clock: now,
+    }
+}
+
+/// One counter that counts readings, and one of a tenant.
+fn exposition(totals: prometheus::Registry, counter: prometheus::IntCounter) -> Exposition {
+    let of_tenants = prometheus::Registry::new();
+    let of_acme = prometheus::IntCounter::new("tollgate_test_of_acme_total", "A counter.");
+    let registered = of_tenants.register(Box::new(of_acme.expect("metric")));
+    registered.expect("registered");
+    Exposition {
+        totals,
+        of_tenants,
+        open: Open::Totals,
+        refresh: Arc::new(move || {
+            counter.inc();
+            Box::pin(async {})
+        }),
+        reading: tokio::sync::Mutex::default(),
     }
 }
 

@@ -43,6 +43,8 @@ enum RoleName {
     Auditor,
     /// Makes and ends task tokens of some tenants
     Minter,
+    /// Reads the metrics, those of all tenants among them
+    Metrics,
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +55,7 @@ pub(crate) struct Add {
     /// What it opens
     #[arg(long, value_enum)]
     role: RoleName,
-    /// A tenant it is for; may be given several times. Not with operators
+    /// A tenant it is for; may be given several times. Not with operators and metrics
     #[arg(long = "tenant", value_name = "TENANT")]
     tenants: Vec<TenantId>,
     /// How long it opens anything, in days; without it, until it is removed
@@ -100,8 +102,12 @@ impl Add {
         let tenants: BTreeSet<TenantId> = self.tenants.into_iter().collect();
         let role = match (self.role, tenants.is_empty()) {
             (RoleName::Operator, true) => Role::Operator,
+            (RoleName::Metrics, true) => Role::Metrics,
             (RoleName::Operator, false) => {
                 bail!("an operator is for every tenant; leave --tenant out")
+            }
+            (RoleName::Metrics, false) => {
+                bail!("metrics are of every tenant; leave --tenant out")
             }
             (_, true) => bail!("say whom it is for: --tenant, once for each"),
             (RoleName::Auditor, false) => Role::Auditor(tenants),

@@ -7,6 +7,7 @@
 mod fleet;
 pub(crate) mod files;
 pub(crate) mod headers;
+mod metrics;
 mod otlp;
 mod print;
 mod read;
@@ -27,6 +28,7 @@ use tollgate_core::policy::{Mistake, Upstream};
 use tollgate_core::secret::Secret;
 
 pub(crate) use fleet::FleetSettings;
+pub(crate) use metrics::MetricsSettings;
 pub(crate) use otlp::OtlpSettings;
 pub(crate) use store::StoreSettings;
 pub(crate) use traces::TracesSettings;
@@ -68,6 +70,8 @@ pub(crate) struct Settings {
     pub(crate) otlp: Option<OtlpSettings>,
     /// Where spans of calls go, if anywhere.
     pub(crate) traces: Option<TracesSettings>,
+    /// What metrics show, and to whom.
+    pub(crate) metrics: MetricsSettings,
     /// Bounds on size and number.
     pub(crate) limits: LimitSettings,
     /// Bounds on time.

@@ -39,6 +39,7 @@ pub mod happening;
 pub mod identity;
 pub mod issue;
 pub mod json;
+pub mod latency;
 pub mod notice;
 pub mod policy;
 pub mod price;

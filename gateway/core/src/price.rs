@@ -86,6 +86,21 @@ pub struct PriceBook {
     aliases: HashMap<String, HashMap<String, String>>,
     max_output_tokens: HashMap<String, HashMap<String, u64>>,
     version: String,
+    exported: Option<Timestamp>,
+}
+
+/// What a catalogue says of itself.
+#[derive(Deserialize, Default)]
+struct About {
+    exported: Option<String>,
+}
+
+impl About {
+    /// The day it was exported, if it says.
+    fn exported(json: &str) -> Option<Timestamp> {
+        let about: Self = serde_json::from_str(json).unwrap_or_default();
+        format!("{}T00:00:00Z", about.exported?).parse().ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -119,6 +134,7 @@ impl PriceBook {
             aliases: HashMap::new(),
             max_output_tokens: max_output.providers,
             version: version(&[json, embedded::MAX_OUTPUT_TOKENS]),
+            exported: About::exported(json),
         };
         book.apply(embedded::OVERLAY, author)?;
         Ok(book)
@@ -158,6 +174,12 @@ impl PriceBook {
         let aliases = self.aliases.entry(alias.provider).or_default();
         aliases.insert(alias.model.to_lowercase(), alias.priced_as);
         Ok(())
+    }
+
+    /// The day its catalogue was exported, where it says so.
+    #[must_use]
+    pub const fn exported(&self) -> Option<Timestamp> {
+        self.exported
     }
 
     /// A hash over everything the prices were made from. The same version always prices the same.

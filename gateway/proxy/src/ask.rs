@@ -5,6 +5,7 @@
 
 use http::request::Parts;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tollgate_core::call::{Ask, Request, bounds_by_max_tokens_alone};
 use tollgate_core::policy::shared;
 use tollgate_core::refusal::Refusal;
@@ -46,9 +47,10 @@ pub(crate) async fn read_ask<'r>(
     }
     let limit = gw.limits.inspected_body_bytes;
     let incoming = body.as_mut().ok_or(Failure::ClientGone)?;
-    let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline)
-        .await
-        .map_err(|error| Rejected::from_collect(error, limit))?;
+    let start = Instant::now();
+    let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline).await;
+    draft.timing.waited(start.elapsed());
+    let collected = collected.map_err(|error| Rejected::from_collect(error, limit))?;
     let bound = bound.with_body(head, &collected.bytes)?;
     Ok(judge(bound, head, collected, draft)?)
 }

@@ -28,6 +28,7 @@ use crate::gateway::Gateway;
 use crate::guard::HeadFault;
 use crate::live::Snapshot;
 use crate::meter::MeterTap;
+use crate::metrics::Timing;
 use crate::oauth;
 use crate::pool::UpstreamAnswer;
 use crate::record::{Draft, keep_rejected, keep_unread, log_failure};
@@ -67,21 +68,27 @@ impl Handler for Gateway {
         let mut body = Some(body);
         let mut draft = Draft::open(id, now, &head, peer.client);
         draft.is_traced(self.traces.as_ref());
+        for claim in draft.claims() {
+            self.metrics.security.claimed(claim);
+        }
         let shown = peer.certificate.as_deref();
         let admitted = admit(&self, &live, &head, shown, &mut body, &mut draft, now).await;
         drop(arrival);
         let rejected = match admitted {
-            Ok(admitted) => match forward(&self, &live, admitted, body.take()).await {
-                Ok(response) => return response,
-                Err(rejected) => {
-                    let dialect = dialect(&live, &head);
-                    self.metrics.rejected(Verdict::of(&rejected, dialect).code);
-                    if let Rejected::Failed(failure) = &rejected {
-                        log_failure(id, failure);
+            Ok(admitted) => {
+                match forward(&self, &live, admitted, draft.timing, body.take()).await {
+                    Ok(response) => return response,
+                    Err(rejected) => {
+                        let dialect = dialect(&live, &head);
+                        let code = Verdict::of(&rejected, dialect).code;
+                        self.metrics.rejected(code, draft.tenant());
+                        if let Rejected::Failed(failure) = &rejected {
+                            log_failure(id, failure);
+                        }
+                        return respond(dialect, &rejected, id, now);
                     }
-                    return respond(dialect, &rejected, id, now);
                 }
-            },
+            }
             Err(rejected) => rejected,
         };
         let dialect = dialect(&live, &head);
@@ -126,6 +133,7 @@ async fn forward(
     gw: &Arc<Gateway>,
     live: &Snapshot,
     admitted: Admitted,
+    timing: Timing,
     unread: Option<Incoming>,
 ) -> Result<Response<AnswerBody>, Rejected> {
     let Admitted {
@@ -155,9 +163,11 @@ async fn forward(
             return Err(fail(settlement, Outcome::Failed, failure.into(), false));
         }
     };
+    settlement.sends(timing);
     let answer = tokio::select! {
         answer = gw.upstreams.send(&provider.upstream, request) => answer,
         () = cut_off(gw, &caller) => {
+            gw.metrics.cut_off(&caller, (gw.clock)());
             let refusal = Refusal::Unauthenticated(TokenFault::Revoked);
             return Err(fail(settlement, Outcome::Revoked, refusal.into(), true));
         }
@@ -223,7 +233,7 @@ fn relay(
     gw: &Arc<Gateway>,
     caller: Arc<Caller>,
     answer: UpstreamAnswer,
-    settlement: Settlement,
+    mut settlement: Settlement,
     watch: Option<Watch>,
     mut scrub: Option<Scrub>,
     usage_was_asked_for: bool,
@@ -236,6 +246,12 @@ fn relay(
         let kind = content_type.map(HeaderValue::as_bytes);
         (ask.operation, Framing::of(ask.operation, kind, ask.stream))
     });
+    if matches!(
+        framing,
+        Some((_, Framing::Events | Framing::Lines | Framing::AwsEvents))
+    ) {
+        settlement.streams();
+    }
     let withhold = usage_was_asked_for && matches!(framing, Some((_, Framing::Events)));
     let meter = framing.filter(|_| success).map(|(operation, framing)| {
         let mut meter = Meter::new(operation, framing, withhold);
@@ -249,6 +265,7 @@ fn relay(
     if let Some(tokens) = settlement.clamped_to() {
         head.headers.insert(MAX_OUTPUT_TOKENS, tokens.into());
     }
+    settlement.hands_on();
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, watch, scrub, settlement);
     let relay = Relay::new(
         incoming,

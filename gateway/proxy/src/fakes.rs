@@ -392,13 +392,18 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(fakes.clone()),
-        metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+        metrics: metrics(),
         scene: Arc::default(),
         tracker: Tracker::new(8),
         desk: desk(Arc::clone(&fakes) as Arc<dyn TokenRegistry>),
         clock: noon,
     };
     (Arc::new(gateway), fakes)
+}
+
+fn metrics() -> Metrics {
+    let [all, of_tenants] = [(); 2].map(|()| prometheus::Registry::new());
+    Metrics::new(&all, &of_tenants, 50).unwrap()
 }
 
 /// A desk that signs with a key of its own.

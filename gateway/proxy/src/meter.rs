@@ -98,12 +98,16 @@ impl Tap for MeterTap {
     }
 
     fn end(mut self: Box<Self>, how: RelayEnd) {
+        self.settlement.last_byte();
         let outcome = match how {
             RelayEnd::Complete => Outcome::Completed,
             RelayEnd::ClientGone => Outcome::ClientGone,
             RelayEnd::Cut if self.revoked => Outcome::Revoked,
             RelayEnd::Cut | RelayEnd::UpstreamFailed | RelayEnd::Idle => Outcome::UpstreamFailed,
         };
+        if outcome == Outcome::Revoked {
+            self.gw.metrics.cut_off(&self.caller, (self.gw.clock)());
+        }
         // A meter that has just panicked would do so again, and take the process with it.
         let panicking = std::thread::panicking();
         let meter = self.meter.filter(|_| !panicking);

@@ -1,28 +1,49 @@
 //! Counters of the call path. No label ever takes a client's word: codes and outcomes are fixed
-//! sets.
+//! sets, providers and tenants are the policy's, and models the price catalogue's.
+//!
+//! On a call's path a count is an addition or two, without a lock: whatever has labels was looked
+//! up before. What tells of single tenants is in a registry of its own, since not everybody who may
+//! read the rest may read that.
 
+mod by_word;
+mod calls;
+mod codes;
+mod gen_ai;
+mod revocations;
+mod security;
+mod stores;
+mod tenants;
+mod times;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use tokio::time::Instant;
+use tollgate_core::budget::Hold;
+use tollgate_core::identity::Caller;
+use tollgate_core::ids::{ProviderName, TenantId};
+use tollgate_core::money::PicoUsd;
+use tollgate_core::policy::Policy;
 use tollgate_core::record::Ending;
+use tollgate_core::registry::{Revocation, TokenRegistry};
+use tollgate_core::time::Timestamp;
 
 use crate::pressure::Pressed;
+use by_word::ByWord;
+use calls::{Calls, gauge};
+use gen_ai::GenAi;
+use revocations::Revocations;
+use security::Security;
+use stores::{Measured, StoreTimes};
+use times::Times;
 
-/// Where in an answer something stood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Where {
-    Header,
-    Body,
-}
-
-impl Where {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Header => "header",
-            Self::Body => "body",
-        }
-    }
-}
+pub(crate) use gen_ai::Kind;
+pub(crate) use security::{Elevated, Where};
+pub(crate) use stores::Asked;
+pub(crate) use tenants::UnderWay;
+pub use tenants::{OTHERS, Tenants};
+pub(crate) use times::Timing;
 
 /// What came of a request for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,96 +96,98 @@ impl StatementResult {
 
 /// The proxy's metrics.
 pub struct Metrics {
-    statements: IntCounterVec,
-    scrub_hits: IntCounterVec,
-    calls: IntCounterVec,
-    rejections: IntCounterVec,
-    overloads: IntCounterVec,
-    lag: IntGauge,
-    usage: IntCounterVec,
-    first_byte: Histogram,
-    spend_nano_usd: IntCounter,
-    in_flight: IntGauge,
+    /// Of each tenant.
+    pub tenants: Tenants,
+    pub(crate) stores: Arc<StoreTimes>,
+    pub(crate) security: Security,
+    calls: Calls,
+    times: Times,
+    gen_ai: GenAi,
+    revocations: Arc<Revocations>,
+    statements: ByWord,
+    exchanges: ByWord,
+    key_fetches: ByWord,
     notices: IntCounterVec,
-    webhooks: IntCounterVec,
-    above_reservation: IntCounter,
-    exchanges: IntCounterVec,
-    key_fetches: IntCounterVec,
+    webhooks: ByWord,
+    in_flight: IntGauge,
+    lag: IntGauge,
 }
 
 impl Metrics {
-    /// Makes the metrics and registers them.
+    /// Makes the metrics and registers them: those of `places` tenants with `of_tenants`, all others
+    /// with `registry`.
     ///
     /// # Errors
     /// If a metric of the same name is registered already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let by = |label: &str, name: &str, help: &str| {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok::<_, prometheus::Error>(counters)
+    pub fn new(
+        registry: &Registry,
+        of_tenants: &Registry,
+        places: usize,
+    ) -> Result<Self, prometheus::Error> {
+        let by_result = |name: &str, help: &str, words: &[&'static str]| {
+            ByWord::register(registry, (name, help), "result", words.iter().copied())
         };
-        let first_byte = Histogram::with_opts(
-            HistogramOpts::new(
-                "tollgate_upstream_first_byte_seconds",
-                "Time from admission to the first byte of the upstream's answer.",
-            )
-            .buckets(vec![
-                0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
-            ]),
-        )?;
-        let spend_nano_usd = IntCounter::new(
-            "tollgate_spend_nano_usd_total",
-            "Settled cost of all tenants, in 10^-9 US dollars, each call rounded down.",
-        )?;
-        registry.register(Box::new(first_byte.clone()))?;
-        registry.register(Box::new(spend_nano_usd.clone()))?;
-        let (exchanges, key_fetches) = exchanges(registry)?;
         Ok(Self {
-            statements: statements(registry)?,
-            exchanges,
-            key_fetches,
-            scrub_hits: scrub_hits(registry)?,
-            calls: by(
-                "outcome",
-                "tollgate_calls_total",
-                "Calls that reached an upstream, by outcome.",
+            tenants: Tenants::register(of_tenants, places)?,
+            stores: Arc::new(StoreTimes::register(registry)?),
+            security: Security::register(registry)?,
+            calls: Calls::register(registry)?,
+            times: Times::register(registry)?,
+            gen_ai: GenAi::register(registry)?,
+            revocations: Arc::new(Revocations::register(registry)?),
+            statements: by_result(
+                "tollgate_usage_statements_total",
+                "Requests of callers for their own usage by result: answered, refused or failed.",
+                &StatementResult::ALL.map(StatementResult::as_str),
             )?,
-            rejections: by(
-                "code",
-                "tollgate_rejections_total",
-                "Answers the gateway itself gave, by code.",
+            exchanges: by_result(
+                "tollgate_token_exchanges_total",
+                "Requests for task tokens by result: exchanged, renewed, refused or failed.",
+                &TokenExchange::ALL.map(TokenExchange::as_str),
             )?,
-            overloads: overloads(registry)?,
-            lag: gauge(
-                registry,
-                "tollgate_calls_lag_microseconds",
-                "How long what is ready to go on waits for a thread of the calls, as measured last.",
+            key_fetches: by_result(
+                "tollgate_issuer_key_fetches_total",
+                "Reads of the key sets of foreign issuers by result: read or failed.",
+                &["read", "failed"],
             )?,
-            usage: by(
-                "source",
-                "tollgate_usage_total",
-                "Settled calls by where their usage came from.",
+            notices: notices(registry)?,
+            webhooks: by_result(
+                "tollgate_webhook_deliveries_total",
+                "Attempts to send a notice, by result: taken or failed.",
+                &["taken", "failed"],
             )?,
-            notices: by(
-                "percent",
-                "tollgate_cap_notices_total",
-                "Shares of spend caps that were passed, by share in percent.",
-            )?,
-            first_byte,
-            spend_nano_usd,
             in_flight: gauge(
                 registry,
                 "tollgate_calls_in_flight",
                 "Calls and drains under way when the metrics were read.",
             )?,
-            webhooks: by_result(
+            lag: gauge(
                 registry,
-                "tollgate_webhook_deliveries_total",
-                "Attempts to send a notice, by result: taken or failed.",
-                &["taken", "failed"],
+                "tollgate_calls_lag_microseconds",
+                "How long what is ready to go on waits for a thread of the calls, as measured last.",
             )?,
-            above_reservation: above_reservation(registry)?,
         })
+    }
+
+    /// This policy is in force now: its tenants and providers are counted from the start.
+    pub fn know(&self, policy: &Policy) {
+        self.tenants.know(policy.tenants.keys());
+        self.gen_ai.know(policy.providers.keys());
+    }
+
+    /// The same table of tokens, with figures of what is asked of it.
+    pub fn measured(&self, registry: Arc<dyn TokenRegistry>) -> Arc<dyn TokenRegistry> {
+        Arc::new(Measured {
+            registry,
+            times: Arc::clone(&self.stores),
+            revocations: Arc::clone(&self.revocations),
+        })
+    }
+
+    /// Another replica has revoked something.
+    pub fn heard_of(&self) -> impl Fn(&Revocation, Timestamp) + Send + Sync + 'static {
+        let revocations = Arc::clone(&self.revocations);
+        move |what, at| revocations.heard(what, at)
     }
 
     /// Takes over what is under way now; called before the metrics are read.
@@ -179,18 +202,19 @@ impl Metrics {
     }
 
     pub(crate) fn overloaded(&self, by: Pressed) {
-        self.overloads.with_label_values(&[by.as_str()]).inc();
+        self.calls.overloads.inc(by.as_str());
     }
 
-    pub(crate) fn scrubbed(&self, place: Where, hits: u64) {
-        if hits > 0 {
-            let counter = self.scrub_hits.with_label_values(&[place.as_str()]);
-            counter.inc_by(hits);
-        }
+    /// A call has cost so much more than its worst case.
+    pub(crate) fn above_reservation(&self, by: PicoUsd) {
+        self.calls.above_reservation.inc();
+        let nano = u64::try_from(by.as_pico()).unwrap_or(0).div_ceil(1_000);
+        self.calls.overshoot_nano_usd.inc_by(nano);
     }
 
-    pub(crate) fn above_reservation(&self) {
-        self.above_reservation.inc();
+    /// A call was made without a price.
+    pub(crate) fn unpriced(&self) {
+        self.calls.unpriced.inc();
     }
 
     pub(crate) fn noticed(&self, percent: u8) {
@@ -199,124 +223,83 @@ impl Metrics {
     }
 
     pub(crate) fn webhook(&self, taken: bool) {
-        let result = if taken { "taken" } else { "failed" };
-        self.webhooks.with_label_values(&[result]).inc();
+        self.webhooks.inc(if taken { "taken" } else { "failed" });
     }
 
     pub(crate) fn exchanged(&self, result: TokenExchange) {
-        let counter = self.exchanges.with_label_values(&[result.as_str()]);
-        counter.inc();
+        self.exchanges.inc(result.as_str());
     }
 
     pub(crate) fn stated(&self, result: StatementResult) {
-        let counter = self.statements.with_label_values(&[result.as_str()]);
-        counter.inc();
+        self.statements.inc(result.as_str());
     }
 
     pub(crate) fn fetched_keys(&self, good: bool) {
-        let result = if good { "read" } else { "failed" };
-        self.key_fetches.with_label_values(&[result]).inc();
+        self.key_fetches.inc(if good { "read" } else { "failed" });
     }
 
-    pub(crate) fn rejected(&self, code: &str) {
-        self.rejections.with_label_values(&[code]).inc();
-    }
-
-    pub(crate) fn settled(&self, ending: &Ending) {
-        self.calls
-            .with_label_values(&[ending.outcome.as_str()])
-            .inc();
-        self.usage
-            .with_label_values(&[ending.usage_source.as_str()])
-            .inc();
-        if let Some(micros) = ending.first_byte_us {
-            self.first_byte
-                .observe(Duration::from_micros(micros).as_secs_f64());
+    /// The gateway itself has answered, to a caller of this tenant if it is known.
+    pub(crate) fn rejected(&self, code: &str, tenant: Option<&TenantId>) {
+        self.calls.rejections.inc(code);
+        if let Some(tenant) = tenant {
+            self.tenants.of(tenant).refused(code);
         }
-        let nano = ending.cost.as_pico().max(0) / 1_000;
-        self.spend_nano_usd
-            .inc_by(u64::try_from(nano).unwrap_or(u64::MAX));
+    }
+
+    /// A call holds money until this is dropped.
+    pub(crate) fn holds(&self, hold: &Hold) -> UnderWay {
+        let tenant = hold.keys.first().map(|key| &key.tenant);
+        UnderWay::call(self.tenants.of_some(tenant), &self.calls.reservations)
+    }
+
+    /// The answer of a call is a stream until this is dropped.
+    pub(crate) fn streams(&self, call: &UnderWay) -> UnderWay {
+        UnderWay::stream(Arc::clone(call.figures()), &self.calls.streams)
+    }
+
+    /// An upstream has answered.
+    pub(crate) fn answered(&self, provider: &ProviderName, status: u16) {
+        self.gen_ai.answered(provider, status);
+    }
+
+    /// A call is settled.
+    pub(crate) fn settled(&self, call: &UnderWay, ending: &Ending) {
+        let nano = self.calls.ended(ending);
+        call.figures().ended(ending, nano);
+        if let Some(micros) = ending.first_byte_us {
+            self.times.first_byte(micros);
+        }
+    }
+
+    /// How long it took, now that it is; `model` if it was a call of one.
+    pub(crate) fn took(
+        &self,
+        timing: &Timing,
+        ended: Instant,
+        model: Option<Kind<'_>>,
+        ending: &Ending,
+    ) {
+        self.times.ended(timing, ended);
+        if let Some(kind) = model {
+            self.gen_ai
+                .ended(kind, timing.whole(ended), ending.usage.as_ref());
+        }
+    }
+
+    /// A call under way has ended because its caller was cut off.
+    pub(crate) fn cut_off(&self, caller: &Caller, now: Timestamp) {
+        if let Some(delay) = self.revocations.since(caller, now) {
+            self.times.revoked(delay);
+        }
     }
 }
 
-/// The counter of secrets found, with all of its labels: that there were none is worth knowing.
-fn scrub_hits(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
-    let name = "tollgate_scrub_hits_total";
-    let help =
-        "Secrets taken out of answers of upstreams that sent them back, by where they stood.";
-    let hits = IntCounterVec::new(Opts::new(name, help), &["where"])?;
-    for place in [Where::Header, Where::Body] {
-        hits.with_label_values(&[place.as_str()]).reset();
-    }
-    registry.register(Box::new(hits.clone()))?;
-    Ok(hits)
-}
-
-/// The counter of calls turned away for lack of room, with all of its labels.
-fn overloads(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
-    let name = "tollgate_overloads_total";
-    let help = "Calls turned away because the gateway had no room, by the bound that was reached.";
-    let overloads = IntCounterVec::new(Opts::new(name, help), &["bound"])?;
-    for pressed in Pressed::ALL {
-        overloads.with_label_values(&[pressed.as_str()]).reset();
-    }
-    registry.register(Box::new(overloads.clone()))?;
-    Ok(overloads)
-}
-
-/// The counters of token exchanges and of what they need, with all of their labels.
-fn exchanges(registry: &Registry) -> Result<(IntCounterVec, IntCounterVec), prometheus::Error> {
-    let exchanges = by_result(
-        registry,
-        "tollgate_token_exchanges_total",
-        "Requests for task tokens by result: exchanged, renewed, refused or failed.",
-        &TokenExchange::ALL.map(TokenExchange::as_str),
-    )?;
-    let key_fetches = by_result(
-        registry,
-        "tollgate_issuer_key_fetches_total",
-        "Reads of the key sets of foreign issuers by result: read or failed.",
-        &["read", "failed"],
-    )?;
-    Ok((exchanges, key_fetches))
-}
-
-/// The counter of statements of usage.
-fn statements(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
-    by_result(
-        registry,
-        "tollgate_usage_statements_total",
-        "Requests of callers for their own usage by result: answered, refused or failed.",
-        &StatementResult::ALL.map(StatementResult::as_str),
-    )
-}
-
-fn above_reservation(registry: &Registry) -> Result<IntCounter, prometheus::Error> {
-    let name = "tollgate_settled_above_reservation_total";
-    let help =
-        "Calls that cost more than their worst case: a price or a bound is wrong. Alert on any.";
-    let counter = IntCounter::new(name, help)?;
-    registry.register(Box::new(counter.clone()))?;
-    Ok(counter)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let gauge = IntGauge::new(name, help)?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
-}
-
-/// A counter by result, with all of its labels.
-fn by_result(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    results: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let counters = IntCounterVec::new(Opts::new(name, help), &["result"])?;
-    for result in results {
-        counters.with_label_values(&[result]).reset();
-    }
-    registry.register(Box::new(counters.clone()))?;
-    Ok(counters)
+/// Shares of caps. That a cap was reached is there from the start.
+fn notices(registry: &Registry) -> Result<IntCounterVec, prometheus::Error> {
+    let name = "tollgate_cap_notices_total";
+    let help = "Shares of spend caps that were passed, by share in percent.";
+    let notices = IntCounterVec::new(Opts::new(name, help), &["percent"])?;
+    notices.with_label_values(&["100"]).reset();
+    registry.register(Box::new(notices.clone()))?;
+    Ok(notices)
 }

@@ -8,10 +8,11 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use tollgate_core::call::Ask;
 use tollgate_core::identity::{Caller, CertificateDigest, is_token};
-use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId};
+use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Operation;
 use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject};
+use tollgate_core::refusal::Refusal;
 use tollgate_core::route::Route;
 use tollgate_core::time::Timestamp;
 use tollgate_core::trace::{CallTrace, TraceParent};
@@ -19,6 +20,7 @@ use tollgate_core::trace::{CallTrace, TraceParent};
 use crate::admit::Rejected;
 use crate::gateway::Gateway;
 use crate::guard::HeadFault;
+use crate::metrics::{Elevated, Timing};
 use crate::oauth::Ungranted;
 use crate::respond::{Failure, Verdict};
 use crate::settle::Tariff;
@@ -30,7 +32,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-re
 
 /// Headers with which clients of other gateways name a tenant, an agent or a task. They decide
 /// nothing here; what they claim is kept as untrusted text.
-const CLAIM_HEADERS: [&str; 11] = [
+pub(crate) const CLAIM_HEADERS: [&str; 11] = [
     "x-tenant-id",
     "x-tenant",
     "x-workspace-id",
@@ -54,6 +56,7 @@ const CLAIM_BYTES: usize = 128;
 pub(crate) struct Draft {
     pub(crate) id: RecordId,
     pub(crate) started_at: Timestamp,
+    pub(crate) timing: Timing,
     client: SocketAddr,
     method: String,
     path: String,
@@ -79,6 +82,7 @@ impl Draft {
         Self {
             id,
             started_at: now,
+            timing: Timing::start(),
             client,
             method: head.method.as_str().to_owned(),
             path: head.uri.path().to_owned(),
@@ -117,6 +121,16 @@ impl Draft {
 
     pub(crate) fn belongs_to(&mut self, caller: Arc<Caller>) {
         self.caller = Some(caller);
+    }
+
+    /// Whose call it is, once that is proven.
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
+        self.caller.as_ref().map(|caller| &caller.tenant)
+    }
+
+    /// Whom the client claims to be, which decides nothing.
+    pub(crate) fn claims(&self) -> &[String] {
+        &self.untrusted
     }
 
     /// Whether it is proven whose call this is.
@@ -230,9 +244,15 @@ pub(crate) fn keep_rejected(gw: &Gateway, draft: &Draft, rejected: &Rejected, ve
         Rejected::Refused(refusal) => (Outcome::Refused, refusal.reason(), refusal.limit()),
         Rejected::Failed(failure) => (Outcome::Failed, failure.reason(), None),
     };
-    gw.metrics.rejected(verdict.code);
+    gw.metrics.rejected(verdict.code, draft.tenant());
+    if draft.elevated {
+        gw.metrics.security.elevated(Elevated::Refused);
+    }
     if let Rejected::Refused(refusal) = rejected {
         gw.caps.refused(refusal);
+    }
+    if let Rejected::Refused(Refusal::Unauthenticated(fault)) = rejected {
+        gw.metrics.security.unauthenticated(fault.reason());
     }
     match rejected {
         // Its log line says so; another for each of so many would be part of the load.
@@ -254,7 +274,7 @@ pub(crate) fn keep_ungranted(gw: &Gateway, draft: &Draft, no: &Ungranted) {
     } else {
         Outcome::Refused
     };
-    gw.metrics.rejected(verdict.code);
+    gw.metrics.rejected(verdict.code, draft.tenant());
     keep(gw, draft, (outcome, no.reason(), None), &verdict);
 }
 
@@ -269,7 +289,7 @@ pub(crate) fn keep_unstated(gw: &Gateway, draft: &Draft, no: &Unstated) {
     } else {
         Outcome::Refused
     };
-    gw.metrics.rejected(verdict.code);
+    gw.metrics.rejected(verdict.code, draft.tenant());
     keep(gw, draft, (outcome, no.reason(), None), &verdict);
 }
 
@@ -327,7 +347,7 @@ pub(crate) fn log_failure(id: RecordId, failure: &Failure) {
 
 /// Keeps a request whose head was refused before anything in it was believed.
 pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, client: SocketAddr) {
-    gw.metrics.rejected(MALFORMED);
+    gw.metrics.rejected(MALFORMED, None);
     let Ok(id) = request_id.parse() else { return };
     let stranger = Stranger {
         id,
@@ -366,7 +386,7 @@ pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
 }
 
 /// The operation's name in the OpenTelemetry GenAI conventions.
-const fn operation_name(operation: Operation) -> &'static str {
+pub(crate) const fn operation_name(operation: Operation) -> &'static str {
     match operation {
         Operation::ChatCompletions
         | Operation::Responses

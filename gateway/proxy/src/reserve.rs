@@ -8,6 +8,7 @@ mod scopes;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tollgate_core::admission::{Admission, Demand, Taken};
 use tollgate_core::budget::{Budget, Hold};
 use tollgate_core::deferred::DeferredCharges;
@@ -21,6 +22,7 @@ use crate::ask::{Call, Payload};
 use crate::deferred::{Later, later};
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
+use crate::metrics::Asked;
 use crate::record::Draft;
 use crate::respond::Failure;
 use crate::settle::{Metering, Settlement, Tariff};
@@ -45,14 +47,19 @@ pub(crate) async fn reserve<'r>(
 ) -> Result<Held<'r>, Rejected> {
     let stores = &gw.stores;
     let mut quote = quote(live, stores.deferred.as_ref(), &mut call, draft, now)?;
-    let (hold, pass) = fit(
+    let start = Instant::now();
+    let fitted = fit(
         stores.admission.as_ref(),
         &mut quote,
         &mut call.payload,
         draft,
         now,
     )
-    .await?;
+    .await;
+    let failed = matches!(&fitted, Err(Rejected::Failed(Failure::Ledger(_))));
+    let times = &gw.metrics.stores;
+    times.took(Asked::Reserve, start.elapsed(), failed);
+    let (hold, pass) = fitted?;
     let Quote {
         tariff, clamping, ..
     } = quote;

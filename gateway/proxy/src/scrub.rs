@@ -133,8 +133,8 @@ impl Scrub {
     /// Counts what was found. True if anything was.
     pub(crate) fn count(&self, metrics: &Metrics) -> bool {
         let in_body = self.body.as_ref().map_or(0, Scrubber::hits);
-        metrics.scrubbed(Where::Header, self.hits_in_head);
-        metrics.scrubbed(Where::Body, in_body);
+        metrics.security.scrubbed(Where::Header, self.hits_in_head);
+        metrics.security.scrubbed(Where::Body, in_body);
         self.hits_in_head > 0 || in_body > 0
     }
 }

@@ -5,9 +5,11 @@
 //! have produced something. It is never silently forgotten and never settled twice.
 
 mod later;
+mod told;
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tollgate_core::budget::{Hold, StoreError};
 use tollgate_core::call::{Ask, Terms};
 use tollgate_core::deferred::RemoteId;
@@ -25,8 +27,8 @@ use tollgate_core::usage::{Metered, Reading, Usage};
 use crate::deferred::Advance;
 use crate::gateway::Gateway;
 use crate::happenings::Shown;
+use crate::metrics::{Asked, Elevated, Timing, UnderWay};
 use crate::pressure::Place;
-use crate::record::log_ending;
 use crate::respond::Verdict;
 
 /// What a call is charged by.
@@ -243,10 +245,16 @@ pub(crate) struct Settlement {
     begun: Option<RemoteId>,
     scrubbed: bool,
     trace: Option<CallTrace>,
+    /// Counts the call for as long as it is under way.
+    under_way: UnderWay,
+    stream: Option<UnderWay>,
+    timing: Option<Timing>,
+    ended: Option<Instant>,
 }
 
 impl Settlement {
     pub(crate) fn open(gw: Arc<Gateway>, hold: Hold, tariff: Tariff) -> Self {
+        let under_way = gw.metrics.holds(&hold);
         Self {
             gw,
             hold,
@@ -261,6 +269,10 @@ impl Settlement {
             begun: None,
             scrubbed: false,
             trace: None,
+            under_way,
+            stream: None,
+            timing: None,
+            ended: None,
         }
     }
 
@@ -313,7 +325,11 @@ impl Settlement {
             subject,
             hold: self.hold.clone(),
         };
-        self.gw.stores.records.intend(&intent).await?;
+        let kept = self.gw.stores.records.intend(&intent);
+        self.gw.metrics.stores.timed(Asked::Intend, kept).await?;
+        if intent.subject.elevated {
+            self.gw.metrics.security.elevated(Elevated::Made);
+        }
         let stream = self.tariff.ask().is_some_and(|ask| ask.stream);
         let held = self.hold.amount;
         self.shown = Some(self.gw.scene.enters(&intent.subject, held, stream));
@@ -330,6 +346,12 @@ impl Settlement {
         if let Stage::Intended(subject) = &self.stage {
             let waited = (self.gw.clock)().since(subject.started_at).as_micros();
             self.first_byte_us = u64::try_from(waited).ok();
+            if let Some(provider) = &subject.provider {
+                self.gw.metrics.answered(provider, status);
+            }
+        }
+        if let Some(timing) = &mut self.timing {
+            timing.answered();
         }
     }
 
@@ -407,19 +429,6 @@ impl Settlement {
         }
     }
 
-    /// Tells whoever listens how a call has ended that has a record.
-    fn tell(&mut self, stage: Stage, ending: Ending) {
-        let Stage::Intended(subject) = stage else {
-            return;
-        };
-        log_ending(&subject, &ending);
-        self.shown = None;
-        self.gw.scene.ended(&subject, &ending);
-        if let (Some(traces), Some(at)) = (&self.gw.traces, &self.trace) {
-            traces.ended(at, *subject, ending);
-        }
-    }
-
     fn finish(&mut self, mut ending: Ending, charge: Charge) {
         // Closed first: were a store to panic, dropping this must not do it all again.
         let stage = std::mem::replace(&mut self.stage, Stage::Closed);
@@ -429,7 +438,8 @@ impl Settlement {
         let concluded = self.settles_itself(&mut ending);
         self.gw.stores.budgets.settle(&self.hold, ending.cost);
         if ending.cost > self.hold.amount {
-            self.gw.metrics.above_reservation();
+            let by = ending.cost.saturating_sub(self.hold.amount);
+            self.gw.metrics.above_reservation(by);
             tracing::warn!(
                 request = %self.hold.id,
                 reserved_usd = %self.hold.amount,
@@ -444,7 +454,6 @@ impl Settlement {
         if !concluded {
             self.gw.stores.records.conclude(self.hold.id, &ending);
         }
-        self.gw.metrics.settled(&ending);
         self.tell(stage, ending);
     }
 }

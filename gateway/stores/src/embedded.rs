@@ -34,6 +34,7 @@ use std::time::Duration;
 use tollgate_core::audit::{AuditKey, Destination};
 use tollgate_core::budget::{BudgetKey, Hold};
 use tollgate_core::ids::ReplicaId;
+use tollgate_core::latency::Waits;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::Timestamp;
 
@@ -145,10 +146,8 @@ pub struct FlushError(#[source] Box<dyn std::error::Error + Send + Sync>);
 pub struct EmbeddedStats {
     /// Journal bytes that are not yet on the disk.
     pub journal_behind_bytes: u64,
-    /// Syncs of the journal since start.
-    pub journal_syncs: u64,
-    /// Microseconds spent in them.
-    pub journal_sync_micros: u64,
+    /// Syncs of the journal since start, and how long they took.
+    pub journal_syncs: Waits,
     /// Records made since start.
     pub records_written: u64,
     /// Segments that have become final since start.
@@ -380,8 +379,7 @@ impl Embedded {
         let counts = self.shared.counts();
         EmbeddedStats {
             journal_behind_bytes: self.shared.journal.behind(),
-            journal_syncs: counters.syncs.load(Ordering::Relaxed),
-            journal_sync_micros: counters.sync_micros.load(Ordering::Relaxed),
+            journal_syncs: counters.sync_waits.so_far(),
             records_written: counts.records,
             segments_sealed: counts.segments_sealed,
             checkpoints_signed: counts.checkpoints_signed,

@@ -27,6 +27,7 @@ use std::time::Duration;
 use tollgate_core::admission::Admission;
 use tollgate_core::budget::BudgetStore;
 use tollgate_core::ids::ReplicaId;
+use tollgate_core::latency::Waits;
 use tollgate_core::rate::RateStore;
 use tollgate_core::time::Timestamp;
 
@@ -35,7 +36,7 @@ pub use health::{Health, health};
 use keeper::FleetState;
 pub use link::{LinkError, RedisConfig, Topology};
 pub use notices::SharedNotices;
-pub use registry::SharedRegistry;
+pub use registry::{Listener, SharedRegistry};
 pub use roster::{Member, list, remove};
 
 use crate::embedded::{DbError, Embedded};
@@ -90,10 +91,8 @@ pub struct FleetStats {
     pub taken_here: u64,
     /// Calls that waited for an answer.
     pub taken_there: u64,
-    /// Visits to Redis, for any number of calls each.
-    pub visits: u64,
-    /// Microseconds spent in them.
-    pub visit_micros: u64,
+    /// Visits to Redis, for any number of calls each, and how long they took.
+    pub visits: Waits,
     /// Visits that failed.
     pub failures: u64,
 }
@@ -235,6 +234,12 @@ impl Fleet {
         self.freshness.is_fresh() && self.visits.has_epoch()
     }
 
+    /// How old the last word of Redis is; `None` if there was none yet.
+    #[must_use]
+    pub fn news_age(&self) -> Option<Duration> {
+        self.freshness.age()
+    }
+
     /// Figures for metrics.
     #[must_use]
     pub fn stats(&self) -> FleetStats {
@@ -242,8 +247,7 @@ impl Fleet {
         FleetStats {
             taken_here: counts.taken_here.load(Ordering::Relaxed),
             taken_there: counts.taken_there.load(Ordering::Relaxed),
-            visits: counts.visits.load(Ordering::Relaxed),
-            visit_micros: counts.visit_micros.load(Ordering::Relaxed),
+            visits: counts.visits.so_far(),
             failures: counts.failures.load(Ordering::Relaxed),
         }
     }

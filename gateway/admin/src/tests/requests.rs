@@ -237,6 +237,59 @@ async fn probes_and_metrics_need_no_token() {
 }
 
 #[tokio::test]
+async fn figures_of_single_tenants_are_for_those_with_a_credential_for_them() {
+    const SEEN: &str = "tollgate_test_of_acme_total";
+    let reads = [OPERATOR, METRICS, AUDITOR, "no-such-token", ""];
+    for (open, expected) in [
+        (
+            Open::Totals,
+            [
+                (200, true),
+                (200, true),
+                (200, false),
+                (401, false),
+                (200, false),
+            ],
+        ),
+        (
+            Open::All,
+            [
+                (200, true),
+                (200, true),
+                (200, true),
+                (401, false),
+                (200, true),
+            ],
+        ),
+        (
+            Open::Nothing,
+            [
+                (200, true),
+                (200, true),
+                (403, false),
+                (401, false),
+                (401, false),
+            ],
+        ),
+    ] {
+        let mut admin = Arc::into_inner(admin(vec![])).expect("nobody else has it");
+        admin.exposition.open = open;
+        let admin = Arc::new(admin);
+        for (token, expected) in reads.into_iter().zip(expected) {
+            let bearer = format!("Bearer {token}");
+            let shown = (!token.is_empty()).then_some(bearer.as_str());
+            let (status, text) = send(&admin, request(Method::GET, "/metrics", shown, "")).await;
+            let got = (status.as_u16(), text.to_string().contains(SEEN));
+            assert_eq!(got, expected, "{open:?} {token}: {text}");
+        }
+        let bearer = format!("Bearer {METRICS}");
+        let other = request(Method::GET, "/v1/tenants", Some(&bearer), "");
+        let (status, _) = send(&admin, other).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "metrics, and nothing else");
+    }
+}
+
+#[tokio::test]
 async fn the_listener_answers_and_ends_when_told() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -37,6 +37,7 @@ impl fmt::Display for Settings {
             }
         }
         self.print_tokens_and_records(f)?;
+        write!(f, "{}", self.metrics)?;
         self.print_limits(f)?;
         self.print_deadlines(f)?;
         if let Some(webhook) = &self.webhook {

@@ -13,8 +13,8 @@ use super::fleet::FleetSettings;
 use super::otlp::LOGS;
 use super::{
     ClientAuthority, DeadlineSettings, Directories, Fsync, InsecureSettings, Layout, LimitSettings,
-    OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles, TokenSettings, TracesSettings,
-    Vars, VaultSettings, WebhookSettings, WhenFull, policies_dir,
+    MetricsSettings, OtlpSettings, RecordSettings, Settings, StoreSettings, TlsFiles,
+    TokenSettings, TracesSettings, Vars, VaultSettings, WebhookSettings, WhenFull, policies_dir,
 };
 
 const KIB: u64 = 1024;
@@ -95,6 +95,7 @@ fn read(
         (read_records(section), store, otlp)
     });
     let traces = read_traces(root, &policies_dir, insecure);
+    let metrics = with_defaults(root, "metrics", MetricsSettings::read);
     let limits = with_defaults(root, "limits", read_limits);
     let deadlines = with_defaults(root, "deadlines", read_deadlines);
     Settings {
@@ -113,6 +114,7 @@ fn read(
         store,
         otlp,
         traces,
+        metrics,
         limits,
         deadlines,
         vault,

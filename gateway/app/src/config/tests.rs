@@ -64,6 +64,9 @@ layout = "objects"
 segment_seconds = 5
 max_waiting_mib = 1
 when_full = "admit"
+[metrics]
+tenants = 0
+open = "nothing"
 [limits]
 connections = 7
 [deadlines]

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tollgate_admin::exposition::{AdminFigures, Exposition};
 use tollgate_admin::live::LiveFigures;
 use tollgate_admin::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
 use tollgate_admin::server::{AdminListener, serve};
@@ -105,11 +106,19 @@ fn assemble(
         gateway,
         embedded,
         registry,
+        of_tenants,
         shared,
         signer,
         ..
     } = wired;
     let policy = current(gateway);
+    let exposition = Exposition {
+        totals: registry.clone(),
+        of_tenants: of_tenants.clone(),
+        open: settings.metrics.open,
+        refresh: figures::carry(wired, &ready)?,
+        reading: tokio::sync::Mutex::default(),
+    };
     Ok(Admin {
         credentials: Arc::new(admins::file::at_start(shared, clock::now())?),
         log: embedded.admin_actions.clone(),
@@ -124,9 +133,9 @@ fn assemble(
         purge: retention,
         signer: signer.clone(),
         readiness: ready,
-        metrics: registry.clone(),
-        refresh_metrics: figures::carry(registry, gateway, embedded, wired.fleet.as_ref())?,
         names: settings.admin_names.clone(),
+        figures: Arc::new(AdminFigures::register(registry)?),
+        exposition,
         policy,
         clock: clock::now,
     })

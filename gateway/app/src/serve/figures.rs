@@ -2,21 +2,29 @@
 //!
 //! Stores count for themselves; their figures are carried over when metrics are read.
 
+mod caps;
+mod process;
+pub(super) mod waits;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tollgate_admin::exposition::Refresh;
+use tollgate_admin::probes::Readiness;
 use tollgate_core::audit::{Destination, Outbox};
 use tollgate_core::price::PriceBook;
 use tollgate_core::time::Timestamp;
 use tollgate_proxy::gateway::Gateway;
 use tollgate_stores::embedded::Embedded;
-use tollgate_stores::redis::Fleet;
 
 use super::fleet::FleetFigures;
+use super::readiness::Ready;
+use super::wiring::Wired;
 use crate::clock;
 use crate::permissions::Ledger;
 use crate::reload::Reloaded;
+use caps::CapFigures;
 
 /// What came of changes to files that are watched.
 pub(super) struct Reloads {
@@ -81,6 +89,7 @@ impl Reloads {
                     self.last_good.set(0);
                     return Err(Reloaded::Adopted(policy));
                 }
+                gateway.metrics.know(&policy);
                 gateway.live.replace_policy(policy);
                 ("adopted", 1)
             }
@@ -116,10 +125,10 @@ impl Reloads {
 
 /// Figures of the stores and the call path that are read, not counted, here.
 struct Carried {
+    ready: IntGauge,
     behind: IntGauge,
     connections: IntGauge,
-    syncs: IntCounter,
-    sync_micros: IntCounter,
+    priced: IntGauge,
     written: IntCounter,
     lost: IntCounter,
     strangers: IntCounter,
@@ -156,64 +165,94 @@ pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::
     Ok(gauge)
 }
 
-/// Registers the stores' metrics; what is returned brings them up to date.
+/// Registers the metrics that are kept elsewhere; what is returned brings them up to date.
 ///
 /// # Errors
 /// If metrics of these names exist.
-pub(super) fn carry(
-    registry: &Registry,
-    gateway: &Arc<Gateway>,
-    stores: &Arc<Embedded>,
-    fleet: Option<&Arc<Fleet>>,
-) -> prometheus::Result<Arc<dyn Fn() + Send + Sync>> {
-    let counter = |name, help| counter(registry, name, help);
-    let gauge = |name, help| gauge(registry, name, help);
-    let carried = Carried {
-        behind: gauge(
-            "tollgate_journal_behind_bytes",
-            "Journal bytes that are not on the disk yet.",
-        )?,
-        connections: gauge("tollgate_client_connections", "Connections of clients.")?,
-        syncs: counter("tollgate_journal_syncs_total", "Syncs of the journal.")?,
-        sync_micros: counter(
-            "tollgate_journal_sync_microseconds_total",
-            "Time spent in syncs of the journal.",
-        )?,
-        written: counter("tollgate_records_written_total", "Records written.")?,
-        lost: counter(
-            "tollgate_records_lost_total",
-            "Records of refusals lost while the disk took nothing.",
-        )?,
-        strangers: counter(
-            "tollgate_strangers_unrecorded_total",
-            "Refusals of unknown callers beyond the hundred a second that are recorded.",
-        )?,
-        sealed: counter(
-            "tollgate_segments_sealed_total",
-            "Segments of records that have become final.",
-        )?,
-        signed: counter(
-            "tollgate_checkpoints_signed_total",
-            "Heads of chains of records that have been signed.",
-        )?,
-        outbox: OutboxFigures::register(registry)?,
-    };
-    let fleet = match fleet {
-        Some(fleet) => Some((FleetFigures::register(registry)?, Arc::downgrade(fleet))),
+pub(super) fn carry(wired: &Wired, ready: &Arc<Ready>) -> prometheus::Result<Refresh> {
+    let registry = &wired.registry;
+    process::register(registry, wired.embedded.interrupted())?;
+    let syncs = Arc::downgrade(&wired.embedded);
+    waits::register(
+        registry,
+        "tollgate_journal_sync_seconds",
+        "Time that syncs of the journal took.",
+        move || syncs.upgrade().map(|stores| stores.stats().journal_syncs),
+    )?;
+    let fleet = match &wired.fleet {
+        Some(fleet) => Some((
+            FleetFigures::register(registry, fleet)?,
+            Arc::downgrade(fleet),
+        )),
         None => None,
     };
-    let (gateway, stores) = (Arc::downgrade(gateway), Arc::downgrade(stores));
+    let carried = Carried::register(registry)?;
+    let caps = CapFigures::register(registry, &wired.of_tenants, wired.fleet.is_some())?;
+    let all = Arc::new((carried, fleet, caps));
+    let (gateway, stores) = (
+        Arc::downgrade(&wired.gateway),
+        Arc::downgrade(&wired.embedded),
+    );
+    let ready = Arc::clone(ready);
     Ok(Arc::new(move || {
-        carried.refresh(&gateway, &stores);
-        if let Some((figures, fleet)) = &fleet
-            && let Some(fleet) = fleet.upgrade()
-        {
-            figures.refresh(&fleet);
-        }
+        let all = Arc::clone(&all);
+        let (gateway, stores, ready) = (gateway.clone(), stores.clone(), Arc::clone(&ready));
+        Box::pin(async move {
+            let (carried, fleet, caps) = &*all;
+            carried.ready.set(i64::from(ready.missing().is_empty()));
+            carried.refresh(&gateway, &stores);
+            if let Some((figures, fleet)) = fleet
+                && let Some(fleet) = fleet.upgrade()
+            {
+                figures.refresh(&fleet);
+            }
+            if let Some(gateway) = gateway.upgrade() {
+                let holders = gateway.metrics.tenants.show();
+                caps.refresh(&gateway, &holders).await;
+            }
+        })
     }))
 }
 
 impl Carried {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help| counter(registry, name, help);
+        let gauge = |name, help| gauge(registry, name, help);
+        Ok(Self {
+            ready: gauge(
+                "tollgate_ready",
+                "1 while /readyz says that calls can be served, 0 while it does not.",
+            )?,
+            behind: gauge(
+                "tollgate_journal_behind_bytes",
+                "Journal bytes that are not on the disk yet.",
+            )?,
+            connections: gauge("tollgate_client_connections", "Connections of clients.")?,
+            priced: gauge(
+                "tollgate_prices_exported_timestamp_seconds",
+                "When the price catalogue in force was exported, or 0 if it does not say.",
+            )?,
+            written: counter("tollgate_records_written_total", "Records written.")?,
+            lost: counter(
+                "tollgate_records_lost_total",
+                "Records of refusals lost while the disk took nothing.",
+            )?,
+            strangers: counter(
+                "tollgate_strangers_unrecorded_total",
+                "Refusals of unknown callers beyond the hundred a second that are recorded.",
+            )?,
+            sealed: counter(
+                "tollgate_segments_sealed_total",
+                "Segments of records that have become final.",
+            )?,
+            signed: counter(
+                "tollgate_checkpoints_signed_total",
+                "Heads of chains of records that have been signed.",
+            )?,
+            outbox: OutboxFigures::register(registry)?,
+        })
+    }
+
     fn refresh(&self, gateway: &Weak<Gateway>, stores: &Weak<Embedded>) {
         if let Some(gateway) = gateway.upgrade() {
             gateway.metrics.set_in_flight(gateway.tracker.in_flight());
@@ -221,6 +260,8 @@ impl Carried {
             let connections = gateway.tracker.connections();
             self.connections
                 .set(i64::try_from(connections).unwrap_or(i64::MAX));
+            let exported = gateway.live.snapshot().prices.exported();
+            self.priced.set(exported.map_or(0, Timestamp::as_seconds));
         }
         let Some(stores) = stores.upgrade() else {
             return;
@@ -228,8 +269,6 @@ impl Carried {
         let stats = stores.stats();
         let behind = i64::try_from(stats.journal_behind_bytes);
         self.behind.set(behind.unwrap_or(i64::MAX));
-        advance(&self.syncs, stats.journal_syncs);
-        advance(&self.sync_micros, stats.journal_sync_micros);
         advance(&self.written, stats.records_written);
         advance(&self.lost, stats.records_lost);
         advance(&self.strangers, stats.strangers_unrecorded);

@@ -2,13 +2,15 @@
 //!
 //! Worst case: a password file that cannot be read keeps the gateway from starting.
 
+use std::sync::Arc;
+
 use anyhow::Context;
-use prometheus::{IntCounter, IntGauge, Registry};
+use prometheus::{Gauge, IntCounter, IntGauge, Registry};
 use tollgate_core::ids::ReplicaId;
 use tollgate_stores::embedded::Embedded;
 use tollgate_stores::redis::{Fleet, FleetConfig};
 
-use super::figures::{advance, counter, gauge};
+use super::figures::{advance, counter, gauge, waits};
 use crate::clock;
 use crate::config::Settings;
 
@@ -43,15 +45,21 @@ pub(super) struct FleetFigures {
     members: IntGauge,
     taken_here: IntCounter,
     taken_there: IntCounter,
-    visits: IntCounter,
-    visit_micros: IntCounter,
+    news_age: Gauge,
     failures: IntCounter,
 }
 
 impl FleetFigures {
     /// # Errors
     /// If metrics of these names exist.
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+    pub(super) fn register(registry: &Registry, fleet: &Arc<Fleet>) -> prometheus::Result<Self> {
+        let visits = Arc::downgrade(fleet);
+        waits::register(
+            registry,
+            "tollgate_fleet_visit_seconds",
+            "Time of round trips to the shared store for money and pace, for any number of calls each.",
+            move || visits.upgrade().map(|fleet| fleet.stats().visits),
+        )?;
         let counter = |name, help| counter(registry, name, help);
         let gauge = |name, help| gauge(registry, name, help);
         Ok(Self {
@@ -71,14 +79,13 @@ impl FleetFigures {
                 "tollgate_fleet_shared_admissions_total",
                 "Calls that waited for the shared store.",
             )?,
-            visits: counter(
-                "tollgate_fleet_visits_total",
-                "Round trips to the shared store for money and pace, for any number of calls each.",
-            )?,
-            visit_micros: counter(
-                "tollgate_fleet_visit_microseconds_total",
-                "Time spent in those round trips.",
-            )?,
+            news_age: {
+                let name = "tollgate_fleet_news_age_seconds";
+                let help = "Age of the last word of the shared store; beyond 1, calls are refused.";
+                let gauge = Gauge::new(name, help)?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
             failures: counter(
                 "tollgate_fleet_visit_failures_total",
                 "Round trips that failed or took too long.",
@@ -95,8 +102,11 @@ impl FleetFigures {
         let stats = fleet.stats();
         advance(&self.taken_here, stats.taken_here);
         advance(&self.taken_there, stats.taken_there);
-        advance(&self.visits, stats.visits);
-        advance(&self.visit_micros, stats.visit_micros);
+        // Never heard of is as bad as it gets.
+        let age = fleet
+            .news_age()
+            .map_or(f64::INFINITY, |age| age.as_secs_f64());
+        self.news_age.set(age);
         advance(&self.failures, stats.failures);
     }
 }

@@ -71,8 +71,10 @@ pub(super) struct Wired {
     pub(super) data: DataDir,
     /// Where keys are.
     pub(super) shared: DataDir,
-    /// All metrics.
+    /// All metrics without a tenant's name in them.
     pub(super) registry: Registry,
+    /// Those of single tenants.
+    pub(super) of_tenants: Registry,
     /// What clients are spoken TLS with.
     tls: Option<TlsFiles>,
 }
@@ -168,10 +170,11 @@ pub(super) fn wire(
     };
     tell_loaded(&policy, &prices);
     let permissions = permissions(settings, &embedded, &policy)?;
-    let registry = Registry::new();
+    let (metrics, [registry, of_tenants]) = metrics(settings, &policy)?;
     let switch = Arc::new(Switch::here(embedded.ledgers()));
     let fleet = fleet::join(settings, &stored.replica, &embedded)?;
-    let (stores, notices) = behind(&switch, fleet.as_ref(), &embedded, vault);
+    let (mut stores, notices) = behind(&switch, fleet.as_ref(), &embedded, vault);
+    listen(&metrics, &mut stores, fleet.as_ref());
     let desk = Arc::new(TokenDesk {
         mint,
         registry: Arc::clone(&stores.registry),
@@ -193,7 +196,7 @@ pub(super) fn wire(
         limits: call_limits(settings),
         pressure: Pressure::new(pressure_limits(settings)),
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
-        metrics: Metrics::new(&registry)?,
+        metrics,
         traces,
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
@@ -218,8 +221,29 @@ pub(super) fn wire(
         data,
         shared,
         registry,
+        of_tenants,
         tls,
     })
+}
+
+/// Metrics, and where those are registered that name no tenant, and those that do.
+///
+/// # Errors
+/// If two have one name.
+fn metrics(settings: &Settings, policy: &Policy) -> anyhow::Result<(Metrics, [Registry; 2])> {
+    let registries = [Registry::new(), Registry::new()];
+    let [all, of_tenants] = &registries;
+    let metrics = Metrics::new(all, of_tenants, settings.metrics.tenants)?;
+    metrics.know(policy);
+    Ok((metrics, registries))
+}
+
+/// Counts what is asked of the table of tokens, and what is heard of revocations elsewhere.
+fn listen(metrics: &Metrics, stores: &mut Stores, fleet: Option<&Fleet>) {
+    stores.registry = metrics.measured(Arc::clone(&stores.registry));
+    if let Some(fleet) = fleet {
+        fleet.registry.listen(Box::new(metrics.heard_of()));
+    }
 }
 
 /// What calls are judged by: the fleet's, or else this gateway's own, until a successor has it.

@@ -75,7 +75,6 @@ impl Settlement {
             .correct(&charge.keys, ending.cost, ending.ended_at);
         gw.caps.settled(charge.keys, ending.cost);
         self.leave(Some(0));
-        gw.metrics.settled(&ending);
         self.tell(stage, ending);
     }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tollgate_core::ids::RecordId;
+use tollgate_core::latency::Latencies;
 
 use entry::{End, Written};
 
@@ -77,8 +78,8 @@ struct State {
 /// Figures for metrics.
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(crate) syncs: AtomicU64,
-    pub(crate) sync_micros: AtomicU64,
+    /// How long each sync took.
+    pub(crate) sync_waits: Latencies,
     pub(crate) lost: AtomicU64,
 }
 
@@ -240,11 +241,7 @@ impl Journal {
             .iter()
             .chain([&file])
             .try_for_each(|file| file.sync_data());
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .sync_micros
-            .fetch_add(micros, Ordering::Relaxed);
+        self.counters.sync_waits.took(start.elapsed());
         self.sync_ok.store(result.is_ok(), Ordering::Relaxed);
 
         let mut state = self.lock();

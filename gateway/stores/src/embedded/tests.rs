@@ -295,7 +295,7 @@ async fn an_intent_is_durable_in_always_mode_and_many_share_a_sync() {
         let hold = call.await.expect("no panic");
         end(&stores, &hold, 1);
     }
-    let syncs = stores.stats().journal_syncs;
+    let syncs = stores.stats().journal_syncs.all;
     assert!(syncs < 150, "{syncs} syncs for 200 intents");
     stores.flush().expect("the disk takes it");
     assert_eq!(check_chain(dir.path(), "acme"), 200);

@@ -92,10 +92,19 @@ impl Freshness {
 
     /// Whether everything that others said until a second ago is known here.
     pub(super) fn is_fresh(&self) -> bool {
-        let asked = self.asked.load(Ordering::Relaxed);
-        let fresh_for = u64::try_from(FRESH_FOR.as_micros()).unwrap_or(u64::MAX);
-        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        asked > 0 && now.saturating_sub(asked) <= fresh_for
+        self.age().is_some_and(|age| age <= FRESH_FOR)
+    }
+
+    /// How long ago the last answered beat was sent, if there was one.
+    pub(super) fn age(&self) -> Option<Duration> {
+        match self.asked.load(Ordering::Relaxed) {
+            0 => None,
+            asked => Some(
+                self.started
+                    .elapsed()
+                    .saturating_sub(Duration::from_micros(asked)),
+            ),
+        }
     }
 }
 

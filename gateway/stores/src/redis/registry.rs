@@ -13,7 +13,7 @@ mod said;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -88,7 +88,11 @@ pub struct SharedRegistry {
     /// What was heard of lately: a token that was looked up before it and comes in after it.
     heard: Mutex<VecDeque<(Instant, Revocation, u64)>>,
     forgotten_at: Mutex<Instant>,
+    listener: OnceLock<Listener>,
 }
+
+/// Is told of each revocation that is heard of, and when it was made.
+pub type Listener = Box<dyn Fn(&Revocation, Timestamp) + Send + Sync>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("Redis has not answered for a second: revocations may be unknown here")]
@@ -135,6 +139,7 @@ impl SharedRegistry {
             said: Mutex::default(),
             heard: Mutex::default(),
             forgotten_at: Mutex::new(Instant::now()),
+            listener: OnceLock::new(),
         })
     }
 
@@ -152,6 +157,14 @@ impl SharedRegistry {
         }
         self.mark(what, Some(number));
         self.write_down(what, at);
+        if let Some(listener) = self.listener.get() {
+            listener(what, at);
+        }
+    }
+
+    /// Tells `listener` of revocations from now on. There is one; another is not told.
+    pub fn listen(&self, listener: Listener) {
+        drop(self.listener.set(listener));
     }
 
     /// Keeps it on this replica's own disk.

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tollgate_core::budget::{BudgetKey, StoreError};
 use tollgate_core::ids::TenantId;
+use tollgate_core::latency::Latencies;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::Timestamp;
 
@@ -73,8 +74,7 @@ struct Till {
 pub(super) struct Counts {
     pub(super) taken_here: AtomicU64,
     pub(super) taken_there: AtomicU64,
-    pub(super) visits: AtomicU64,
-    pub(super) visit_micros: AtomicU64,
+    pub(super) visits: Latencies,
     pub(super) failures: AtomicU64,
 }
 
@@ -292,11 +292,7 @@ impl Visits {
         }
         let start = Instant::now();
         let said = self.say(&till.tenant, &epoch, &plan, "visit").await;
-        self.counts.visits.fetch_add(1, Ordering::Relaxed);
-        let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counts
-            .visit_micros
-            .fetch_add(micros, Ordering::Relaxed);
+        self.counts.visits.took(start.elapsed());
         let values = match said {
             Ok(values) => values,
             Err(error) => {
