@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use serde_json::{Value, json};
 use tollgate_loadtest::mock::SeenRequest;
-use tollgate_testkit::wait::eventually;
+use tollgate_testkit::wait::{eventually, until_true};
 
 use super::Collecting;
 use super::gateways::{KEY, PROMPT, assert_nothing_else, world};
@@ -71,6 +71,10 @@ async fn spans_stand_in_the_clients_trace_and_the_upstream_is_told_the_gateways_
         world.gateway.terminate();
         assert_eq!(world.gateway.exit_code().await, Some(0));
 
+        until_true("the spans have arrived", || {
+            collecting.said().spans.len() >= 7
+        })
+        .await;
         let spans = collecting.said().spans.clone();
         let told: Vec<_> = world
             .calls()
