@@ -39,7 +39,9 @@ pub(super) async fn compare(
         let there = replicas
             .metric("tollgate_fleet_shared_admissions_total ")
             .await?;
-        let visits = replicas.metric("tollgate_fleet_visit_seconds_count ").await?;
+        let visits = replicas
+            .metric("tollgate_fleet_visit_seconds_count ")
+            .await?;
         let per_second = calls * 1_000 / u64::try_from(config.phase.as_millis())?.max(1);
         found.note(
             &format!("{name}_calls_per_second"),
