@@ -31,6 +31,7 @@ mod explain;
 mod fleet;
 mod full_disk;
 mod handover;
+mod guides;
 mod harness;
 mod isolation;
 mod lifecycle;
