@@ -64,12 +64,17 @@ gateway-test: build-tools sdk ## Runs the tests of the whole gateway: the real b
 	$(if $(LEFT_OUT),@echo "left out: $(NEEDS_ROOT)… needs root" >&2)
 	RUST_TEST_THREADS=$(GATEWAY_TEST_THREADS) $(CARGO) test --workspace --locked --test '*' -- $(LEFT_OUT)
 
-sdk: $(SDK)/python.stamp $(SDK)/node.stamp ## Installs the pinned SDKs that the tests use, under target/.
+sdk: $(SDK)/python.stamp $(SDK)/frameworks.stamp $(SDK)/crewai.stamp $(SDK)/node.stamp ## Installs the pinned SDKs and agent frameworks that the tests use, under target/.
 
-$(SDK)/python.stamp: $(SDK_SOURCES)/requirements.txt | test-tools
-	rm -rf $(SDK)/python && mkdir -p $(SDK)
-	python3 -m venv $(SDK)/python
-	$(SDK)/python/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+$(SDK)/python.stamp: $(SDK_SOURCES)/requirements.txt
+$(SDK)/frameworks.stamp: $(SDK_SOURCES)/frameworks/requirements.txt
+# CrewAI wants an older openai than the others: an environment of its own.
+$(SDK)/crewai.stamp: $(SDK_SOURCES)/frameworks/crewai.txt
+
+$(SDK)/python.stamp $(SDK)/frameworks.stamp $(SDK)/crewai.stamp: $(SDK)/%.stamp: | test-tools
+	rm -rf $(SDK)/$* && mkdir -p $(SDK)
+	python3 -m venv $(SDK)/$*
+	$(SDK)/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
 $(SDK)/node.stamp: $(SDK_SOURCES)/package.json $(SDK_SOURCES)/package-lock.json | test-tools

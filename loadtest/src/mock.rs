@@ -11,7 +11,7 @@
 //! # Ok(()) }
 //! ```
 //! HTTP/1.1 and HTTP/2 (by prior knowledge, and by ALPN with TLS). What a request can ask for is listed
-//! in `mock/steer.rs`. Ids count up, times stand still: the same requests in the same order get
+//! in `mock/steer.rs`, and how it is made to call a tool in `mock/toolcall.rs`. Ids count up, times stand still: the same requests in the same order get
 //! the same answers. It checks no key and no permission.
 //!
 //! Worst case: inspected bodies (JSON calls) are held in memory whole, and every request is kept; a mock is for tests,
@@ -35,6 +35,7 @@ mod place;
 mod provider;
 mod seen;
 mod steer;
+mod toolcall;
 
 use std::io;
 use std::net::SocketAddr;

@@ -14,8 +14,14 @@ pub(crate) fn messages(ask: &Ask<'_>) -> Answer {
     if ask.streams() {
         return stream(ask);
     }
-    let content = json!([{"type": "text", "text": ask.text}]);
-    let body = message(ask, content, json!("end_turn"), ask.tokens().1);
+    let (block, stop) = match ask.tool_call() {
+        Some(call) => (
+            tool_use(ask, &call.name, call.arguments.clone()),
+            "tool_use",
+        ),
+        None => (json!({"type": "text", "text": ask.text}), "end_turn"),
+    };
+    let body = message(ask, json!([block]), json!(stop), ask.tokens().1);
     Answer::of(body, ask.counts().beside_cache())
 }
 
@@ -23,7 +29,7 @@ pub(crate) fn messages(ask: &Ask<'_>) -> Answer {
 pub(crate) fn stream(ask: &Ask<'_>) -> Answer {
     let (_, output) = ask.tokens();
     let start = message(ask, json!([]), Value::Null, output.min(1));
-    let block = json!({"type": "text", "text": ""});
+    let (block, deltas, stop) = spoken(ask);
     let mut events = vec![
         event("message_start", json!({"message": start})),
         event(
@@ -32,15 +38,14 @@ pub(crate) fn stream(ask: &Ask<'_>) -> Answer {
         ),
         event("ping", json!({})),
     ];
-    for piece in ask.pieces() {
-        let delta = json!({"type": "text_delta", "text": piece});
+    for delta in deltas {
         events.push(event(
             "content_block_delta",
             json!({"index": 0, "delta": delta}),
         ));
     }
     events.push(event("content_block_stop", json!({"index": 0})));
-    let stop = json!({"stop_reason": "end_turn", "stop_sequence": null});
+    let stop = json!({"stop_reason": stop, "stop_sequence": null});
     events.push(event(
         "message_delta",
         json!({"delta": stop, "usage": {"output_tokens": output}}),
@@ -52,6 +57,29 @@ pub(crate) fn stream(ask: &Ask<'_>) -> Answer {
         events,
         event("error", error),
         ask.counts().beside_cache(),
+    )
+}
+
+fn tool_use(ask: &Ask<'_>, name: &str, input: Value) -> Value {
+    json!({"type": "tool_use", "id": format!("toolu_mock{:012}", ask.serial), "name": name, "input": input})
+}
+
+/// The one block of a stream as it starts, its deltas, and why the message ends.
+fn spoken(ask: &Ask<'_>) -> (Value, Vec<Value>, &'static str) {
+    let Some(call) = ask.tool_call() else {
+        let deltas = ask.pieces().into_iter();
+        let deltas = deltas.map(|piece| json!({"type": "text_delta", "text": piece}));
+        return (
+            json!({"type": "text", "text": ""}),
+            deltas.collect(),
+            "end_turn",
+        );
+    };
+    let delta = json!({"type": "input_json_delta", "partial_json": call.text()});
+    (
+        tool_use(ask, &call.name, json!({})),
+        vec![delta],
+        "tool_use",
     )
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::openai::flavour::Flavour;
 use super::seen::Billed;
 use super::steer::Steering;
+use super::toolcall::ToolCall;
 
 /// Where the dialects write how many tokens may come out.
 const OUTPUT_BOUNDS: [&str; 9] = [
@@ -100,6 +101,11 @@ impl Ask<'_> {
             Some(Value::String(word)) => word == "true",
             _ => false,
         }
+    }
+
+    /// The call of a tool that takes the place of the text.
+    pub(crate) fn tool_call(&self) -> Option<ToolCall> {
+        ToolCall::asked_by(self.body)
     }
 
     /// Tokens in and out. Without a word about it, the mock never produces more than was asked for.

@@ -15,6 +15,7 @@ use super::answer::Answer;
 use super::ask::Ask;
 use super::frames::{Event, Framing};
 use super::seen::{Billed, BodyFacts};
+use super::toolcall::ToolCall;
 use flavour::{Flavour, Stated};
 
 pub(crate) use media::{images, speech, transcription};
@@ -38,13 +39,17 @@ fn choices(ask: &Ask<'_>) -> u64 {
 }
 
 fn chat_plain(ask: &Ask<'_>) -> Answer {
+    let (content, calls, finish) = match ask.tool_call() {
+        Some(call) => (Value::Null, json!([tool_call(ask, &call)]), "tool_calls"),
+        None => (json!(ask.text), Value::Null, "stop"),
+    };
     let choice = |index| {
-        json!({
-            "index": index,
-            "message": {"role": "assistant", "content": ask.text, "refusal": null, "annotations": []},
-            "logprobs": null,
-            "finish_reason": "stop",
-        })
+        let mut message =
+            json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
+        if calls.is_array() {
+            message["tool_calls"] = calls.clone();
+        }
+        json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish})
     };
     let mut body = json!({
         "id": format!("chatcmpl-mock{:012}", ask.serial),
@@ -60,6 +65,31 @@ fn chat_plain(ask: &Ask<'_>) -> Answer {
     }
     body["usage"] = chat_usage(ask);
     Answer::of(body, billed(ask))
+}
+
+fn tool_call(ask: &Ask<'_>, call: &ToolCall) -> Value {
+    json!({
+        "id": format!("call_mock{:012}", ask.serial),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.text()},
+    })
+}
+
+/// What a stream says in its deltas between role and finish, and why it finishes.
+fn deltas(ask: &Ask<'_>) -> (Vec<Value>, &'static str) {
+    let Some(call) = ask.tool_call() else {
+        let pieces = ask.pieces().into_iter();
+        return (
+            pieces.map(|piece| json!({"content": piece})).collect(),
+            "stop",
+        );
+    };
+    let mut start = tool_call(ask, &call);
+    start["index"] = json!(0);
+    start["function"]["arguments"] = json!("");
+    let rest = json!({"index": 0, "function": {"arguments": call.text()}});
+    let calls = [start, rest].map(|call| json!({"tool_calls": [call]}));
+    (calls.into(), "tool_calls")
 }
 
 fn filters() -> Value {
@@ -118,10 +148,9 @@ fn chat_stream(ask: &Ask<'_>) -> Answer {
     let mut bodies = Vec::new();
     for index in 0..choices(ask) {
         bodies.push(delta(index, role.clone(), Value::Null));
-        for piece in ask.pieces() {
-            bodies.push(delta(index, json!({"content": piece}), Value::Null));
-        }
-        bodies.push(delta(index, json!({}), json!("stop")));
+        let (said, finish) = deltas(ask);
+        bodies.extend(said.into_iter().map(|said| delta(index, said, Value::Null)));
+        bodies.push(delta(index, json!({}), json!(finish)));
     }
     if stated == Stated::AfterFinish {
         bodies.push(delta(0, role, Value::Null));

@@ -34,6 +34,7 @@ mod explain;
 mod fleet;
 mod full_disk;
 mod handover;
+mod guides;
 mod harness;
 mod isolation;
 mod k8s;

@@ -5,6 +5,7 @@
 //! lacking fails and says so: a pass always means that the SDK ran.
 
 mod clouds;
+mod frameworks;
 mod media;
 mod oidc;
 mod refusals;
