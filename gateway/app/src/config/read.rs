@@ -78,17 +78,11 @@ fn read(
     let insecure = root.table("insecure", read_insecure).unwrap_or_default();
     judge_admin_listen(root, admin_at, admin_listen, insecure);
     let admin_names = root.list("admin_names", host_name).into_iter();
-    let webhook = root
-        .table("notifications", |section| {
-            read_webhook(section, &policies_dir, insecure)
-        })
-        .flatten();
+    let notify = |section: &Section<'_>| read_webhook(section, &policies_dir, insecure);
+    let webhook = root.table("notifications", notify).flatten();
     let fleet = read_fleet(root, &policies_dir, insecure);
-    let vault = root
-        .table("vault", |section| {
-            VaultSettings::read(section, &policies_dir, insecure)
-        })
-        .unwrap_or_default();
+    let vault = |section: &Section<'_>| VaultSettings::read(section, &policies_dir, insecure);
+    let vault = root.table("vault", vault).unwrap_or_default();
     let tokens = with_defaults(root, "tokens", read_tokens);
     let (records, store, otlp) = with_defaults(root, "records", |section| {
         let (store, otlp) = read_destinations(section, &policies_dir, &data_dir, insecure);

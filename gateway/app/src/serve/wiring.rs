@@ -163,11 +163,7 @@ pub(super) fn wire(
         vault,
         tls,
     } = prepared;
-    let embedded = if predecessor {
-        Embedded::take_over(&stored, clock::now())?
-    } else {
-        open(&stored)?
-    };
+    let embedded = open(&stored, predecessor)?;
     tell_loaded(&policy, &prices);
     let permissions = permissions(settings, &embedded, &policy)?;
     let (metrics, [registry, of_tenants]) = metrics(settings, &policy)?;
@@ -306,11 +302,15 @@ fn data_dir(path: &Path) -> anyhow::Result<DataDir> {
     Ok(data)
 }
 
-/// Opens the stores, and tells what the last run has left in them.
+/// Opens the stores, from a `predecessor` if there is one; else tells what the last run has left
+/// in them.
 ///
 /// # Errors
 /// If they cannot be opened.
-fn open(stored: &EmbeddedConfig) -> anyhow::Result<Embedded> {
+fn open(stored: &EmbeddedConfig, predecessor: bool) -> anyhow::Result<Embedded> {
+    if predecessor {
+        return Ok(Embedded::take_over(stored, clock::now())?);
+    }
     let embedded = Embedded::open(stored, clock::now())?;
     if embedded.interrupted() > 0 {
         let calls = embedded.interrupted();
