@@ -105,7 +105,8 @@ impl Scene {
             // Nobody listens at the collector's address.
             plan.gateway = format!(
                 "[records.store]\nurl = \"file://{url}\"\n\
-                 [records.otlp]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n"
+                 [records.otlp]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n\
+                 [traces]\nendpoint = \"https://127.0.0.1:1\"\nprotocol = \"grpc\"\n"
             );
             load::plan(plan);
         })

@@ -231,13 +231,10 @@ fn files_in(folder: &str, ending: &str) -> Vec<(String, String)> {
         return Vec::new();
     };
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let read = |name: String| {
-        let text = fs::read_to_string(root().join(folder).join(&name)).unwrap();
-        (name.strip_suffix(ending).map(str::to_owned), text)
-    };
-    let named = names
-        .map(read)
-        .filter_map(|(stem, text)| Some((stem?, text)));
+    let named = names.filter_map(|name| {
+        let stem = name.strip_suffix(ending)?.to_owned();
+        Some((stem, fs::read_to_string(root().join(folder).join(name)).unwrap()))
+    });
     named.collect()
 }
 
