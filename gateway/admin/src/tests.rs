@@ -1,6 +1,7 @@
 //! The admin API through its router, over stores that live in memory.
 
 mod access;
+mod answers;
 mod events;
 mod forms;
 mod openapi;
@@ -17,33 +18,25 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tollgate_core::admin_log::{AdminAction, AdminLog, Ended};
 use tollgate_core::audit::AuditKey;
-use tollgate_core::budget::{
-    Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
-};
-use tollgate_core::burn::Pace;
+use tollgate_core::budget::StoreError;
 use tollgate_core::identity::{Caller, Mint, new_private_key, verify};
 use tollgate_core::ids::{RecordId, TenantId, TokenId};
 use tollgate_core::issue::TokenDesk;
-use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Policy;
 use tollgate_core::policy::parse::{PolicyFile, parse};
-use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
 use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
-use tollgate_core::report::{Report, Row, Summary, Sums, Topic};
 use tollgate_core::time::Timestamp;
 use tower::ServiceExt;
 
 use crate::audit_key::Signer;
 use crate::credentials::{Credential, CredentialDigest, CredentialSource, Credentials, Role};
-use crate::explain::{Explainer, NotACall, Question, Who};
 use crate::exposition::{AdminFigures, Exposition, Open};
-use crate::live::LiveFigures;
 use crate::log::{LogLevel, LogLevels, NotALevel};
 use crate::probes::Readiness;
 use crate::purge::{OfTenant, Purge};
-use crate::reports::{CostAnswer, CostQuestion, CostReports, NoReport};
 use crate::server::router;
 use crate::{Admin, CurrentPolicy};
+use answers::{Busy, Echo, Ledger, Reports};
 
 const OPERATOR: &str = "operator-token-for-tests";
 
@@ -90,138 +83,6 @@ impl TokenRegistry for Table {
             Revocation::Tenant { tenant } => caller.tenant != *tenant,
         });
         Ok(before - table.len())
-    }
-}
-
-/// Every counter holds a dollar settled and a quarter reserved.
-struct Ledger;
-
-#[async_trait]
-impl BudgetStore for Ledger {
-    async fn reserve(
-        &self,
-        _id: RecordId,
-        _budgets: &[Budget],
-        _amount: PicoUsd,
-        _now: Timestamp,
-    ) -> Result<Reserved, StoreError> {
-        unreachable!("the admin side never reserves")
-    }
-
-    fn settle(&self, _hold: &Hold, _actual: PicoUsd) {
-        unreachable!("the admin side never settles")
-    }
-
-    fn correct(&self, _keys: &[BudgetKey], _by: PicoUsd, _now: Timestamp) {}
-
-    async fn balance(&self, _key: &BudgetKey) -> Result<Balance, StoreError> {
-        Ok(Balance {
-            settled: "1".parse().expect("money"),
-            reserved: "0.25".parse().expect("money"),
-        })
-    }
-}
-
-/// A gateway in which one task spends a dollar an hour.
-struct Busy;
-
-impl LiveFigures for Busy {
-    fn paces(&self, tenant: &TenantId) -> BTreeMap<Scope, Pace> {
-        let pace = Pace {
-            five_minutes: "1".parse().expect("money"),
-            hour: PicoUsd::ZERO,
-        };
-        let scopes = ["t-1", "t-2"].map(|task| Scope::Task(task.parse().expect("a task")));
-        let scopes = scopes.into_iter().chain([Scope::Tenant]);
-        let busy = scopes.filter(|_| tenant.as_str() == "acme");
-        busy.map(|scope| (scope, pace)).collect()
-    }
-
-    fn watched_for(&self) -> Duration {
-        Duration::from_secs(600)
-    }
-
-    fn in_flight(&self) -> usize {
-        3
-    }
-
-    fn rates(&self) -> Arc<dyn RateStore> {
-        Arc::new(Self)
-    }
-}
-
-#[async_trait]
-impl RateStore for Busy {
-    async fn admit(&self, _: RecordId, _: &[Limit], _: u64) -> Result<Paced, StoreError> {
-        unreachable!("the admin side never admits")
-    }
-
-    fn release(&self, _pass: &Pass, _tokens: Option<u64>) {
-        unreachable!("the admin side never admits")
-    }
-
-    async fn left(&self, limits: &[Limit]) -> Result<Vec<i64>, StoreError> {
-        Ok(vec![7; limits.len()])
-    }
-}
-
-struct Reports;
-
-impl CostReports for Reports {
-    fn cost(&self, question: &CostQuestion) -> Result<CostAnswer, NoReport> {
-        Ok(CostAnswer::Json(match question.by.as_deref() {
-            Some("forever") => {
-                std::thread::sleep(Duration::from_millis(200));
-                json!({})
-            }
-            Some(by @ ("tenant" | "reason")) => {
-                let row = Row {
-                    key: "acme".into(),
-                    sums: Sums::default(),
-                };
-                let topic = if question.refusals {
-                    Topic::Refusals
-                } else {
-                    Topic::Costs
-                };
-                tollgate_core::report::json(&Report {
-                    summary: Summary {
-                        topic,
-                        by: vec![by.parse().expect("a dimension")],
-                        left_out: u64::from(question.top == Some(1)),
-                        ..Summary::default()
-                    },
-                    rows: vec![row],
-                })
-            }
-            Some("colour") => {
-                return Err(NoReport::Question("cannot group by colour".to_owned()));
-            }
-            Some("day") => {
-                let kind = "text/csv; charset=utf-8; header=present";
-                let text = "day,calls\r\n".to_owned();
-                return Ok(CostAnswer::Text { kind, text });
-            }
-            by => json!({ "by": by, "tenant": question.tenant }),
-        }))
-    }
-}
-
-/// Explains nothing but who asks about whom.
-struct Echo;
-
-#[async_trait]
-impl Explainer for Echo {
-    async fn explain(&self, question: Question, hints: bool) -> Result<Value, NotACall> {
-        let who = match question.identity {
-            None => "shown".to_owned(),
-            Some(Who::Holder { .. }) => "holder".to_owned(),
-            Some(Who::Claimed { tenant, .. }) => tenant,
-        };
-        if question.method.contains(' ') {
-            return Err(NotACall("the method is not one of HTTP".to_owned()));
-        }
-        Ok(json!({ "who": who, "hints": hints }))
     }
 }
 

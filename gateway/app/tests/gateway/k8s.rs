@@ -233,7 +233,10 @@ fn files_in(folder: &str, ending: &str) -> Vec<(String, String)> {
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let named = names.filter_map(|name| {
         let stem = name.strip_suffix(ending)?.to_owned();
-        Some((stem, fs::read_to_string(root().join(folder).join(name)).unwrap()))
+        Some((
+            stem,
+            fs::read_to_string(root().join(folder).join(name)).unwrap(),
+        ))
     });
     named.collect()
 }

@@ -9,7 +9,7 @@ const MIB: usize = 1 << 20;
 
 /// What the gateway may take beside the bodies it inspects: binary, price catalogue, stores and
 /// buffers of a debug build.
-const BASE: u64 = 96 << 20;
+const BASE: u64 = 112 << 20;
 
 /// Bytes that repeat nowhere near: a body with a missing or doubled part has another hash.
 fn noise(length: usize) -> Vec<u8> {
