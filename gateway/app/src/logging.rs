@@ -6,6 +6,8 @@
 //! What libraries write to the `log` crate arrives here as well.
 
 mod json;
+#[cfg(test)]
+mod kept;
 mod levels;
 mod lines;
 mod readable;

@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod data_dir;
 mod doctor;
+mod exchange;
 mod explain;
 mod fleet;
 mod health;

@@ -8,21 +8,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 use crate::config::{Settings, Vars};
 use crate::data_dir::DataDir;
+use crate::exchange::exchange;
 
 /// How long a request may take in all.
 const DEADLINE: Duration = Duration::from_secs(10);
-
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// A gateway's admin API, and the token that opens it.
 pub(crate) struct Operator {
@@ -123,11 +119,6 @@ impl Operator {
         path: &str,
         body: String,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
-        let stream = TcpStream::connect(&self.authority)
-            .await
-            .with_context(|| format!("no gateway answers at {}", self.authority))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -136,20 +127,7 @@ impl Operator {
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .context("the operator token has bytes that no header can carry")?;
-        let exchange = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
-            let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
-            anyhow::Ok((status, body.to_bytes()))
-        };
-        tokio::select! {
-            answered = exchange => answered,
-            ended = connection => {
-                ended?;
-                bail!("{} closed the connection without an answer", self.authority)
-            }
-        }
+        exchange("gateway", &self.authority, request).await
     }
 }
 

@@ -3,23 +3,13 @@
 //! Reads what anybody who reaches the admin listener may read, and needs no credential.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use anyhow::Context;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
 use super::finding::{Area, Finding};
+use crate::probe;
 
 const AREA: Area = Area("gateway");
-
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// What the gateway says of itself.
 pub(super) struct Facts {
@@ -33,7 +23,12 @@ pub(super) struct Facts {
 }
 
 /// Metrics that should be at 0, whether it is a problem if they are not, and what to do.
-const ZEROES: [(&str, bool, &str); 7] = [
+const ZEROES: [(&str, bool, &str); 8] = [
+    (
+        "tollgate_cap_overshoot_nano_usd",
+        true,
+        "more is settled than a cap allowed (docs/runbooks.md)",
+    ),
     (
         "tollgate_settled_above_reservation_total",
         true,
@@ -183,30 +178,8 @@ pub(super) async fn look(admin: SocketAddr) -> anyhow::Result<Facts> {
 }
 
 async fn get(admin: SocketAddr, path: &str) -> anyhow::Result<(u16, String)> {
-    let asked = async {
-        let stream = TcpStream::connect(admin).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::get(path)
-            .header("host", admin.to_string())
-            .body(Empty::<Bytes>::new())?;
-        let exchange = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status().as_u16();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
-            let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
-            anyhow::Ok((
-                status,
-                String::from_utf8_lossy(&body.to_bytes()).into_owned(),
-            ))
-        };
-        tokio::select! {
-            answered = exchange => answered,
-            ended = connection => Err(ended.err().map_or_else(|| anyhow::anyhow!("the connection ended"), Into::into)),
-        }
-    };
-    let answer = tokio::time::timeout(PATIENCE, asked).await;
-    answer.with_context(|| format!("{admin} does not answer"))?
+    let (status, body) = probe::get("gateway", admin, path).await?;
+    Ok((status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// That none runs.
@@ -278,5 +251,14 @@ mod tests {
         );
         assert_eq!(whats[2], (Level::Problem, "tollgate_prices_in_step is 0"));
         assert!(whats[3].1.contains("ten minutes"));
+    }
+
+    #[test]
+    fn every_figure_that_is_looked_at_is_one_that_is_served() {
+        let served = include_str!("../../../../docs/metrics.md");
+        let zeroes = ZEROES.iter().map(|(name, ..)| name);
+        for name in zeroes.chain(ONES.iter().map(|(name, _)| name)) {
+            assert!(served.contains(&format!("| `{name}` |")), "{name}");
+        }
     }
 }

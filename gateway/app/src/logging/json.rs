@@ -130,22 +130,7 @@ impl Write for Escaped<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Kept {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::logging::kept::Kept;
 
     /// What `log` writes, without the times; by hand or by the library.
     fn lines(by_hand: bool, log: fn()) -> Vec<String> {
@@ -161,8 +146,7 @@ mod tests {
         } else {
             tracing::subscriber::with_default(json.finish(), log);
         }
-        let text = kept.0.lock().expect("not poisoned").clone();
-        let text = String::from_utf8(text).expect("JSON is UTF-8");
+        let text = kept.text();
         let untimed = |line: &str| {
             let rest = line.strip_prefix(r#"{"timestamp":""#).expect("a time");
             let (time, rest) = rest.split_once('"').expect("a time ends");
@@ -195,7 +179,7 @@ mod tests {
             larger = u128::MAX,
             "odd {odd} and {odd:?}"
         );
-        let cause = io::Error::other("lost \"it\"");
+        let cause = std::io::Error::other("lost \"it\"");
         tracing::debug!(
             error = &cause as &(dyn std::error::Error + 'static),
             dotted.name = 1

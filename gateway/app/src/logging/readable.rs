@@ -129,22 +129,7 @@ pub(super) fn in_colour(is_terminal: bool, no_color: Option<&str>, term: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Kept {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::logging::kept::Kept;
 
     fn lines(coloured: bool) -> String {
         let kept = Kept::default();
@@ -159,8 +144,7 @@ mod tests {
             tracing::info!(target: "tollgate_proxy::record", tenant = "acme", status = 200_u16, code = None::<&str>, why = "a b", empty = "", "call ended");
             tracing::warn!(target: "hyper", said = %"x\x1b[31m\r\ny\u{202e}", "odd\x07 one");
         });
-        let text = kept.0.lock().expect("not poisoned").clone();
-        String::from_utf8(text).expect("UTF-8")
+        kept.text()
     }
 
     #[test]

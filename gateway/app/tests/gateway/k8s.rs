@@ -14,7 +14,7 @@ mod rendered;
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use cluster::{Cluster, mutations};
 use pod_security::violations;
@@ -287,7 +287,13 @@ fn prometheus_finds_the_admin_port_by_its_labels() {
         service["spec"]["ports"][0]["name"],
         monitor["endpoints"][0]["port"]
     );
-    assert_eq!(monitor["endpoints"][0]["path"], "/metrics");
+    let endpoint = &monitor["endpoints"][0];
+    assert_eq!(endpoint["path"], "/metrics");
+    // The alerts look for this job, and figures of single tenants need a credential.
+    assert_eq!(endpoint["relabelings"][0]["targetLabel"], "job");
+    assert_eq!(endpoint["relabelings"][0]["replacement"], "tollgate");
+    let credential = json!({"name": "tollgate-metrics", "key": "credential"});
+    assert_eq!(endpoint["authorization"]["credentials"], credential);
     let labels = &workload("monitored")["spec"]["template"]["metadata"]["labels"];
     for (key, value) in service["spec"]["selector"].as_object().unwrap() {
         assert_eq!(labels[key], *value, "{key}");

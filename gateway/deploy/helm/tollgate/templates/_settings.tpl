@@ -4,6 +4,9 @@ listen = {{ printf "%s:%d" .Values.gateway.listenAddress (int .Values.ports.prox
 admin_listen = {{ printf "%s:%d" .Values.gateway.listenAddress (int .Values.ports.admin) | toJson }}
 unready_seconds = {{ int .Values.gateway.unreadySeconds }}
 drain_seconds = {{ int .Values.gateway.drainSeconds }}
+{{- with .Values.gateway.adminNames }}
+admin_names = {{ toJson . }}
+{{- end }}
 {{- if .Values.tls.existingSecret }}
 
 [tls]
