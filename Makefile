@@ -47,14 +47,14 @@ check: build-tools ## Checks the form of the code: formatting and lints.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
+# Tests wait (for deadlines, other processes, disks) more than they compute.
+TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
+
 unit: build-tools ## Runs the tests of the crates, without those of the whole gateway.
-	$(CARGO) test --workspace --locked --lib --bins
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked --lib --bins
 
 doc-test: build-tools ## Runs the examples in the documentation.
 	$(CARGO) test --workspace --locked --doc
-
-# These tests wait (for deadlines, other processes, disks) more than they compute.
-GATEWAY_TEST_THREADS ?= $(shell echo $$((3 * $$(nproc))))
 
 # What docker-compose.yml starts is started in namespaces, as root.
 NEEDS_ROOT := what_the_compose_page_says_works
@@ -62,7 +62,7 @@ LEFT_OUT := $(shell [ "$$(id -u)" = 0 ] || echo "--skip $(NEEDS_ROOT)")
 
 gateway-test: build-tools sdk ## Runs the tests of the whole gateway: the real binary on real sockets.
 	$(if $(LEFT_OUT),@echo "left out: $(NEEDS_ROOT)… needs root" >&2)
-	RUST_TEST_THREADS=$(GATEWAY_TEST_THREADS) $(CARGO) test --workspace --locked --test '*' -- $(LEFT_OUT)
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked --test '*' -- $(LEFT_OUT)
 
 sdk: $(SDK)/python.stamp $(SDK)/frameworks.stamp $(SDK)/crewai.stamp $(SDK)/node.stamp ## Installs the pinned SDKs and agent frameworks that the tests use, under target/.
 
