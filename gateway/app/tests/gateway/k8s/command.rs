@@ -1,12 +1,11 @@
 //! `tollgate k8s tenant` as a command: what it refuses, and that it says the same each time.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
 
 use super::cluster::reached_by_address;
-use super::rendered::{objects, printed, rendered, root};
+use super::rendered::{asked, objects, printed, rendered, root};
 
 #[test]
 fn names_that_kubernetes_would_refuse_are_refused_before_anything_is_printed() {
@@ -38,12 +37,7 @@ fn names_that_kubernetes_would_refuse_are_refused_before_anything_is_printed() {
         (&["acme", "--memory", "16GB"], 2, "must be an amount"),
         (&["acme", "--policy", "--json"], 2, "cannot be used with"),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        let output = command
-            .args(["k8s", "tenant"])
-            .args(arguments)
-            .output()
-            .unwrap();
+        let output = asked(arguments);
         let heard = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {heard}");
         assert!(heard.contains(said), "{arguments:?}: {heard}");

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -76,14 +76,19 @@ pub(super) fn root() -> PathBuf {
     root.canonicalize().unwrap()
 }
 
-/// What `tollgate k8s tenant` prints.
-pub(super) fn printed(arguments: &[&str]) -> String {
+/// Runs `tollgate k8s tenant` to its end.
+pub(super) fn asked(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-    let output = command
+    command
         .args(["k8s", "tenant"])
         .args(arguments)
         .output()
-        .unwrap();
+        .unwrap()
+}
+
+/// What `tollgate k8s tenant` prints.
+pub(super) fn printed(arguments: &[&str]) -> String {
+    let output = asked(arguments);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
