@@ -8,4 +8,5 @@ pub mod mock;
 pub mod overhead;
 pub mod proof;
 pub mod report;
+mod stamp;
 pub mod store;
