@@ -25,6 +25,7 @@ mod tollgate;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,12 +34,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::children::raise_file_limit;
-use answer::Expected;
 use choice::Choice;
-use figures::{EVERYTHING_ON, Figures, Profile, Sample};
+use figures::{EVERYTHING_ON, Figures, Footprint, Profile, Sample};
 use phase::{Mode, Stage};
-use target::{DIRECT, Entry, Target};
-use tollgate::Variant;
+use target::{DIRECT, Entry, Lengths, Target};
 
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
@@ -158,17 +157,13 @@ impl<'a> Bench<'a> {
         let dir = directory(config)?;
         let (mock, mock_addr) = target::mock(config, config.event_pause)?;
         let direct = Entry::Direct.prepare(config, dir.path(), mock_addr)?;
-        let token = direct.token("none")?;
-        let aim = direct.aim(mock_addr, &token, false, config, Expected::Anything);
-        let plain_bytes = runtime
-            .block_on(client::probe(&aim))
-            .context("asking the mock")?;
+        let lengths = Lengths::learn(&direct, config, &runtime)?;
         let mut bench = Self {
             stage: Stage {
                 config,
                 runtime,
                 mock,
-                plain_bytes,
+                lengths,
             },
             dir,
             not_measured: choice.lacking.clone(),
@@ -199,15 +194,15 @@ impl<'a> Bench<'a> {
         let Stage {
             config,
             runtime,
-            plain_bytes,
+            lengths,
             ..
         } = &self.stage;
         let token = target.prepared.token("try")?;
-        let aim = target.aim(Mode::Plain, &token, config, *plain_bytes);
+        let aim = target.aim(Mode::Plain, &token, config, *lengths);
         if let Some(running) = &mut target.running {
             target::until_answered(runtime, running, &aim)?;
         }
-        let aim = target.aim(Mode::Stream, &token, config, *plain_bytes);
+        let aim = target.aim(Mode::Stream, &token, config, *lengths);
         runtime.block_on(client::probe(&aim)).context("a stream")?;
         Ok(())
     }
@@ -286,73 +281,79 @@ impl<'a> Bench<'a> {
     /// Ends what was compared, then measures what needs the machine for itself.
     fn finish(mut self) -> anyhow::Result<Figures> {
         let config = self.stage.config;
-        let mock_addr = self.targets.iter().find(|target| target.name() == DIRECT);
-        let mock_addr = mock_addr.context("no mock")?.addr;
+        let mock = self.targets.iter().find(|target| target.name() == DIRECT);
+        let mock = mock.context("no mock")?.addr;
         let memory_kib = self.targets.iter().filter_map(|target| {
             let memory = target.running.as_ref()?.memory_kib()?;
             Some((target.name().to_owned(), memory))
         });
         let memory_kib = memory_kib.collect();
-        let measured: Vec<Entry> = self
-            .targets
-            .drain(..)
-            .map(|target| target.prepared.entry.clone())
-            .collect();
-        let mut found = Figures {
-            targets: measured
-                .iter()
-                .map(|entry| self.choice.describe(entry, config))
-                .collect(),
-            samples: std::mem::take(&mut self.samples),
+        let targets = self.targets.drain(..);
+        let measured: Vec<Entry> = targets.map(|t| t.prepared.entry.clone()).collect();
+        let described = |entry| self.choice.describe(entry, config);
+        Ok(Figures {
+            targets: measured.iter().map(described).collect(),
             memory_kib,
-            footprints: BTreeMap::new(),
-            profiles: BTreeMap::new(),
-            not_measured: std::mem::take(&mut self.not_measured),
+            footprints: self.footprints(&measured)?,
+            profiles: self.profiles(&measured, mock)?,
+            samples: self.samples,
+            not_measured: self.not_measured,
             processors: processors(),
-        };
-        for entry in measured.iter().filter(|_| config.full) {
-            if let Entry::Direct = entry {
-                continue;
-            }
+        })
+    }
+
+    fn footprints(&mut self, measured: &[Entry]) -> anyhow::Result<BTreeMap<String, Footprint>> {
+        let mut found = BTreeMap::new();
+        let Stage {
+            config,
+            runtime,
+            lengths,
+            ..
+        } = &self.stage;
+        let started = measured.iter().filter(|entry| entry.name() != DIRECT);
+        for entry in started.filter(|_| config.full) {
             let name = entry.name();
             writeln!(io::stderr(), "footprint of {name} …")?;
             let dir = self.dir.path().join(format!("{name}-footprint"));
-            match footprint::measure(entry, config, &self.stage.runtime, &dir) {
+            match footprint::measure(entry, config, runtime, &dir, *lengths) {
                 Ok(footprint) => {
-                    found.footprints.insert(name.to_owned(), footprint);
+                    found.insert(name.to_owned(), footprint);
                 }
                 Err(wrong) => {
                     let what = format!("{name}, footprint");
-                    found.not_measured.insert(what, format!("{wrong:#}"));
+                    self.not_measured.insert(what, format!("{wrong:#}"));
                 }
-            }
-        }
-        for entry in &measured {
-            if let Entry::Tollgate(variant) = entry {
-                let profile = self.profile(*variant, mock_addr)?;
-                found.profiles.insert(variant.name().to_owned(), profile);
             }
         }
         Ok(found)
     }
 
-    fn profile(&self, variant: Variant, mock: std::net::SocketAddr) -> anyhow::Result<Profile> {
-        if !self.stage.config.profile {
-            return Ok(Profile::not_asked_for());
-        }
-        let name = variant.name();
-        writeln!(
-            io::stderr(),
-            "counting instructions, allocations and system calls of {name} …"
-        )?;
-        let dir = self.dir.path().join(format!("{name}-profile"));
+    fn profiles(
+        &self,
+        measured: &[Entry],
+        mock: SocketAddr,
+    ) -> anyhow::Result<BTreeMap<String, Profile>> {
+        let mut found = BTreeMap::new();
         let Stage {
             config,
             runtime,
-            plain_bytes,
+            lengths,
             ..
         } = &self.stage;
-        profile::measure(variant, config, runtime, &dir, mock, *plain_bytes)
+        for entry in measured.iter().filter(|_| config.profile) {
+            let Entry::Tollgate(variant) = entry else {
+                continue;
+            };
+            let name = variant.name();
+            writeln!(
+                io::stderr(),
+                "counting instructions, allocations and system calls of {name} …"
+            )?;
+            let dir = self.dir.path().join(format!("{name}-profile"));
+            let profile = profile::measure(*variant, config, runtime, &dir, mock, lengths.plain)?;
+            found.insert(name.to_owned(), profile);
+        }
+        Ok(found)
     }
 }
 

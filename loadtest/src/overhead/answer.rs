@@ -18,8 +18,8 @@ pub(super) enum Expected {
     Bytes(usize),
     /// A body of at least this many bytes, from somebody who writes it anew.
     AtLeast(usize),
-    /// A stream of this many events, the last of them the end mark.
-    Events(usize),
+    /// A stream of this many events and bytes, the last event being the end mark.
+    Stream { events: usize, bytes: usize },
     /// A stream with at least this many stamped events and the end mark, from somebody who writes it anew.
     Stamped(usize),
 }
@@ -85,8 +85,12 @@ impl Seen {
             Expected::Anything => {}
             Expected::Bytes(bytes) => ensure!(len == bytes, "{len} bytes instead of {bytes}"),
             Expected::AtLeast(bytes) => ensure!(len >= bytes, "{len} bytes, {bytes} are too few"),
-            Expected::Events(wanted) => {
+            Expected::Stream {
+                events: wanted,
+                bytes,
+            } => {
                 ensure!(events == wanted, "{events} events instead of {wanted}");
+                ensure!(len == bytes, "{len} bytes instead of {bytes}");
                 ensure!(self.is_marked(), "stream ends without its mark");
             }
             Expected::Stamped(wanted) => {
@@ -117,7 +121,9 @@ mod tests {
             let mut seen = Seen::default();
             seen.see(start, 50);
             seen.see(end, 50);
-            seen.must_be(200, Expected::Events(3)).unwrap();
+            let (events, bytes) = (3, stream.len());
+            let expected = Expected::Stream { events, bytes };
+            seen.must_be(200, expected).unwrap();
             seen.must_be(200, Expected::Stamped(1)).unwrap();
             assert_eq!(
                 (seen.len(), seen.delays()),
@@ -134,7 +140,10 @@ mod tests {
         for expected in [
             Expected::Bytes(8),
             Expected::AtLeast(10),
-            Expected::Events(1),
+            Expected::Stream {
+                events: 1,
+                bytes: 9,
+            },
             Expected::Stamped(0),
         ] {
             assert!(seen.must_be(200, expected).is_err(), "{expected:?}");

@@ -148,7 +148,7 @@ impl Line {
         self.call_telling(aim, || ()).await
     }
 
-    /// The same, and says when the first of the answer's body is there.
+    /// The same, and says when the first of the body of a right answer is there.
     pub(super) async fn call_telling(
         &mut self,
         aim: &Aim,
@@ -160,7 +160,9 @@ impl Line {
         if self.buffer.is_empty() && !matches!(framing, Framing::Length(0)) {
             self.more().await?;
         }
-        begun();
+        if status == 200 {
+            begun();
+        }
         match framing {
             Framing::Length(length) => self.piece(length, &mut seen).await?,
             Framing::Chunked => loop {

@@ -13,7 +13,7 @@ use super::Config;
 use super::answer::Expected;
 use super::client::{self, Aim, Line};
 use super::figures::{Footprint, Spread};
-use super::target::{Entry, Prepared, mock, until_answered, until_listening};
+use super::target::{Entry, Lengths, Prepared, mock, until_answered, until_listening};
 use crate::children::Running;
 
 /// Starts that are timed, unless they take too long.
@@ -26,6 +26,8 @@ const REST: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Streams that are being opened at one time.
 const OPENING: usize = 16;
+/// How often each is tried, should it be refused.
+const TRIES: usize = 50;
 
 /// Measures one target.
 pub(super) fn measure(
@@ -33,6 +35,7 @@ pub(super) fn measure(
     config: &Config,
     runtime: &tokio::runtime::Runtime,
     dir: &Path,
+    lengths: Lengths,
 ) -> anyhow::Result<Footprint> {
     let (_mock, mock_addr) = mock(config, PAUSE)?;
     let prepared = entry.prepare(config, dir, mock_addr)?;
@@ -54,7 +57,7 @@ pub(super) fn measure(
         streams_reason: None,
     };
     if config.open_streams > 0 && holds_streams(entry) {
-        let expected = Expected::Events(config.events);
+        let expected = lengths.stream(config);
         let aim = prepared.aim(addr, &token, true, config, expected);
         let look = || memory(&running);
         match runtime.block_on(hold(&aim, config, look)) {
@@ -105,16 +108,24 @@ async fn hold<T>(aim: &Aim, config: &Config, look: impl FnOnce() -> T) -> anyhow
     let (open, all_open, opening) = (Cell::new(0), Notify::new(), Semaphore::new(OPENING));
     let begun = Instant::now();
     let stream = async || {
-        let permit = opening.acquire().await?;
-        let mut line = Line::connect(aim.addr).await?;
-        let seen = line.call_telling(aim, || {
-            drop(permit);
-            open.set(open.get() + 1);
-            if open.get() == count {
-                all_open.notify_one();
+        let mut permit = Some(opening.acquire().await?);
+        for _ in 0..TRIES {
+            let mut line = Line::connect(aim.addr).await?;
+            let begun = || {
+                permit = None;
+                open.set(open.get() + 1);
+                if open.get() == count {
+                    all_open.notify_one();
+                }
+            };
+            let seen = line.call_telling(aim, begun).await;
+            if seen.is_ok() || permit.is_none() {
+                return seen.map(|_whole| ());
             }
-        });
-        seen.await.map(|_whole| ())
+            // Refused, since so much else is being opened or the machine is busy.
+            tokio::time::sleep(REST / 10).await;
+        }
+        bail!("not every stream was let in");
     };
     let looking = async {
         all_open.notified().await;

@@ -12,7 +12,7 @@ use super::Config;
 use super::client::{self, Aim, Tally, Times};
 use super::figures::{Percentiles, Sample, rounded};
 use super::pace;
-use super::target::Target;
+use super::target::{Lengths, Target};
 use crate::children::{Cpu, Running};
 
 /// Streams at once where it is measured how long events are under way: so few that nothing is busy.
@@ -74,8 +74,7 @@ pub(super) struct Stage<'a> {
     pub(super) config: &'a Config,
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) mock: Running,
-    /// Length of a plain answer.
-    pub(super) plain_bytes: usize,
+    pub(super) lengths: Lengths,
 }
 
 /// How much each has used up to a moment.
@@ -101,7 +100,7 @@ impl Stage<'_> {
         let token = target
             .prepared
             .token(&format!("round-{round}-{}", mode.name()))?;
-        let aim = target.aim(mode, &token, self.config, self.plain_bytes);
+        let aim = target.aim(mode, &token, self.config, self.lengths);
         let connections = target.connections(mode.connections(self.config));
         // What is measured one by one needs no long time.
         let time = if mode.is_calm() {

@@ -21,8 +21,8 @@ use crate::children::Running;
 
 /// The mock itself.
 pub(super) const DIRECT: &str = "direct";
-/// How long a program may take until it answers: some load half a gigabyte first.
-const START_PATIENCE: Duration = Duration::from_secs(120);
+/// How long a program may take until it answers: some need ten seconds of a processor first.
+const START_PATIENCE: Duration = Duration::from_secs(240);
 /// How often it is tried meanwhile.
 const TRY_EVERY: Duration = Duration::from_millis(1);
 
@@ -89,6 +89,40 @@ impl Call {
              content-length: {length}\r\n\r\n{start}{text}{end}",
             self.path
         ))
+    }
+}
+
+/// Bytes of the mock's answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lengths {
+    pub(super) plain: usize,
+    stream: usize,
+}
+
+impl Lengths {
+    /// Asks the mock for one of each.
+    pub(super) fn learn(
+        direct: &Prepared,
+        config: &Config,
+        runtime: &tokio::runtime::Runtime,
+    ) -> anyhow::Result<Self> {
+        let token = direct.token("lengths")?;
+        let ask = |streamed| {
+            let aim = direct.aim(direct.mock, &token, streamed, config, Expected::Anything);
+            runtime.block_on(client::probe(&aim))
+        };
+        Ok(Self {
+            plain: ask(false).context("asking the mock")?,
+            stream: ask(true).context("asking the mock for a stream")?,
+        })
+    }
+
+    /// What a stream is that is relayed as it comes.
+    pub(super) const fn stream(self, config: &Config) -> Expected {
+        Expected::Stream {
+            events: config.events,
+            bytes: self.stream,
+        }
     }
 }
 
@@ -239,14 +273,14 @@ impl Target {
         most.map_or(wanted, |most| wanted.min(most))
     }
 
-    /// What is asked in a mode, and what is right, given the length of a plain answer.
-    pub(super) fn aim(&self, mode: Mode, token: &str, config: &Config, plain_bytes: usize) -> Aim {
+    /// What is asked in a mode, and what is right.
+    pub(super) fn aim(&self, mode: Mode, token: &str, config: &Config, lengths: Lengths) -> Aim {
         let rewrites = self.prepared.entry.may_fail();
         let expected = match (mode.is_streamed(), rewrites) {
-            (false, false) => Expected::Bytes(plain_bytes),
+            (false, false) => Expected::Bytes(lengths.plain),
             // Whoever writes the answer anew may leave out what he does not know.
-            (false, true) => Expected::AtLeast(plain_bytes / 2),
-            (true, false) => Expected::Events(config.events),
+            (false, true) => Expected::AtLeast(lengths.plain / 2),
+            (true, false) => lengths.stream(config),
             // Besides the pieces of text there are role, finish, usage and the end mark.
             (true, true) => Expected::Stamped(config.events.saturating_sub(4)),
         };
