@@ -116,8 +116,10 @@ impl Tollgate {
         };
         let shared = self.dir.join(format!("{}-shared", self.data));
         fs::create_dir_all(&shared)?;
+        // Under a tracer or on a busy machine a round trip takes longer than any call should wait for it.
         Ok(format!(
-            "{GATEWAY_TOML}\n[fleet]\nredis = \"single\"\nnodes = [\"{redis}\"]\nprefix = \"{}\"\nshared_dir = \"{}\"\n",
+            "{GATEWAY_TOML}\n[fleet]\nredis = \"single\"\nnodes = [\"{redis}\"]\nprefix = \"{}\"\nshared_dir = \"{}\"\n\
+             max_wait_ms = 10000\n",
             self.data,
             shared.display()
         ))
