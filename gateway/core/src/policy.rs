@@ -24,6 +24,7 @@ use crate::identity::{ClientCertificate, SubjectName, TokenFault};
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TaskId, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::Limits;
+use crate::shared_str::SharedStr;
 use crate::vault::SecretName;
 
 pub use elevated::{ElevatedRule, Elevation};
@@ -69,10 +70,12 @@ pub struct Provider {
     pub name: ProviderName,
     /// Where it is.
     pub upstream: Upstream,
+    /// Its host and port, as records name it.
+    pub address: SharedStr,
     /// The language it speaks: shapes the gateway's own answers and says how usage is read.
     pub dialect: Dialect,
     /// Its name in the price catalogue, where it has one.
-    pub prices: Option<String>,
+    pub prices: Option<SharedStr>,
     /// Where its key goes, unless a tenant's credential says otherwise. `None`: it takes no key,
     /// and none is ever sent to it.
     pub place: Option<Place>,

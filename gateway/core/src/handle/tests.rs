@@ -47,6 +47,7 @@ fn provider(place: Option<Place>) -> Provider {
             http2: true,
             insecure_plain_http: false,
         },
+        address: "api.example:443".into(),
         dialect: Dialect::OpenAi,
         prices: None,
         place,

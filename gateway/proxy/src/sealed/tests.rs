@@ -25,6 +25,7 @@ fn provider() -> Provider {
             http2: true,
             insecure_plain_http: false,
         },
+        address: "api.example:443".into(),
         dialect: tollgate_core::policy::Dialect::Http,
         prices: None,
         place: Some(Place::Basic),

@@ -10,6 +10,7 @@ use super::{place, policies_dir};
 use crate::ids::{ModelName, ProviderName};
 use crate::policy::reader::{self, Section};
 use crate::policy::{Dialect, Endpoint, Operation, PathPattern, Place, Provider, Upstream};
+use crate::shared_str::SharedStr;
 
 const DIALECTS: &[(&str, Dialect)] = &[
     ("openai", Dialect::OpenAi),
@@ -99,11 +100,13 @@ pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
     let aliases = read_aliases(root);
     let endpoints = read_endpoints(root, dialect);
     let provider = head.and_then(|head| {
+        let upstream = head.upstream?;
         Some(Provider {
             name: name.as_ref().map(|(name, _)| name.clone())?,
-            upstream: head.upstream?,
+            address: SharedStr::from(format!("{}:{}", upstream.host, upstream.port)),
+            upstream,
             dialect: head.dialect?,
-            prices: head.prices,
+            prices: head.prices.map(SharedStr::from),
             place: (!head.keyless).then(|| head.place.unwrap_or_else(|| usual_place(dialect))),
             endpoints,
             aliases,
