@@ -217,6 +217,12 @@ pub struct Subject {
     pub notes: Vec<Cow<'static, str>>,
 }
 
+/// Where the one log line of a call goes.
+pub trait CallLog: Send + Sync {
+    /// A call has ended, or was turned away.
+    fn ended(&self, subject: &Subject, ending: &Ending);
+}
+
 /// What is written, durably, before the upstream is contacted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Intent {

@@ -321,7 +321,7 @@ fn keep(
         limit,
         ..Ending::new((gw.clock)(), outcome)
     };
-    log_ending(&subject, &ending);
+    gw.call_log.ended(&subject, &ending);
     gw.scene.turned_away(&subject, &ending);
     let record = Record { subject, ending };
     gw.stores.records.refuse(&record);
@@ -360,30 +360,6 @@ pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, clie
     };
     gw.scene.stranger(&stranger);
     gw.stores.records.turn_away(&stranger);
-}
-
-/// The one log line of a call.
-pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
-    tracing::info!(
-        request = &*subject.id.text(),
-        tenant = subject.tenant.as_str(),
-        agent = subject.agent.as_str(),
-        task = subject.task.as_str(),
-        provider = subject.provider.as_ref().map(ProviderName::as_str),
-        operation = subject.operation.as_deref(),
-        model = subject.request_model.as_ref().map(ModelName::as_str),
-        status = ending.status,
-        code = ending.code.as_deref(),
-        outcome = ending.outcome.as_str(),
-        usage = ending.usage_source.as_str(),
-        input_tokens = ending.usage.map(|usage| usage.input_tokens),
-        output_tokens = ending.usage.map(|usage| usage.output_tokens),
-        cost_usd = &*ending.cost.text(),
-        first_byte_us = ending.first_byte_us,
-        took_us = u64::try_from(ending.ended_at.since(subject.started_at).as_micros()).ok(),
-        trace = subject.trace.map(tracing::field::display),
-        "call ended"
-    );
 }
 
 /// The operation's name in the OpenTelemetry GenAI conventions.

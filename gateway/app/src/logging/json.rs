@@ -66,7 +66,8 @@ where
     }
 }
 
-fn now() -> Timestamp {
+/// The time, for a line.
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_micros(0).plus(since.unwrap_or_default())
 }
