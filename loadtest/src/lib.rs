@@ -6,6 +6,7 @@
 mod children;
 pub mod mock;
 pub mod overhead;
+pub mod plot;
 pub mod proof;
 pub mod report;
 pub mod store;
