@@ -128,7 +128,7 @@ impl<'a> Plan<'a> {
             "--seconds is above 0, and at most 3600"
         );
         ensure!(
-            (0.0..=hour).contains(&args.warm_up),
+            (0.0..=hour).contains(&args.warm_up_seconds()),
             "--warm-up is at most 3600"
         );
         ensure!(
@@ -201,7 +201,7 @@ impl<'a> Plan<'a> {
     fn job(&self, rate: Option<f64>, first: u64) -> Job {
         let args = self.args;
         let start = Instant::now() + HEAD_START;
-        let from = start + Duration::from_secs_f64(args.warm_up);
+        let from = start + Duration::from_secs_f64(args.warm_up_seconds());
         Job {
             target: Arc::clone(&self.target),
             mix: Arc::clone(&self.mix),
@@ -333,7 +333,11 @@ impl Told<'_> {
             ),
             (
                 "measured",
-                format!("{} s after {} s of warm-up", args.seconds, args.warm_up),
+                format!(
+                    "{} s after {} s of warm-up",
+                    args.seconds,
+                    args.warm_up_seconds()
+                ),
             ),
             ("languages", join(dialects.collect())),
             (

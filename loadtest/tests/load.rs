@@ -25,7 +25,7 @@ async fn mock() -> Mock {
 
 fn command(target: &str, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.args(["load", target, "--json", "--warm-up", "0"]);
+    command.args(["load", target, "--json"]);
     command
         .args(words)
         .stdin(Stdio::null())
@@ -268,6 +268,8 @@ async fn calls_that_were_never_sent_count_with_what_they_have_waited() {
         "40",
         "--seconds",
         "1",
+        "--warm-up",
+        "0",
         "--connections",
         "1",
         "--timeout",
@@ -290,7 +292,11 @@ async fn calls_that_were_never_sent_count_with_what_they_have_waited() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_rate_is_a_step_of_its_own_and_no_prompt_is_sent_twice() {
     let mock = mock().await;
-    let output = output(&mock.url(), &["--rate", "20,40,60", "--seconds", "0.5"]).await;
+    let output = output(
+        &mock.url(),
+        &["--rate", "20,40,60", "--seconds", "0.5", "--warm-up", "0"],
+    )
+    .await;
     let told = told(&output);
     let calls: Vec<&Value> = told["steps"]
         .as_array()
@@ -341,7 +347,10 @@ async fn a_bar_for_p99_decides_about_the_exit_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_load_still_tells_what_it_saw() {
     let mock = mock().await;
-    let mut command = command(&mock.url(), &["--rate", "50", "--seconds", "600"]);
+    let mut command = command(
+        &mock.url(),
+        &["--rate", "50", "--seconds", "600", "--warm-up", "0"],
+    );
     let child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

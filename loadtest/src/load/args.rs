@@ -33,9 +33,9 @@ pub struct LoadArgs {
     /// Seconds that are measured, in each step.
     #[arg(long, default_value_t = 10.0, help_heading = "Load")]
     pub(super) seconds: f64,
-    /// Seconds before them that are not.
-    #[arg(long, default_value_t = 1.0, help_heading = "Load")]
-    pub(super) warm_up: f64,
+    /// Seconds before them that are not; otherwise 1, or none with --calls.
+    #[arg(long, help_heading = "Load")]
+    pub(super) warm_up: Option<f64>,
     /// Calls at most in each step, those of the warm-up among them.
     #[arg(long, help_heading = "Load")]
     pub(super) calls: Option<u64>,
@@ -109,6 +109,14 @@ pub struct LoadArgs {
     /// Write the results with plots as an HTML page.
     #[arg(long, help_heading = "Results")]
     pub(super) html: Option<PathBuf>,
+}
+
+impl LoadArgs {
+    /// Seconds that are not measured. Few calls would all fall into them.
+    pub(super) fn warm_up_seconds(&self) -> f64 {
+        let usual = if self.calls.is_some() { 0.0 } else { 1.0 };
+        self.warm_up.unwrap_or(usual)
+    }
 }
 
 /// How calls choose among keys.
