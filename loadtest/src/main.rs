@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tollgate_loadtest::load::{self, LoadArgs};
 use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
     self, Common, CrashConfig, DriftConfig, Findings, OverloadConfig, OvershootConfig,
@@ -30,6 +31,10 @@ struct Cli {
 enum Command {
     /// Run the mock provider until interrupted; prints one line of JSON once it listens.
     Mock(provider::MockArgs),
+    /// Load any target that speaks OpenAI's or Anthropic's language, and measure latency and throughput.
+    ///
+    /// Prints tables on stderr. Exit code 1 if no call was answered, or if the p99 of --p99-ms was not held.
+    Load(Box<LoadArgs>),
     /// Measure what the gateway costs per call, beside nginx in the same run.
     ///
     /// Prints a table on stderr. Exit code 1 if an answer was wrong or, with --enforce, if the ratio is above the bar.
@@ -260,6 +265,7 @@ struct OverheadArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Mock(args) => provider::run(args),
+        Command::Load(args) => load::run(&args).map(exit),
         Command::Overhead(args) => overhead(args),
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
