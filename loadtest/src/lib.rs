@@ -4,6 +4,7 @@
 //! stays on loopback.
 
 mod children;
+pub mod growth;
 pub mod mock;
 pub mod overhead;
 pub mod plot;

@@ -343,7 +343,7 @@ pub(super) fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()
 }
 
 /// A thousand callers and as many connections of the mock need more files than a shell allows.
-pub(super) fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = Rlimit {
