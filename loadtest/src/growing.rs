@@ -17,6 +17,9 @@ pub(crate) struct GrowthArgs {
     /// streams, models, agents, endpoints, providers, model-limits; otherwise one after the other.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Dimension>,
+    /// Leave out sizes below this one.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    least: u64,
     /// Leave out sizes beyond this one.
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     most: u64,
@@ -41,6 +44,7 @@ pub(crate) fn growth(args: GrowthArgs) -> anyhow::Result<ExitCode> {
     let config = Config {
         common,
         dimensions,
+        least: args.least,
         most: args.most,
         time: Duration::from_secs(args.seconds),
         calls: args.calls,

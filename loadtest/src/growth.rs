@@ -36,6 +36,8 @@ pub struct Config {
     pub common: Common,
     /// What is made to grow, one after the other.
     pub dimensions: Vec<Dimension>,
+    /// Sizes below it are left out.
+    pub least: u64,
     /// Sizes beyond it are left out.
     pub most: u64,
     /// How long calls are made while CPU is measured.
@@ -88,7 +90,7 @@ async fn points(
 ) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for size in dimension.sizes() {
-        if *size > config.most {
+        if *size < config.least || *size > config.most {
             continue;
         }
         let point = measure::point(config, dimension, *size)

@@ -10,57 +10,59 @@ use super::fit::{self, Verdict};
 use super::measure::Point;
 use crate::plot::{Axis, Plot, Scale, Series, Unit};
 
-/// The table of one dimension, and below it what each figure does.
+/// The table of one dimension as Markdown, and below it what each figure does.
 pub(super) fn table(dimension: Dimension, points: &[Point], verdicts: &[Verdict]) -> String {
-    let mut text = format!("{dimension}: {}\n", dimension.meaning());
-    let heads = [
-        "size",
-        "ready ms",
-        "answer ms",
-        "start MiB",
-        "after MiB",
-        "peak MiB",
-        "CPU us",
-        "instructions",
-        "cold",
-    ];
-    for head in heads {
-        // Writing to a String cannot fail.
-        let _written = write!(text, "{head:>13}");
-    }
-    text.push('\n');
+    let mut text = format!("### {dimension}: {}\n\n", dimension.meaning());
+    text += &row(HEADS.map(str::to_owned));
+    text += &row(HEADS.map(|head| "-".repeat(head.len())));
     for point in points {
         let mib = |kib: u64| format!("{:.1}", float(kib) / 1024.0);
-        let count = |figure: Option<f64>| figure.map_or("-".to_owned(), |it| format!("{it:.0}"));
-        let cells = [
+        let count = |figure: Option<f64>| figure.map_or(String::new(), |it| format!("{it:.0}"));
+        text += &row([
             point.size.to_string(),
-            format!("{:.1}", point.ready_ms),
-            format!("{:.1}", point.first_answer_ms),
+            count(point.instructions),
+            count(point.cold_instructions),
             mib(point.start_kib),
             mib(point.after_kib),
             mib(point.peak_kib),
             format!("{:.1}", point.cpu_us),
-            count(point.instructions),
-            count(point.cold_instructions),
-        ];
-        for cell in cells {
-            let _written = write!(text, "{cell:>13}");
-        }
-        text.push('\n');
+            format!("{:.1}", point.ready_ms),
+            format!("{:.1}", point.first_answer_ms),
+        ]);
     }
+    text.push('\n');
     for (name, of) in FIGURES {
         let figures = series(points, of);
         if let (Some(each), Some(exponent)) = (fit::each(&figures), fit::exponent(&figures)) {
+            // Writing to a String cannot fail.
             let _written = writeln!(
                 text,
-                "{name}: {each:.4} for one more, exponent {exponent:.2}"
+                "- {name}: {each:.4} for one more, exponent {exponent:.2}"
             );
         }
     }
     for verdict in verdicts {
-        let _written = writeln!(text, "{}", verdict.sentence());
+        let _written = writeln!(text, "- {}", verdict.sentence());
     }
     text
+}
+
+const HEADS: [&str; 9] = [
+    "      size",
+    "instructions",
+    "with a cold token",
+    "MiB at the start",
+    "MiB after",
+    "MiB at most",
+    "CPU us",
+    "ready ms",
+    "first answer ms",
+];
+
+fn row(cells: [String; HEADS.len()]) -> String {
+    let cells = cells.iter().zip(HEADS);
+    let padded = cells.map(|(cell, head)| format!(" {cell:>width$} |", width = head.len()));
+    format!("|{}\n", padded.collect::<String>())
 }
 
 type Figure = (&'static str, fn(&Point) -> Option<f64>);
@@ -135,6 +137,14 @@ pub(super) const fn float(number: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_as_wide_as_their_heads() {
+        let head = row(HEADS.map(str::to_owned));
+        let least = row(HEADS.map(|_| "1".to_owned()));
+        assert_eq!(head.len(), least.len());
+        assert_eq!(least.matches('|').count(), HEADS.len() + 1);
+    }
 
     #[test]
     fn figures_are_drawn_relative_to_the_first() {
