@@ -4,6 +4,7 @@
 //! stays on loopback, unless the user of [`load`] claims leave to load another host.
 
 mod children;
+pub mod growth;
 pub mod load;
 pub mod mock;
 pub mod overhead;

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, talk to stderr. Everything stays on loopback unless told otherwise.
 
+mod growing;
 mod many;
 mod provider;
 
@@ -76,6 +77,10 @@ enum Command {
     ///
     /// Prints a table on stderr. Exit code 1 if a promise did not hold.
     Tenants(TenantsArgs),
+    /// Show what a call, memory and a start take as tenants, tokens, bytes, events, streams and rules grow.
+    ///
+    /// Prints a table of each on stderr. Exit code 1 if something grows faster than it must.
+    Growth(growing::GrowthArgs),
     /// Show what reports over many records cost in time and memory, and that their sums are right.
     ///
     /// Prints a table on stderr. Exit code 1 if a sum was wrong.
@@ -276,6 +281,7 @@ fn main() -> ExitCode {
         Command::Upgrade(args) => many::upgrade(args),
         Command::Overload(args) => overload(args),
         Command::Tenants(args) => tenants(args),
+        Command::Growth(args) => growing::growth(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
     match done {

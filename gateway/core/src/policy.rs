@@ -4,8 +4,10 @@
 //! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
 mod elevated;
+mod endpoints;
 mod grant;
 pub mod issuer;
+mod names;
 pub mod parse;
 pub mod pattern;
 pub mod permissions;
@@ -28,8 +30,10 @@ use crate::shared_str::SharedStr;
 use crate::vault::SecretName;
 
 pub use elevated::{ElevatedRule, Elevation};
-pub use grant::{Grant, covers};
+pub use endpoints::Endpoints;
+pub use grant::{Grant, Grants, covers};
 pub use issuer::Issuer;
+pub use names::{ModelLimits, Names};
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
 pub use place::{Binding, Place};
@@ -80,7 +84,7 @@ pub struct Provider {
     /// and none is ever sent to it.
     pub place: Option<Place>,
     /// What may be called; anything else is refused.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    pub endpoints: Endpoints,
     /// The catalogue's names of models that go by other names here: deployments, inference
     /// profiles, fine-tuned models.
     pub aliases: BTreeMap<ModelName, ModelName>,
@@ -234,7 +238,7 @@ pub struct Tenant {
     /// Shares of a cap, in percent, whose passing is reported once per window. Ascending.
     pub notify_percent: Vec<u8>,
     /// What it may call.
-    pub grants: Vec<Grant>,
+    pub grants: Grants,
     /// What of it is elevated, and for whom.
     pub elevated: Vec<ElevatedRule>,
     /// Its credentials by handle name.
@@ -245,7 +249,7 @@ pub struct Tenant {
     pub disabled_agents: BTreeSet<AgentId>,
     /// Models with limits of their own. Models that one pattern covers share its limits; a model
     /// that several cover is held to all of them.
-    pub models: Vec<(NamePattern, ScopeLimits)>,
+    pub models: ModelLimits,
     /// How long its records are kept, and how firmly.
     pub records: Retention,
     /// Agents that may read the figures of the whole tenant, not only their own.

@@ -22,7 +22,7 @@ use tollgate_core::call::{Ask, Request, Terms};
 use tollgate_core::deferred::{BatchBound, Charge, DeferredCharges, Kind, Known, RemoteId};
 use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::policy::{Caps, Operation, covers};
+use tollgate_core::policy::{Caps, Operation};
 use tollgate_core::price::PriceBook;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::shared_str::SharedStr;
@@ -231,7 +231,7 @@ fn known_bound(
         let path = permit.route.path;
         grant.provider == *provider
             && grant.models.is_empty()
-            && covers(&grant.agents, permit.caller.agent.as_str())
+            && grant.agents.cover(permit.caller.agent.as_str())
             && (grant.paths.is_empty() || grant.paths.iter().any(|pattern| pattern.matches(path)))
     });
     let model_capped = tenant

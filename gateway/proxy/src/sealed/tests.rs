@@ -29,7 +29,7 @@ fn provider() -> Provider {
         dialect: tollgate_core::policy::Dialect::Http,
         prices: None,
         place: Some(Place::Basic),
-        endpoints: Vec::new(),
+        endpoints: tollgate_core::policy::Endpoints::default(),
         aliases: std::collections::BTreeMap::new(),
         asks_for_usage: true,
     }
