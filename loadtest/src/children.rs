@@ -171,7 +171,8 @@ impl Cpu {
         Self::of(std::process::id())
     }
 
-    fn of(pid: u32) -> anyhow::Result<Self> {
+    /// CPU time of one process so far, in steps of a hundredth of a second.
+    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The second field, the name in parentheses, may hold anything; the rest is numbers.
         let rest = stat

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, talk to stderr. Everything stays on loopback unless told otherwise.
 
+mod growing;
 mod many;
 mod measure;
 mod provider;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tollgate_loadtest::load::{self, LoadArgs};
 use tollgate_loadtest::proof::{
     self, Common, CrashConfig, DriftConfig, Findings, OverloadConfig, OvershootConfig,
     RecordsConfig, RevokeConfig, TenantsConfig, What,
@@ -30,6 +32,10 @@ struct Cli {
 enum Command {
     /// Run the mock provider until interrupted; prints one line of JSON once it listens.
     Mock(provider::MockArgs),
+    /// Load any target that speaks OpenAI's or Anthropic's language, and measure latency and throughput.
+    ///
+    /// Prints tables on stderr. Exit code 1 if no call was answered, or if the p99 of --p99-ms was not held.
+    Load(Box<LoadArgs>),
     /// Measure what the gateway costs per call, beside nginx and others in the same run.
     ///
     /// Prints a table on stderr. Exit code 1 if an answer was wrong or, with --enforce, if the ratio is above the bar.
@@ -71,6 +77,10 @@ enum Command {
     ///
     /// Prints a table on stderr. Exit code 1 if a promise did not hold.
     Tenants(TenantsArgs),
+    /// Show what a call, memory and a start take as tenants, tokens, bytes, events, streams and rules grow.
+    ///
+    /// Prints a table of each on stderr. Exit code 1 if something grows faster than it must.
+    Growth(growing::GrowthArgs),
     /// Show what reports over many records cost in time and memory, and that their sums are right.
     ///
     /// Prints a table on stderr. Exit code 1 if a sum was wrong.
@@ -211,6 +221,7 @@ struct TenantsArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Mock(args) => provider::run(args),
+        Command::Load(args) => load::run(&args).map(exit),
         Command::Overhead(args) => measure::overhead(args),
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
@@ -221,6 +232,7 @@ fn main() -> ExitCode {
         Command::Upgrade(args) => many::upgrade(args),
         Command::Overload(args) => overload(args),
         Command::Tenants(args) => tenants(args),
+        Command::Growth(args) => growing::growth(args),
         Command::Report(args) => report::run(&args).map(exit),
     };
     match done {

@@ -7,19 +7,19 @@
 //! promise that does not hold is exit code 1. Everything stays on loopback and is bounded in
 //! number.
 
-mod caller;
-mod chance;
+pub(crate) mod caller;
+pub(crate) mod chance;
 mod crash;
-mod crowd;
+pub(crate) mod crowd;
 mod drift;
-mod estate;
+pub(crate) mod estate;
 mod fleet;
 mod money;
 mod overload;
 mod overshoot;
 mod records;
 mod revoke;
-mod rig;
+pub(crate) mod rig;
 mod tenants;
 mod upgrade;
 

@@ -149,8 +149,8 @@ impl Cli {
                 upgrade,
                 leashed,
             }) => {
-                let (_flush, levels) = logging::start(log_format, &ProcessVars)?;
-                serve::run(&settings(&given)?, &levels, upgrade, leashed)?;
+                let log = logging::start(log_format, &ProcessVars)?;
+                serve::run(&settings(&given)?, &log, upgrade, leashed)?;
             }
             Command::Health(asked) => return asked.run(&data_dir(given)?),
             Command::Sidecar(told) => match told.wanted(&ProcessVars) {

@@ -5,6 +5,7 @@
 //! mistake never silences the log. What is said can be changed while the process runs (`levels`).
 //! What libraries write to the `log` crate arrives here as well.
 
+mod calls;
 mod json;
 #[cfg(test)]
 mod kept;
@@ -13,18 +14,20 @@ mod lines;
 mod readable;
 
 pub(crate) use levels::Levels;
-pub(crate) use lines::Flush;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::ValueEnum;
+use tollgate_core::record::CallLog;
+use tollgate_proxy::call_log::CallEvents;
 use tracing_subscriber::fmt::{FormatEvent, FormatFields, SubscriberBuilder};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 use crate::config::Vars;
-use lines::Lines;
+use calls::CallLines;
+use lines::{Flush, Lines};
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -36,12 +39,21 @@ pub(crate) enum LogFormat {
     Pretty,
 }
 
-/// Starts logging. What still waits is written when the first answer is dropped; the other says how
-/// much is said.
+/// A log that has been started.
+pub(crate) struct Log {
+    /// How much is said.
+    pub(crate) levels: Arc<Levels>,
+    /// Where calls' lines go.
+    pub(crate) calls: Arc<dyn CallLog>,
+    /// Writes what still waits when it is dropped.
+    _flush: Flush,
+}
+
+/// Starts logging.
 ///
 /// # Errors
 /// If there is no thread to write with.
-pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<(Flush, Arc<Levels>)> {
+pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<Log> {
     let asked = vars.var("TOLLGATE_LOG");
     let asked = asked.as_deref().unwrap_or("info");
     let parsed = levels::lenient(asked);
@@ -52,6 +64,10 @@ pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<(Flus
     let (no_color, term) = (vars.var("NO_COLOR"), vars.var("TERM"));
     let coloured = readable::in_colour(terminal, no_color.as_deref(), term.as_deref());
     let (lines, flush) = Lines::start(std::io::stderr())?;
+    let calls: Arc<dyn CallLog> = match format {
+        LogFormat::Json => Arc::new(CallLines(lines.clone())),
+        LogFormat::Pretty => Arc::new(CallEvents),
+    };
     let builder = fmt().with_env_filter(filter).with_writer(lines);
     let levels = match format {
         LogFormat::Json => {
@@ -68,7 +84,11 @@ pub(crate) fn start(format: LogFormat, vars: &dyn Vars) -> std::io::Result<(Flus
     if !understood {
         tracing::warn!(asked, "TOLLGATE_LOG cannot be read; logging at info");
     }
-    Ok((flush, Arc::new(levels)))
+    Ok(Log {
+        levels: Arc::new(levels),
+        calls,
+        _flush: flush,
+    })
 }
 
 /// Lets it say what is said from now on, and keeps hold of how much.

@@ -47,6 +47,9 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Each of a dozen threads would fill a page of 2 MiB with what takes some KiB. Where the kernel
+    // does not let this be said, the program takes more memory and that is all.
+    let _unchanged = rustix::thread::disable_transparent_huge_pages(true);
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(wrong) => cli::unseeing(wrong).exit(),

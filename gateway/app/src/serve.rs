@@ -30,7 +30,6 @@ mod traces;
 mod usage;
 mod wiring;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -40,7 +39,7 @@ use tollgate_proxy::gateway::Gateway;
 use tracing::{info, warn};
 
 use crate::config::{ProcessVars, Settings};
-use crate::logging::Levels;
+use crate::logging::Log;
 use crate::output;
 use handover::{Handing, Predecessor, Sockets, Successors};
 use leave::Leave;
@@ -74,7 +73,7 @@ enum Ended {
 /// If the gateway cannot start, or cannot bring its stores to rest.
 pub(crate) fn run(
     settings: &Settings,
-    levels: &Arc<Levels>,
+    log: &Log,
     upgrade: bool,
     leashed: bool,
 ) -> anyhow::Result<()> {
@@ -96,7 +95,7 @@ pub(crate) fn run(
     let mut earlier: Vec<Life> = Vec::new();
     let notify = Notify::of(&ProcessVars);
     loop {
-        let wired = wiring::wire(settings, prepared, predecessor.is_some())?;
+        let wired = wiring::wire(settings, prepared, log, predecessor.is_some())?;
         let bound = match sockets.take() {
             Some(bound) => bound,
             None => Sockets::bind(settings, None)?,
@@ -104,7 +103,7 @@ pub(crate) fn run(
         let mut life = {
             // Not in a future: what fails to start ends runtimes of its own.
             let _calls = calls.enter();
-            Life::begin(settings, wired, &bound, predecessor.take(), levels)?
+            Life::begin(settings, wired, &bound, predecessor.take(), &log.levels)?
         };
         tell_ready(&life, earlier.is_empty())?;
         notify.say(notify::READY);

@@ -168,7 +168,7 @@ impl Wanted {
         match self {
             Self::Probe(at) => runtime.block_on(probe::probe(at)),
             Self::Serve(config) => {
-                let (_flush, _levels) = logging::start(config.log_format, vars)?;
+                let _log = logging::start(config.log_format, vars)?;
                 let served = runtime.block_on(serve(*config));
                 // Calls that are left were cut by the end of the time to drain.
                 runtime.shutdown_background();

@@ -20,6 +20,7 @@ use crate::money::PicoUsd;
 use crate::price::PriceBook;
 use crate::record::{Ending, UsageSource};
 use crate::route::decode;
+use crate::shared_str::SharedStr;
 use crate::time::Timestamp;
 use crate::usage::{Metered, Reading, Usage};
 
@@ -135,7 +136,7 @@ pub struct Charge {
     /// How much.
     pub amount: PicoUsd,
     /// The provider's name in the price catalogue, where its models have prices.
-    pub catalogue: Option<String>,
+    pub catalogue: Option<SharedStr>,
     /// The model asked for, where there is one only.
     pub model: Option<ModelName>,
     /// What the client calls its models, where the policy says which ones they are: such a name in

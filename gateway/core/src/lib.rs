@@ -56,6 +56,7 @@ pub mod report;
 pub mod route;
 pub mod scrub;
 pub mod sealed;
+pub mod shared_str;
 pub mod sigv4;
 pub mod standing;
 pub mod usage;

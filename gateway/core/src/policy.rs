@@ -4,8 +4,10 @@
 //! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
 mod elevated;
+mod endpoints;
 mod grant;
 pub mod issuer;
+mod names;
 pub mod parse;
 pub mod pattern;
 pub mod permissions;
@@ -24,11 +26,14 @@ use crate::identity::{ClientCertificate, SubjectName, TokenFault};
 use crate::ids::{AgentId, HandleName, ModelName, ProviderName, TaskId, TenantId};
 use crate::money::PicoUsd;
 use crate::rate::Limits;
+use crate::shared_str::SharedStr;
 use crate::vault::SecretName;
 
 pub use elevated::{ElevatedRule, Elevation};
-pub use grant::{Grant, covers};
+pub use endpoints::Endpoints;
+pub use grant::{Grant, Grants, covers};
 pub use issuer::Issuer;
+pub use names::{ModelLimits, Names};
 pub use parse::{PolicyFile, parse};
 pub use pattern::{NamePattern, PathPattern, Segment};
 pub use place::{Binding, Place};
@@ -69,15 +74,17 @@ pub struct Provider {
     pub name: ProviderName,
     /// Where it is.
     pub upstream: Upstream,
+    /// Its host and port, as records name it.
+    pub address: SharedStr,
     /// The language it speaks: shapes the gateway's own answers and says how usage is read.
     pub dialect: Dialect,
     /// Its name in the price catalogue, where it has one.
-    pub prices: Option<String>,
+    pub prices: Option<SharedStr>,
     /// Where its key goes, unless a tenant's credential says otherwise. `None`: it takes no key,
     /// and none is ever sent to it.
     pub place: Option<Place>,
     /// What may be called; anything else is refused.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    pub endpoints: Endpoints,
     /// The catalogue's names of models that go by other names here: deployments, inference
     /// profiles, fine-tuned models.
     pub aliases: BTreeMap<ModelName, ModelName>,
@@ -231,7 +238,7 @@ pub struct Tenant {
     /// Shares of a cap, in percent, whose passing is reported once per window. Ascending.
     pub notify_percent: Vec<u8>,
     /// What it may call.
-    pub grants: Vec<Grant>,
+    pub grants: Grants,
     /// What of it is elevated, and for whom.
     pub elevated: Vec<ElevatedRule>,
     /// Its credentials by handle name.
@@ -242,7 +249,7 @@ pub struct Tenant {
     pub disabled_agents: BTreeSet<AgentId>,
     /// Models with limits of their own. Models that one pattern covers share its limits; a model
     /// that several cover is held to all of them.
-    pub models: Vec<(NamePattern, ScopeLimits)>,
+    pub models: ModelLimits,
     /// How long its records are kept, and how firmly.
     pub records: Retention,
     /// Agents that may read the figures of the whole tenant, not only their own.

@@ -32,6 +32,7 @@ pub use rates::Rates;
 pub use rerate::Rerated;
 pub use settle::Settlement;
 
+use crate::shared_str::SharedStr;
 use crate::time::Timestamp;
 use overlay::{Alias, Author};
 
@@ -85,7 +86,7 @@ pub struct PriceBook {
     /// By provider and the lower-case name that stands for another.
     aliases: HashMap<String, HashMap<String, String>>,
     max_output_tokens: HashMap<String, HashMap<String, u64>>,
-    version: String,
+    version: SharedStr,
     exported: Option<Timestamp>,
 }
 
@@ -133,7 +134,7 @@ impl PriceBook {
             indexes: HashMap::new(),
             aliases: HashMap::new(),
             max_output_tokens: max_output.providers,
-            version: version(&[json, embedded::MAX_OUTPUT_TOKENS]),
+            version: version(&[json, embedded::MAX_OUTPUT_TOKENS]).into(),
             exported: About::exported(json),
         };
         book.apply(embedded::OVERLAY, author)?;
@@ -152,7 +153,7 @@ impl PriceBook {
 
     fn apply(&mut self, text: &str, author: Author) -> Result<(), PriceError> {
         let aliases = overlay::apply(&mut self.catalogue, text, author)?;
-        self.version = version(&[&self.version, text]);
+        self.version = version(&[&self.version, text]).into();
         self.indexes.clear();
         for (id, provider) in &self.catalogue {
             let index = matching::Index::new(&provider.models)?;
@@ -184,7 +185,7 @@ impl PriceBook {
 
     /// A hash over everything the prices were made from. The same version always prices the same.
     #[must_use]
-    pub fn version(&self) -> &str {
+    pub const fn version(&self) -> &SharedStr {
         &self.version
     }
 

@@ -230,7 +230,8 @@ impl Records {
             let ours = ours.or_default();
             ours.all.add(&counts);
             ours.names.insert(model);
-            ours.prices.extend(subject.price_version.clone());
+            ours.prices
+                .extend(subject.price_version.as_deref().map(str::to_owned));
             if deferred {
                 ours.deferred.add(&counts, reserved);
             } else if estimated {

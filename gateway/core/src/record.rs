@@ -1,5 +1,7 @@
 //! The one line kept per upstream attempt and per refusal. No prompts, no bodies, no secrets.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +12,7 @@ use crate::ids::{
     AgentId, HandleName, ModelName, ProviderName, RecordId, TaskId, TenantId, TokenId,
 };
 use crate::money::PicoUsd;
+use crate::shared_str::SharedStr;
 use crate::time::Timestamp;
 use crate::trace::{SpanId, TraceId};
 use crate::usage::Usage;
@@ -121,7 +124,7 @@ pub struct Subject {
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    pub operation: Option<String>,
+    pub operation: Option<Cow<'static, str>>,
     /// The model the client named.
     #[serde(
         rename = "gen_ai.request.model",
@@ -131,17 +134,17 @@ pub struct Subject {
     pub request_model: Option<ModelName>,
     /// The request's method.
     #[serde(rename = "http.request.method")]
-    pub method: String,
+    pub method: Cow<'static, str>,
     /// The request's path as the client sent it, before any credential, without the query.
     #[serde(rename = "url.path")]
-    pub path: String,
+    pub path: SharedStr,
     /// The upstream's host and port.
     #[serde(
         rename = "server.address",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    pub upstream: Option<String>,
+    pub upstream: Option<SharedStr>,
     /// The credential used, by name.
     #[serde(
         rename = "tollgate.credential.name",
@@ -162,14 +165,14 @@ pub struct Subject {
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    pub price_version: Option<String>,
+    pub price_version: Option<SharedStr>,
     /// The provider's name in the price catalogue.
     #[serde(
         rename = "tollgate.price.provider",
         default,
         skip_serializing_if = "Option::is_none"
     )]
-    pub price_provider: Option<String>,
+    pub price_provider: Option<SharedStr>,
     /// What the call could cost at worst.
     #[serde(
         rename = "tollgate.cost.reserved_usd",
@@ -211,7 +214,13 @@ pub struct Subject {
         default,
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub notes: Vec<String>,
+    pub notes: Vec<Cow<'static, str>>,
+}
+
+/// Where the one log line of a call goes.
+pub trait CallLog: Send + Sync {
+    /// A call has ended, or was turned away.
+    fn ended(&self, subject: &Subject, ending: &Ending);
 }
 
 /// What is written, durably, before the upstream is contacted.

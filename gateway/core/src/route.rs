@@ -116,14 +116,16 @@ fn lookup<'p, 'r>(
     let Some(provider) = policy.providers.get(name) else {
         return Err(nowhere);
     };
-    let fits = |endpoint: &&Arc<Endpoint>| endpoint.path.matches(rest);
-    let fitting = provider.endpoints.iter().filter(fits);
-    let endpoint = fitting
-        .clone()
-        .filter(|endpoint| endpoint.methods.contains(method))
-        .min_by(|a, b| a.path.by_specificity(&b.path));
-    let Some(endpoint) = endpoint else {
-        let known_path = fitting.clone().next().is_some();
+    let (mut known_path, mut best) = (false, None::<&Arc<Endpoint>>);
+    provider.endpoints.fitting(rest, |endpoint| {
+        known_path = true;
+        // No two endpoints of a provider that take one method and fit one path are equally specific.
+        let better = best.is_none_or(|best| endpoint.path.by_specificity(&best.path).is_lt());
+        if endpoint.methods.contains(method) && better {
+            best = Some(endpoint);
+        }
+    });
+    let Some(endpoint) = best else {
         let what = if known_path { "method" } else { "route" };
         return Err(Refusal::NotAllowed { what });
     };

@@ -3,18 +3,18 @@
 //! A request with a token is judged by the token; a certificate beside it can only make the
 //! answer worse. Without a token the certificate alone decides.
 //!
-//! A token's signature is checked once and remembered by the token's SHA-256; whether the token
+//! A token's signature is checked once and remembered by a keyed hash of the token; whether the token
 //! is still live is asked of the registry on every call. At worst a flood of distinct tokens
 //! evicts good ones from the memory, and their next call pays for one more signature check.
 
 mod certificate;
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::Arc;
 
 pub use certificate::Standings;
 use http::request::Parts;
 use quick_cache::sync::Cache;
-use sha2::{Digest, Sha256};
 use tollgate_core::budget::StoreError;
 use tollgate_core::identity::{Caller, ClientCertificate, KeySet, TokenFault, find_token, verify};
 use tollgate_core::ids::{AgentId, TenantId};
@@ -36,7 +36,28 @@ const REMEMBERED_TOKENS: usize = 65_536;
 /// together, so a token accepted by a retired key is forgotten with it.
 pub struct Keys {
     set: KeySet,
-    verified: Cache<[u8; 32], Arc<Caller>>,
+    marker: Marker,
+    verified: Cache<Mark, Arc<Caller>>,
+}
+
+/// What a token is known again by.
+type Mark = [u64; 2];
+
+/// Makes marks of tokens: 128 bits of SipHash under a key that is drawn at start and never leaves.
+/// Whoever does not know it cannot make two tokens of one mark, and it takes a tenth of what a
+/// cryptographic hash does.
+#[derive(Default)]
+struct Marker(RandomState);
+
+impl Marker {
+    fn mark(&self, token: &str) -> Mark {
+        [0, 1].map(|half| {
+            let mut hasher = self.0.build_hasher();
+            hasher.write_u8(half);
+            hasher.write(token.as_bytes());
+            hasher.finish()
+        })
+    }
 }
 
 impl Keys {
@@ -45,6 +66,7 @@ impl Keys {
     pub fn new(set: KeySet) -> Self {
         Self {
             set,
+            marker: Marker::default(),
             verified: Cache::new(REMEMBERED_TOKENS),
         }
     }
@@ -55,13 +77,13 @@ impl Keys {
     }
 
     pub(crate) fn caller(&self, token: &str, now: Timestamp) -> Result<Arc<Caller>, TokenFault> {
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(caller) = self.verified.get(&digest) {
+        let mark = self.marker.mark(token);
+        if let Some(caller) = self.verified.get(&mark) {
             caller.check_expiry(now)?;
             return Ok(caller);
         }
         let caller = Arc::new(verify(token, &self.set, now)?);
-        self.verified.insert(digest, Arc::clone(&caller));
+        self.verified.insert(mark, Arc::clone(&caller));
         Ok(caller)
     }
 }

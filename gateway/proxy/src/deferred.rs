@@ -22,9 +22,10 @@ use tollgate_core::call::{Ask, Request, Terms};
 use tollgate_core::deferred::{BatchBound, Charge, DeferredCharges, Kind, Known, RemoteId};
 use tollgate_core::ids::ModelName;
 use tollgate_core::money::PicoUsd;
-use tollgate_core::policy::{Caps, Operation, covers};
+use tollgate_core::policy::{Caps, Operation};
 use tollgate_core::price::PriceBook;
 use tollgate_core::refusal::Refusal;
+use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 
 use crate::authorize::Permit;
@@ -52,7 +53,7 @@ pub(crate) struct Advance {
     bound: BatchBound,
     /// How many results there will be, where the request says so.
     lines: u64,
-    catalogue: Option<String>,
+    catalogue: Option<SharedStr>,
 }
 
 impl Work {
@@ -152,8 +153,8 @@ impl Advance {
     }
 
     /// The provider's name in the price catalogue.
-    pub(crate) fn catalogue(&self) -> Option<&str> {
-        self.catalogue.as_deref()
+    pub(crate) fn catalogue(&self) -> Option<&SharedStr> {
+        self.catalogue.as_ref()
     }
 }
 
@@ -203,7 +204,7 @@ fn bound(live: &Snapshot, permit: &Permit<'_>, asks: &[Ask], now: Timestamp) -> 
         amount,
         models,
         priced_as,
-        prices: live.prices.version().to_owned(),
+        prices: live.prices.version().to_string(),
     }
 }
 
@@ -220,7 +221,7 @@ fn known_bound(
     if let Some(Known::Input(mut bound)) = id.and_then(|id| deferred.recall(&id, now)) {
         refuse_models(permit, bound.models.iter())?;
         // Other prices are in force than those it was bounded by.
-        if bound.prices != live.prices.version() {
+        if *bound.prices != **live.prices.version() {
             bound.amount = None;
         }
         return Ok(bound);
@@ -230,7 +231,7 @@ fn known_bound(
         let path = permit.route.path;
         grant.provider == *provider
             && grant.models.is_empty()
-            && covers(&grant.agents, permit.caller.agent.as_str())
+            && grant.agents.cover(permit.caller.agent.as_str())
             && (grant.paths.is_empty() || grant.paths.iter().any(|pattern| pattern.matches(path)))
     });
     let model_capped = tenant
@@ -244,7 +245,7 @@ fn known_bound(
         amount: None,
         models: Vec::new(),
         priced_as: Vec::new(),
-        prices: live.prices.version().to_owned(),
+        prices: live.prices.version().to_string(),
     })
 }
 
@@ -270,7 +271,7 @@ pub(crate) fn later(
     now: Timestamp,
 ) -> Later {
     let known_as = &permit.route.provider.aliases;
-    let charge = |catalogue: Option<String>, terms: Terms| Charge {
+    let charge = |catalogue: Option<SharedStr>, terms: Terms| Charge {
         record: draft.id,
         keys: Vec::new(),
         amount: PicoUsd::ZERO,
@@ -327,7 +328,7 @@ pub(crate) fn later(
     let Some((id, charge)) = charged(gw, permit, now) else {
         return Later::Nothing;
     };
-    draft.corrects(charge.catalogue.as_deref(), live.prices.version());
+    draft.corrects(charge.catalogue.as_ref(), live.prices.version());
     Later::Results(operation, id, charge, Arc::clone(&live.prices))
 }
 

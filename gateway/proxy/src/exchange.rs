@@ -53,11 +53,11 @@ impl Handler for Gateway {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: ConnInfo,
+        arrival: Arrival,
     ) -> Response<AnswerBody> {
         let now = (self.clock)();
         let live = self.live.snapshot();
-        let (mut head, body) = request.into_parts();
-        let arrival = head.extensions.remove::<Arrival>();
+        let (head, body) = request.into_parts();
         let id = RecordId::new(uuid::Uuid::now_v7());
         if oauth::is_here(&head) {
             return Box::pin(oauth::answer(&self, &head, body, &peer, id, now)).await;

@@ -16,6 +16,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,7 @@ pub struct Explanation {
     /// What the caller would be told.
     pub refusal: Option<Told>,
     /// What the record would note.
-    pub notes: Vec<String>,
+    pub notes: Vec<Cow<'static, str>>,
 }
 
 /// One decision.

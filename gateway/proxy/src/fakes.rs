@@ -389,6 +389,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
             lag: Duration::ZERO,
         }),
         traces: None,
+        call_log: Arc::new(crate::call_log::CallEvents),
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(fakes.clone()),

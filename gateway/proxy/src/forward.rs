@@ -4,8 +4,8 @@
 //! Bytes of path, query and body are never decoded or printed anew.
 
 use http::header::{
-    ACCEPT_CHARSET, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE,
-    EXPECT, HOST, HeaderName, LINK, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, LINK,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -16,18 +16,30 @@ use crate::body::RequestBody;
 use crate::record::REQUEST_ID;
 use crate::respond::Failure;
 
-/// Headers that concern one connection only (RFC 9110 section 7.6.1), besides those that
-/// `Connection` names.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// Whether a header concerns one connection only (RFC 9110 section 7.6.1). Besides these, so do
+/// those that `Connection` names.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "http2-settings"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// Whether a header is the gateway's to set, or makes some servers treat the request as another
+/// one.
+fn is_not_forwarded(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "host" | "content-length" | "expect" | "range" | "accept-charset" | "accept-encoding"
+    ) || OVERRIDE_HEADERS.contains(&name.as_str())
+}
 
 /// A request head on its way to the upstream.
 pub(crate) struct Outgoing {
@@ -40,13 +52,13 @@ pub(crate) struct Outgoing {
 /// The client's head without connection headers and headers that make some servers treat the
 /// request as another one. Token and credentials go when the call's own credential is put in.
 pub(crate) fn outgoing(head: &Parts, route: &Route<'_>) -> Outgoing {
-    let mut headers = head.headers.clone();
-    strip_connection_headers(&mut headers);
-    for name in [HOST, CONTENT_LENGTH, EXPECT, RANGE, ACCEPT_CHARSET] {
-        headers.remove(name);
-    }
-    for name in OVERRIDE_HEADERS {
-        headers.remove(name);
+    let nominated = nominated(&head.headers);
+    // Room for what is to come, too: the credential, the host, a length.
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 4);
+    for (name, value) in &head.headers {
+        if !is_hop_by_hop(name) && !is_not_forwarded(name) && !nominated.contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
     }
     // An answer that is compressed, or in a character set of the client's choice, can neither be
     // metered nor searched for an echoed secret.
@@ -88,43 +100,49 @@ impl Outgoing {
     }
 }
 
-/// Removes connection headers and those that `Connection` names.
-pub(crate) fn strip_connection_headers(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let nominated: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .collect();
-        for name in nominated {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
+/// The headers that `Connection` names.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        // The usual words, which name no header.
+        .filter(|name| !["close", "keep-alive"].contains(name))
+        .filter_map(|name| name.parse().ok())
+        .collect()
+}
+
+/// Removes the headers that are to `go`, which most heads have few of.
+fn remove(headers: &mut HeaderMap, go: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| go(name)).cloned().collect();
+    for name in gone {
         headers.remove(name);
     }
 }
 
-/// Headers by which an answer does something to whoever trusts its origin, which for the client is
+/// Whether a header does something to whoever trusts an answer's origin, which for the client is
 /// the gateway: sessions, other addresses for it, reports sent elsewhere, data thrown away. A
 /// provider's cookie is also a credential; the next tenant's agent would send it along.
-const FOR_THE_ORIGIN: [HeaderName; 13] = [
-    HeaderName::from_static("set-cookie"),
-    HeaderName::from_static("set-cookie2"),
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("nel"),
-    HeaderName::from_static("report-to"),
-    HeaderName::from_static("reporting-endpoints"),
-    HeaderName::from_static("refresh"),
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("strict-transport-security"),
-    HeaderName::from_static("public-key-pins"),
-    HeaderName::from_static("expect-ct"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authentication-info"),
-];
+fn is_for_the_origin(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "set-cookie"
+            | "set-cookie2"
+            | "alt-svc"
+            | "nel"
+            | "report-to"
+            | "reporting-endpoints"
+            | "refresh"
+            | "clear-site-data"
+            | "strict-transport-security"
+            | "public-key-pins"
+            | "expect-ct"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+    )
+}
 
 /// Words in `Link` that make a client fetch something unasked.
 const FETCHING_LINKS: [&str; 6] = [
@@ -136,10 +154,7 @@ const FETCHING_LINKS: [&str; 6] = [
     "prerender",
 ];
 
-fn strip_origin_headers(headers: &mut HeaderMap) {
-    for name in FOR_THE_ORIGIN {
-        headers.remove(name);
-    }
+fn strip_links(headers: &mut HeaderMap) {
     if !headers.contains_key(LINK) {
         return;
     }
@@ -174,19 +189,15 @@ fn fetches(link: &[u8]) -> bool {
 
 /// The upstream's answer head as the client gets it.
 pub(crate) fn incoming_head(headers: &mut HeaderMap, id: HeaderValue, length_changes: bool) {
-    strip_connection_headers(headers);
-    strip_origin_headers(headers);
-    if length_changes {
-        headers.remove(CONTENT_LENGTH);
-    }
-    let spoofed: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-tollgate-"))
-        .cloned()
-        .collect();
-    for name in spoofed {
-        headers.remove(name);
-    }
+    let nominated = nominated(headers);
+    remove(headers, |name| {
+        is_hop_by_hop(name)
+            || is_for_the_origin(name)
+            || name.as_str().starts_with("x-tollgate-")
+            || (length_changes && *name == CONTENT_LENGTH)
+            || nominated.contains(name)
+    });
+    strip_links(headers);
     headers.insert(REQUEST_ID, id);
 }
 

@@ -7,7 +7,7 @@ use tollgate_core::budget::BudgetStore;
 use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::issue::TokenDesk;
 use tollgate_core::rate::RateStore;
-use tollgate_core::record::RecordLog;
+use tollgate_core::record::{CallLog, RecordLog};
 use tollgate_core::registry::TokenRegistry;
 use tollgate_core::time::Timestamp;
 use tollgate_core::vault::Vault;
@@ -90,6 +90,8 @@ pub struct Gateway {
     pub traces: Option<Traces>,
     /// Whose caps are to be looked at for notices.
     pub caps: CapMarks,
+    /// Where calls' log lines go.
+    pub call_log: Arc<dyn CallLog>,
     /// What those who watch are shown.
     pub scene: Arc<Scene>,
     /// Calls and drains in flight.

@@ -89,7 +89,7 @@ impl Scene {
                 task: Some(subject.task.clone()),
                 provider: subject.provider.clone(),
                 model: subject.request_model.clone(),
-                method: Some(subject.method.clone()),
+                method: Some(subject.method.to_string()),
                 path: Some(subject.path.chars().take(PATH_CHARACTERS).collect()),
                 client: None,
             }))

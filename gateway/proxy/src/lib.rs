@@ -40,6 +40,7 @@ mod meter;
 mod settle;
 pub mod happenings;
 mod record;
+pub mod call_log;
 pub mod traces;
 mod respond;
 pub mod explain;

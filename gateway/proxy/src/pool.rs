@@ -7,10 +7,10 @@
 
 mod peer;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::{PoisonError, RwLock};
 
+use foldhash::HashMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, uri};
 use hyper::body::Incoming;
@@ -134,7 +134,7 @@ impl Upstreams {
             if reused {
                 spare = again(&request);
             }
-            match self.attempt(upstream, connection, request).await {
+            match self.attempt(&peer, connection, request).await {
                 Ok((response, lease)) => {
                     return Ok(UpstreamAnswer {
                         response,
@@ -156,11 +156,11 @@ impl Upstreams {
 
     async fn attempt(
         &self,
-        upstream: &Upstream,
+        peer: &Peer,
         connection: Connection,
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
-        address(upstream, &mut request, connection.http2())
+        address(peer, &mut request, connection.http2())
             .map_err(|error| Failed::Final(protocol(false, &error)))?;
         frame(&mut request);
         let upload = request.body().upload_state();
@@ -251,28 +251,31 @@ fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 
 /// Puts the upstream's name where the protocol wants it.
 fn address(
-    upstream: &Upstream,
+    peer: &Peer,
     request: &mut Request<RequestBody>,
     http2: bool,
 ) -> Result<(), http::Error> {
-    let authority = upstream.authority();
-    let target = request
-        .uri()
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| uri::PathAndQuery::from_static("/"));
+    let target = |uri: &Uri| match uri.path_and_query() {
+        Some(target) => target.clone(),
+        None => uri::PathAndQuery::from_static("/"),
+    };
     if http2 {
         request.headers_mut().remove(HOST);
         *request.version_mut() = http::Version::HTTP_2;
         *request.uri_mut() = Uri::builder()
             .scheme("https")
-            .authority(authority)
-            .path_and_query(target)
+            .authority(peer.authority.as_str())
+            .path_and_query(target(request.uri()))
             .build()?;
     } else {
         *request.version_mut() = http::Version::HTTP_11;
-        *request.uri_mut() = Uri::from(target);
-        let host = HeaderValue::try_from(authority)?;
+        if request.uri().authority().is_some() {
+            *request.uri_mut() = Uri::from(target(request.uri()));
+        }
+        let host = match &peer.host {
+            Some(host) => host.clone(),
+            None => HeaderValue::try_from(&peer.authority)?,
+        };
         request.headers_mut().insert(HOST, host);
     }
     Ok(())

@@ -1,11 +1,12 @@
 //! What is known about a call so far, and the record of one that never left.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use tollgate_core::call::Ask;
 use tollgate_core::identity::{Caller, CertificateDigest, is_token};
 use tollgate_core::ids::{HandleName, ModelName, ProviderName, RecordId, TenantId};
@@ -14,6 +15,7 @@ use tollgate_core::policy::Operation;
 use tollgate_core::record::{Ending, Outcome, Record, Stranger, Subject};
 use tollgate_core::refusal::Refusal;
 use tollgate_core::route::Route;
+use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 use tollgate_core::trace::{CallTrace, TraceParent};
 
@@ -32,18 +34,18 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollgate-re
 
 /// Headers with which clients of other gateways name a tenant, an agent or a task. They decide
 /// nothing here; what they claim is kept as untrusted text.
-pub(crate) const CLAIM_HEADERS: [&str; 11] = [
-    "x-tenant-id",
-    "x-tenant",
-    "x-workspace-id",
-    "x-agent-id",
-    "x-task-id",
-    "x-user-id",
-    "openai-organization",
-    "baggage",
-    "forwarded",
-    "x-forwarded-client-cert",
-    "x-spiffe-id",
+pub(crate) static CLAIM_HEADERS: [HeaderName; 11] = [
+    HeaderName::from_static("x-tenant-id"),
+    HeaderName::from_static("x-tenant"),
+    HeaderName::from_static("x-workspace-id"),
+    HeaderName::from_static("x-agent-id"),
+    HeaderName::from_static("x-task-id"),
+    HeaderName::from_static("x-user-id"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("baggage"),
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-client-cert"),
+    HeaderName::from_static("x-spiffe-id"),
 ];
 
 /// The code of a request whose head cannot be read in one way only.
@@ -58,23 +60,23 @@ pub(crate) struct Draft {
     pub(crate) started_at: Timestamp,
     pub(crate) timing: Timing,
     client: SocketAddr,
-    method: String,
-    path: String,
+    method: Cow<'static, str>,
+    path: SharedStr,
     caller: Option<Arc<Caller>>,
     certificate: Option<CertificateDigest>,
     provider: Option<ProviderName>,
     operation: Option<&'static str>,
     request_model: Option<ModelName>,
-    upstream: Option<String>,
+    upstream: Option<SharedStr>,
     credential: Option<(HandleName, u32)>,
-    price_provider: Option<String>,
-    price_version: Option<String>,
+    price_provider: Option<SharedStr>,
+    price_version: Option<SharedStr>,
     reserved: Option<PicoUsd>,
     elevated: bool,
     parent: Option<TraceParent>,
     trace: Option<CallTrace>,
     untrusted: Vec<String>,
-    notes: Vec<String>,
+    notes: Vec<Cow<'static, str>>,
 }
 
 impl Draft {
@@ -84,8 +86,8 @@ impl Draft {
             started_at: now,
             timing: Timing::start(),
             client,
-            method: head.method.as_str().to_owned(),
-            path: head.uri.path().to_owned(),
+            method: method(&head.method),
+            path: SharedStr::from(head.uri.path()),
             caller: None,
             certificate: None,
             provider: None,
@@ -139,10 +141,9 @@ impl Draft {
     }
 
     pub(crate) fn goes_to(&mut self, route: &Route<'_>) {
-        let upstream = &route.provider.upstream;
         self.provider = Some(route.provider.name.clone());
         self.operation = Some(operation_name(route.endpoint.operation));
-        self.upstream = Some(format!("{}:{}", upstream.host, upstream.port));
+        self.upstream = Some(route.provider.address.clone());
     }
 
     /// Whether it is an elevated action, be it granted or not.
@@ -153,26 +154,26 @@ impl Draft {
     pub(crate) fn asks_for(&mut self, ask: &Ask, mentions_handle: bool) {
         self.request_model = Some(ask.model.clone());
         if mentions_handle {
-            self.notes.push("handle_inert".to_owned());
+            self.notes.push("handle_inert".into());
         }
     }
 
-    pub(crate) fn is_charged_by(&mut self, prices: &str, tariff: &Tariff) {
+    pub(crate) fn is_charged_by(&mut self, prices: &SharedStr, tariff: &Tariff) {
         match tariff {
             Tariff::Metered(call) => {
                 self.price_provider = Some(call.catalogue.clone());
-                self.price_version = Some(prices.to_owned());
+                self.price_version = Some(prices.clone());
             }
             Tariff::Deferred(work) => {
                 if let [only] = work.models() {
                     self.request_model = Some(only.clone());
                 }
                 if work.starts_work() {
-                    self.price_provider = work.catalogue().map(str::to_owned);
-                    self.price_version = Some(prices.to_owned());
+                    self.price_provider = work.catalogue().cloned();
+                    self.price_version = Some(prices.clone());
                 }
             }
-            Tariff::Unmetered(_) => self.notes.push("model_not_priced".to_owned()),
+            Tariff::Unmetered(_) => self.notes.push("model_not_priced".into()),
             Tariff::PerCall(_) | Tariff::Unpriced | Tariff::Free => {}
         }
     }
@@ -183,23 +184,23 @@ impl Draft {
 
     /// The request's bound on output was lowered, or written where there was none.
     pub(crate) fn is_clamped(&mut self) {
-        self.notes.push("output_clamped".to_owned());
+        self.notes.push("output_clamped".into());
     }
 
     /// Its usage is stated by a later call.
     pub(crate) fn is_deferred(&mut self) {
-        self.notes.push("deferred".to_owned());
+        self.notes.push("deferred".into());
     }
 
     /// It corrects a charge by these prices.
-    pub(crate) fn corrects(&mut self, catalogue: Option<&str>, prices: &str) {
-        self.price_provider = catalogue.map(str::to_owned);
-        self.price_version = Some(prices.to_owned());
+    pub(crate) fn corrects(&mut self, catalogue: Option<&SharedStr>, prices: &SharedStr) {
+        self.price_provider = catalogue.cloned();
+        self.price_version = Some(prices.clone());
     }
 
     /// The secret is so short that answers are not searched for it.
     pub(crate) fn cannot_be_scrubbed(&mut self) {
-        self.notes.push("secret_too_short_to_scrub".to_owned());
+        self.notes.push("secret_too_short_to_scrub".into());
     }
 
     pub(crate) fn uses(&mut self, credential: &HandleName, version: u32) {
@@ -218,7 +219,7 @@ impl Draft {
             token: caller.token.clone(),
             certificate: self.certificate,
             provider: self.provider.clone(),
-            operation: self.operation.map(str::to_owned),
+            operation: self.operation.map(Cow::Borrowed),
             request_model: self.request_model.clone(),
             method: self.method.clone(),
             path: self.path.clone(),
@@ -320,7 +321,7 @@ fn keep(
         limit,
         ..Ending::new((gw.clock)(), outcome)
     };
-    log_ending(&subject, &ending);
+    gw.call_log.ended(&subject, &ending);
     gw.scene.turned_away(&subject, &ending);
     let record = Record { subject, ending };
     gw.stores.records.refuse(&record);
@@ -361,30 +362,6 @@ pub(crate) fn keep_unread(gw: &Gateway, fault: HeadFault, request_id: &str, clie
     gw.stores.records.turn_away(&stranger);
 }
 
-/// The one log line of a call.
-pub(crate) fn log_ending(subject: &Subject, ending: &Ending) {
-    tracing::info!(
-        request = &*subject.id.text(),
-        tenant = subject.tenant.as_str(),
-        agent = subject.agent.as_str(),
-        task = subject.task.as_str(),
-        provider = subject.provider.as_ref().map(ProviderName::as_str),
-        operation = subject.operation.as_deref(),
-        model = subject.request_model.as_ref().map(ModelName::as_str),
-        status = ending.status,
-        code = ending.code.as_deref(),
-        outcome = ending.outcome.as_str(),
-        usage = ending.usage_source.as_str(),
-        input_tokens = ending.usage.map(|usage| usage.input_tokens),
-        output_tokens = ending.usage.map(|usage| usage.output_tokens),
-        cost_usd = &*ending.cost.text(),
-        first_byte_us = ending.first_byte_us,
-        took_us = u64::try_from(ending.ended_at.since(subject.started_at).as_micros()).ok(),
-        trace = subject.trace.map(tracing::field::display),
-        "call ended"
-    );
-}
-
 /// The operation's name in the OpenTelemetry GenAI conventions.
 pub(crate) const fn operation_name(operation: Operation) -> &'static str {
     match operation {
@@ -417,9 +394,28 @@ pub(crate) const fn operation_name(operation: Operation) -> &'static str {
     }
 }
 
+/// A method as text, which is at hand for those that have a name here.
+fn method(method: &Method) -> Cow<'static, str> {
+    let known = [
+        Method::POST,
+        Method::GET,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let names = ["POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    let mut named = known.iter().zip(names);
+    match named.find(|(known, _)| *known == method) {
+        Some((_, name)) => Cow::Borrowed(name),
+        None => Cow::Owned(method.to_string()),
+    }
+}
+
 fn claims(head: &Parts) -> Vec<String> {
     let mut claims = Vec::new();
-    for name in CLAIM_HEADERS {
+    for name in &CLAIM_HEADERS {
         if let Some(value) = head.headers.get(name) {
             claims.push(format!("{name}: {}", shorten(value)));
         }

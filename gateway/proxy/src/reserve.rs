@@ -223,10 +223,10 @@ fn tariff(
     };
     let alias = provider.aliases.get(&ask.model).cloned();
     let alias = alias.map(|model| std::mem::replace(&mut ask.model, model));
-    let priced = provider.prices.as_deref().and_then(|catalogue| {
+    let priced = provider.prices.as_ref().and_then(|catalogue| {
         let rates = live.prices.rates(catalogue, ask.model.as_str(), now)?;
         let covered = rates.covers(ask.operation);
-        covered.then(|| (catalogue.to_owned(), rates))
+        covered.then(|| (catalogue.clone(), rates))
     });
     Ok(match priced {
         Some((catalogue, rates)) => Tariff::Metered(Box::new(Metering {

@@ -4,15 +4,14 @@
 //! nothing of what a request asks. A client that hangs up does not stop an exchange: it runs on
 //! without one. Worst case: at most `max_connections` clients each hold `max_streams` exchanges.
 
+mod detach;
 mod fresh;
 mod watched;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -28,14 +27,15 @@ use pingora_core::server::ShutdownWatch;
 use tokio::sync::Semaphore;
 use tollgate_core::identity::ClientCertificate;
 
-use crate::body::{AnswerBody, Outgoing, Progress, note};
+use crate::body::AnswerBody;
 use crate::engine::EngineConfig;
 use crate::farewell::Farewell;
 use crate::guard::{HeadFault, RESERVED_METHOD, judge_http2};
 use crate::handshake::Handshake;
 use crate::io::{Downstream, Verdict, starts_http2};
 use crate::server_name::ServerName;
-use crate::tracker::{Arrival, Requests, Tracker, UnderWay};
+use crate::tracker::{Arrival, Requests, Tracker};
+use detach::{Detach, Last};
 use fresh::{FIRST_REQUEST, Fresh};
 use watched::Watched;
 
@@ -77,11 +77,13 @@ impl ConnInfo {
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. Runs to its end also if the client goes away.
+    /// Answers one request. Runs to its end also if the client goes away. `arrival` is dropped once
+    /// it is decided whether the request is let through.
     fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: ConnInfo,
+        arrival: Arrival,
     ) -> impl Future<Output = Response<AnswerBody>> + Send;
 
     /// A request was refused for its head, and never became one: for the record.
@@ -188,29 +190,27 @@ impl<H: Handler> Engine<H> {
     ) -> hyper::Result<()> {
         let verdict = Arc::new(Verdict::default());
         let io = Downstream::guarded(stream, inbox, Arc::clone(&verdict), &self.config);
-        let service = service_fn(|mut request: Request<Incoming>| {
-            fresh.used_by(&mut request, Arrival::of(&self.tracker));
-            let (engine, verdict, peer) = (Arc::clone(self), Arc::clone(&verdict), peer.clone());
-            let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
-            self.detachable(verdict.enter(), async move {
-                if request.method().as_str() == RESERVED_METHOD {
-                    let fault = verdict.refused().unwrap_or(HeadFault::Malformed);
-                    let mut response = engine.refuse(fault, &peer);
-                    close(&mut response);
-                    return response;
-                }
-                if let Err(fault) = for_whom {
-                    let mut response = engine.refuse(fault, &peer);
-                    close(&mut response);
-                    return response;
-                }
-                let mut response = Arc::clone(&engine.handler).handle(request, peer).await;
-                // The rest of the upload may never be read, and then the connection ends.
-                if verdict.mid_message() || engine.farewell.is_said() {
-                    close(&mut response);
-                }
-                response
-            })
+        let last = Last {
+            verdict: Arc::clone(&verdict),
+            farewell: self.farewell.clone(),
+        };
+        let service = service_fn(|request: Request<Incoming>| {
+            let arrival = fresh.used_by(&self.tracker);
+            let request_under_way = verdict.enter();
+            let fault = if request.method().as_str() == RESERVED_METHOD {
+                Some(verdict.refused().unwrap_or(HeadFault::Malformed))
+            } else {
+                ServerName::judge(handshake.server_name.as_ref(), &request).err()
+            };
+            if let Some(fault) = fault {
+                let mut refusal = self.refuse(fault, &peer);
+                close(&mut refusal);
+                return Detach::refusal(refusal, request_under_way, self.tracker.clone());
+            }
+            let handler = Arc::clone(&self.handler);
+            let exchange = Box::pin(handler.handle(request, peer.clone(), arrival));
+            Detach::exchange(exchange, request_under_way, self.tracker.clone())
+                .which_may_be(last.clone())
         });
         // The stream itself bounds idling and heads: the codec, which sees whole heads only, would
         // end one that has begun by the clock of an idle connection, and without an answer.
@@ -240,19 +240,20 @@ impl<H: Handler> Engine<H> {
     ) -> hyper::Result<()> {
         let io = Downstream::open(stream, inbox, &self.config);
         let seen = Arc::new(Requests::default());
-        let service = service_fn(|mut request: Request<Incoming>| {
-            fresh.used_by(&mut request, Arrival::of(&self.tracker));
-            let (engine, peer) = (Arc::clone(self), peer.clone());
+        let service = service_fn(|request: Request<Incoming>| {
+            let arrival = fresh.used_by(&self.tracker);
+            let request_under_way = seen.enter();
             let for_whom = ServerName::judge(handshake.server_name.as_ref(), &request);
-            self.detachable(seen.enter(), async move {
-                let (head, body) = request.into_parts();
-                let judged = judge_http2(&head, engine.config.max_target_bytes).and(for_whom);
-                if let Err(fault) = judged {
-                    return engine.refuse(fault, &peer);
-                }
-                let request = Request::from_parts(head, body);
-                Arc::clone(&engine.handler).handle(request, peer).await
-            })
+            let (head, body) = request.into_parts();
+            let judged = judge_http2(&head, self.config.max_target_bytes).and(for_whom);
+            if let Err(fault) = judged {
+                let refusal = self.refuse(fault, &peer);
+                return Detach::refusal(refusal, request_under_way, self.tracker.clone());
+            }
+            let request = Request::from_parts(head, body);
+            let handler = Arc::clone(&self.handler);
+            let exchange = Box::pin(handler.handle(request, peer.clone(), arrival));
+            Detach::exchange(exchange, request_under_way, self.tracker.clone())
         });
         let max_head_bytes = u32::try_from(self.config.max_head_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(Watched::new(self.config.write_deadline))
@@ -282,31 +283,7 @@ impl<H: Handler> Engine<H> {
         self.handler.refused(fault, &request_id, peer);
         refusal(fault, &request_id)
     }
-
-    /// Counts an exchange and lets it run on without its client.
-    fn detachable<F>(
-        &self,
-        under_way: UnderWay,
-        exchange: F,
-    ) -> Detach<impl Future<Output = Answered> + Send + use<F, H>>
-    where
-        F: Future<Output = Response<AnswerBody>> + Send + 'static,
-    {
-        let in_flight = self.tracker.enter();
-        let exchange = async move {
-            let response = exchange.await;
-            note(Progress::Gave);
-            Ok(response.map(|body| Outgoing::new(body, in_flight, under_way)))
-        };
-        Detach {
-            exchange: Some(Box::pin(exchange)),
-            begun: false,
-            tracker: self.tracker.clone(),
-        }
-    }
 }
-
-type Answered = Result<Response<Outgoing>, Infallible>;
 
 #[async_trait]
 impl<H: Handler> ServerApp for Engine<H> {
@@ -376,44 +353,4 @@ fn refusal(fault: HeadFault, request_id: &str) -> Response<AnswerBody> {
         headers.insert("x-tollgate-request-id", request_id);
     }
     response
-}
-
-/// An exchange that outlives the codec's interest in it.
-///
-/// The codec drops the future when the client hangs up; an exchange that has begun may already
-/// have spent money, so it goes on until it has settled.
-struct Detach<F: Future<Output = Answered> + Send + 'static> {
-    exchange: Option<Pin<Box<F>>>,
-    begun: bool,
-    tracker: Tracker,
-}
-
-impl<F: Future<Output = Answered> + Send + 'static> Future for Detach<F> {
-    type Output = Answered;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
-        let me = self.get_mut();
-        let Some(exchange) = &mut me.exchange else {
-            return Poll::Pending;
-        };
-        me.begun = true;
-        let answer = exchange.as_mut().poll(cx);
-        if answer.is_ready() {
-            me.exchange = None;
-        }
-        answer
-    }
-}
-
-impl<F: Future<Output = Answered> + Send + 'static> Drop for Detach<F> {
-    fn drop(&mut self) {
-        if let Some(exchange) = self.exchange.take()
-            && self.begun
-        {
-            self.tracker.detach(async move {
-                // The answer is dropped, and its relay drains.
-                let _nobody_reads = exchange.await;
-            });
-        }
-    }
 }

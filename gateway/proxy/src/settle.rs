@@ -20,6 +20,7 @@ use tollgate_core::policy::Unreported;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
 use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
+use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 use tollgate_core::trace::CallTrace;
 use tollgate_core::usage::{Metered, Reading, Usage};
@@ -53,7 +54,7 @@ pub(crate) struct Metering {
     pub(crate) rates: Rates,
     pub(crate) prices: Arc<PriceBook>,
     /// The provider's name in the catalogue.
-    pub(crate) catalogue: String,
+    pub(crate) catalogue: SharedStr,
     /// When the call was priced; prices depend on date and time of day.
     pub(crate) at: Timestamp,
     pub(crate) default_max_output: u64,

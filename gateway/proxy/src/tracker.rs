@@ -182,15 +182,15 @@ impl Drop for InFlight {
 }
 
 /// A request on its way to being admitted or refused. Travels with it; whoever has decided drops it.
-#[derive(Debug, Clone)]
-pub(crate) struct Arrival {
-    _counted: Arc<UnderWay>,
+#[derive(Debug)]
+pub struct Arrival {
+    _counted: UnderWay,
 }
 
 impl Arrival {
     pub(crate) fn of(tracker: &Tracker) -> Self {
         Self {
-            _counted: Arc::new(tracker.arrive()),
+            _counted: tracker.arrive(),
         }
     }
 }

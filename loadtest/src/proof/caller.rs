@@ -16,20 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One call.
 #[derive(Debug, Clone)]
-pub(super) struct Call {
-    pub(super) method: &'static str,
-    pub(super) path: String,
-    pub(super) token: String,
+pub(crate) struct Call {
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) token: String,
     /// Reaches the provider and the record, so that both can be told to be of the same call.
-    pub(super) label: String,
-    pub(super) body: String,
+    pub(crate) label: String,
+    pub(crate) body: String,
     /// Whether the caller leaves once the first bytes of the answer have come.
-    pub(super) hangs_up: bool,
+    pub(crate) hangs_up: bool,
 }
 
 impl Call {
     /// A call that needs no token.
-    pub(super) fn get(path: &str) -> Self {
+    pub(crate) fn get(path: &str) -> Self {
         Self {
             method: "GET",
             path: path.to_owned(),
@@ -43,31 +43,31 @@ impl Call {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     /// The body, if the status is no success.
-    pub(super) error: Bytes,
+    pub(crate) error: Bytes,
     /// Whether the answer broke off.
-    pub(super) broken: bool,
+    pub(crate) broken: bool,
 }
 
 /// A connection, or none yet.
 #[derive(Default)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
 impl Caller {
     /// Makes a call; an error if there is no answer at all.
-    pub(super) async fn call(&mut self, addr: SocketAddr, call: &Call) -> anyhow::Result<Answer> {
+    pub(crate) async fn call(&mut self, addr: SocketAddr, call: &Call) -> anyhow::Result<Answer> {
         tokio::time::timeout(PATIENCE, self.exchange(addr, call))
             .await
             .context("no answer in two minutes")?
     }
 
     /// Makes a call and returns the whole answer as text.
-    pub(super) async fn text(
+    pub(crate) async fn text(
         &mut self,
         addr: SocketAddr,
         call: &Call,
@@ -82,7 +82,7 @@ impl Caller {
     }
 
     /// The same on a connection that is kept for the next.
-    pub(super) async fn kept_text(
+    pub(crate) async fn kept_text(
         &mut self,
         addr: SocketAddr,
         call: &Call,
@@ -144,12 +144,12 @@ impl Caller {
 
 impl Answer {
     /// The gateway's own code, if it refused or failed.
-    pub(super) fn code(&self) -> Option<&str> {
+    pub(crate) fn code(&self) -> Option<&str> {
         self.headers.get("x-tollgate-error")?.to_str().ok()
     }
 }
 
-pub(super) async fn connect(addr: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(addr: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(addr).await.context("connecting")?;
     stream.set_nodelay(true)?;
     let Ok((sender, connection)) = handshake(TokioIo::new(stream)).await else {
@@ -162,7 +162,7 @@ pub(super) async fn connect(addr: SocketAddr) -> anyhow::Result<SendRequest<Full
     Ok(sender)
 }
 
-pub(super) fn request(addr: SocketAddr, call: &Call) -> Result<Request<Full<Bytes>>, http::Error> {
+pub(crate) fn request(addr: SocketAddr, call: &Call) -> Result<Request<Full<Bytes>>, http::Error> {
     Request::builder()
         .method(call.method)
         .uri(&call.path)

@@ -22,9 +22,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(60);
 
 /// A call to make, and a number that tells whose it is.
 #[derive(Debug, Clone)]
-pub(super) struct Shot {
-    pub(super) request: Bytes,
-    pub(super) of: usize,
+pub(crate) struct Shot {
+    pub(crate) request: Bytes,
+    pub(crate) of: usize,
 }
 
 /// What came of it. A status of 0: no answer at all.

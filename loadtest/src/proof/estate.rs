@@ -21,17 +21,21 @@ use super::crowd::Shot;
 use crate::children::Running;
 
 /// The provider: this program once more, with prepared answers.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     _running: Running,
-    pub(super) addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Provider {
     /// One that takes `pause` for each answer.
-    pub(super) fn start(pause: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn start(pause: Duration) -> anyhow::Result<Self> {
+        Self::start_with(&["--answer-pause-ms", &pause.as_millis().to_string()])
+    }
+
+    /// One whose prepared answers are told by arguments of `loadtest mock`.
+    pub(crate) fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        let pause = pause.as_millis().to_string();
-        command.args(["mock", "--bench", "--answer-pause-ms", &pause]);
+        command.args(["mock", "--bench"]).args(arguments);
         let (running, ready) = Running::start_ready("the mock", &mut command)?;
         Ok(Self {
             _running: running,
@@ -41,24 +45,24 @@ impl Provider {
 }
 
 /// Directories of a gateway with its tenants `t00000`, `t00001` …
-pub(super) struct Estate {
+pub(crate) struct Estate {
     common: Common,
     directory: TempDir,
 }
 
 /// A gateway that serves an estate.
-pub(super) struct Serving {
-    pub(super) running: Running,
-    pub(super) addr: SocketAddr,
-    pub(super) admin: SocketAddr,
+pub(crate) struct Serving {
+    pub(crate) running: Running,
+    pub(crate) addr: SocketAddr,
+    pub(crate) admin: SocketAddr,
     admin_token: String,
     /// From its start to its ready line.
-    pub(super) took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Estate {
     /// Writes the policies of so many tenants, and `settings` beside the addresses.
-    pub(super) fn write(
+    pub(crate) fn write(
         common: &Common,
         provider: &Provider,
         tenants: usize,
@@ -96,7 +100,7 @@ impl Estate {
     }
 
     /// Writes one tenant's file, with this cap.
-    pub(super) fn write_tenant(&self, number: usize, daily_usd: &str) -> anyhow::Result<()> {
+    pub(crate) fn write_tenant(&self, number: usize, daily_usd: &str) -> anyhow::Result<()> {
         let id = tenant(number);
         let text = TENANT.replace("{ID}", &id).replace("{DAILY}", daily_usd);
         let half = self.path("half-written");
@@ -105,17 +109,39 @@ impl Estate {
         Ok(())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Writes any file of it, before a gateway reads it.
+    pub(crate) fn put(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Where one of its files is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Starts a gateway, on what the last one has left.
-    pub(super) fn serve(&self) -> anyhow::Result<Serving> {
+    pub(crate) fn serve(&self) -> anyhow::Result<Serving> {
+        self.serve_under(&[])
+    }
+
+    /// The same under a `tracer`, if one is given.
+    pub(crate) fn serve_under(&self, tracer: &[String]) -> anyhow::Result<Serving> {
         let log = match &self.common.gateway_log {
             Some(path) => Stdio::from(fs::File::options().create(true).append(true).open(path)?),
             None => Stdio::null(),
         };
-        let mut command = Command::new(&self.common.gateway);
+        let mut command = match tracer.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&self.common.gateway);
+                command
+            }
+            None => Command::new(&self.common.gateway),
+        };
         command
             .arg("serve")
             .env("TOLLGATE_POLICIES", self.path("policies"))
@@ -138,7 +164,7 @@ impl Estate {
 
 impl Serving {
     /// The request for a task token.
-    pub(super) fn mint_request(&self, tenant_number: usize, task: &str) -> Call {
+    pub(crate) fn mint_request(&self, tenant_number: usize, task: &str) -> Call {
         let asked = json!({
             "tenant": tenant(tenant_number), "agent": "bot", "task": task, "ttl_seconds": 300,
         });
@@ -153,7 +179,7 @@ impl Serving {
     }
 
     /// A task token, and a call with it.
-    pub(super) async fn mint(&self, tenant_number: usize, task: &str) -> anyhow::Result<Shot> {
+    pub(crate) async fn mint(&self, tenant_number: usize, task: &str) -> anyhow::Result<Shot> {
         let call = self.mint_request(tenant_number, task);
         let (status, text) = Caller::default().text(self.admin, &call).await?;
         anyhow::ensure!(status.is_success(), "mint: {status} {text}");
@@ -161,7 +187,7 @@ impl Serving {
     }
 
     /// The sum of a metric over those of its labels that hold `label`.
-    pub(super) async fn metric(&self, name: &str, label: &str) -> anyhow::Result<u64> {
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> anyhow::Result<u64> {
         let call = Call::get("/metrics");
         let (_, text) = Caller::default().text(self.admin, &call).await?;
         let values = text
@@ -173,7 +199,7 @@ impl Serving {
 }
 
 /// A call of `of` with a token that was minted.
-pub(super) fn shot(minted: &Value, of: usize) -> anyhow::Result<Shot> {
+pub(crate) fn shot(minted: &Value, of: usize) -> anyhow::Result<Shot> {
     let token = minted.get("token").and_then(Value::as_str);
     let token = token.context("no token was minted")?;
     let content = "All is well. ".repeat(140);
@@ -193,7 +219,7 @@ pub(super) fn shot(minted: &Value, of: usize) -> anyhow::Result<Shot> {
     })
 }
 
-pub(super) fn tenant(number: usize) -> String {
+pub(crate) fn tenant(number: usize) -> String {
     format!("t{number:05}")
 }
 
@@ -203,7 +229,7 @@ fn address(ready: &Value, name: &str) -> anyhow::Result<SocketAddr> {
 }
 
 /// The processors, one half for the gateway and the other for everything else.
-pub(super) struct Halves {
+pub(crate) struct Halves {
     all: CpuSet,
     gateway: CpuSet,
     load: CpuSet,
@@ -211,7 +237,7 @@ pub(super) struct Halves {
 
 impl Halves {
     /// None if there is one processor only.
-    pub(super) fn of_machine() -> anyhow::Result<Option<Self>> {
+    pub(crate) fn of_machine() -> anyhow::Result<Option<Self>> {
         let all = sched_getaffinity(None)?;
         let mut places = (0..CpuSet::MAX_CPU).filter(|place| all.is_set(*place));
         let count = usize::try_from(all.count())?;
@@ -227,7 +253,7 @@ impl Halves {
     }
 
     /// Does something whose processes keep to the gateway's half.
-    pub(super) fn for_gateway<T>(&self, start: impl FnOnce() -> T) -> anyhow::Result<T> {
+    pub(crate) fn for_gateway<T>(&self, start: impl FnOnce() -> T) -> anyhow::Result<T> {
         sched_setaffinity(None, &self.gateway)?;
         let started = start();
         sched_setaffinity(None, &self.load)?;
@@ -244,7 +270,7 @@ impl Drop for Halves {
 
 const ADDRESSES: &str = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
 
-const PROVIDER: &str = "[provider]
+pub(crate) const PROVIDER: &str = "[provider]
 name = \"openai\"
 upstream = \"http://{MOCK}\"
 dialect = \"openai\"
@@ -257,7 +283,7 @@ path = \"/v1/chat/completions\"
 operation = \"chat_completions\"
 ";
 
-const TENANT: &str = "[tenant]
+pub(crate) const TENANT: &str = "[tenant]
 id = \"{ID}\"
 
 [caps]

@@ -4,6 +4,7 @@
 //! target; the same bytes as that formatter makes. What calls do not have (spans, events of the
 //! `log` crate) is left to it. Worst case: a field named like another one stands there twice.
 
+use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// The target of all events that come from the `log` crate; their own is among their fields.
 const LOG_CRATE: &str = "log";
+
+/// A line's memory is kept up to here.
+const LINE_BYTES: usize = 4 << 10;
+
+thread_local! {
+    /// The line that was written last, for its memory.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
 
 /// Formats events; knows what else can format them.
 pub(super) struct Flat(pub(super) Format<Json>);
@@ -37,93 +46,89 @@ where
         if in_a_span || metadata.target() == LOG_CRATE {
             return self.0.format_event(context, line, event);
         }
-        line.write_str(r#"{"timestamp":""#)?;
-        line.write_str(&now().text())?;
-        line.write_str(r#"","level":""#)?;
-        line.write_str(metadata.level().as_str())?;
-        line.write_str("\"")?;
-        let mut fields = Fields {
-            line: &mut line,
-            written: Ok(()),
-        };
+        let mut fields = Fields(LINE.take());
+        let text = &mut fields.0;
+        text.clear();
+        text.push_str(r#"{"timestamp":""#);
+        text.push_str(&now().text());
+        text.push_str(r#"","level":""#);
+        text.push_str(metadata.level().as_str());
+        text.push('"');
         event.record(&mut fields);
-        fields.written?;
-        line.write_str(r#","target":""#)?;
-        line.write_str(&escaped(metadata.target()))?;
-        line.write_str("\"}\n")
+        let text = &mut fields.0;
+        text.push_str(r#","target":""#);
+        text.push_str(&escaped(metadata.target()));
+        text.push_str("\"}\n");
+        let written = line.write_str(text);
+        text.shrink_to(LINE_BYTES);
+        LINE.set(fields.0);
+        written
     }
 }
 
-fn now() -> Timestamp {
+/// The time, for a line.
+pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Timestamp::from_micros(0).plus(since.unwrap_or_default())
 }
 
 /// Writes an event's fields as members of an object that has been opened.
-struct Fields<'a, 'w> {
-    line: &'a mut Writer<'w>,
-    written: fmt::Result,
-}
+struct Fields(String);
 
-impl Fields<'_, '_> {
-    fn member(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        if self.written.is_err() {
-            return;
-        }
-        self.written = (|| {
-            self.line.write_str(",\"")?;
-            self.line.write_str(&escaped(field.name()))?;
-            self.line.write_str("\":")?;
-            value(self.line)
-        })();
+impl Fields {
+    fn name(&mut self, field: &Field) -> &mut String {
+        let text = &mut self.0;
+        text.push_str(",\"");
+        text.push_str(&escaped(field.name()));
+        text.push_str("\":");
+        text
+    }
+
+    fn shown(&mut self, field: &Field, value: impl fmt::Display) {
+        // Writing to a String cannot fail.
+        let _written = write!(self.name(field), "{value}");
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Fields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field, |line| {
-            line.write_str("\"")?;
-            line.write_str(&escaped(value))?;
-            line.write_str("\"")
-        });
+        let text = self.name(field);
+        text.push('"');
+        text.push_str(&escaped(value));
+        text.push('"');
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.member(field, |line| write!(line, "{value}"));
+        self.shown(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.member(field, |line| write!(line, "{value}"));
+        self.shown(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.member(field, |line| {
-            line.write_str(if value { "true" } else { "false" })
-        });
+        self.shown(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.member(field, |line| {
-            let json = serde_json::to_string(&value).map_err(|_never| fmt::Error)?;
-            line.write_str(&json)
-        });
+        self.shown(field, serde_json::json!(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.member(field, |line| {
-            line.write_str("\"")?;
-            write!(Escaped(line), "{value:?}")?;
-            line.write_str("\"")
-        });
+        let text = self.name(field);
+        text.push('"');
+        let _written = write!(Escaped(text), "{value:?}");
+        text.push('"');
     }
 }
 
 /// Takes text into a JSON string that is open, piece by piece.
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+struct Escaped<'a>(&'a mut String);
 
-impl Write for Escaped<'_, '_> {
+impl Write for Escaped<'_> {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        self.0.write_str(&escaped(piece))
+        self.0.push_str(&escaped(piece));
+        Ok(())
     }
 }
 

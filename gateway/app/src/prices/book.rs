@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use tollgate_core::price::PriceBook;
+use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 
 use crate::config::Settings;
@@ -152,7 +153,7 @@ pub(crate) struct PriceWatch {
     files: PriceFiles,
     seen: [Print; 2],
     candidate: Option<[Print; 2]>,
-    version: String,
+    version: SharedStr,
 }
 
 impl PriceWatch {
@@ -187,7 +188,7 @@ impl PriceWatch {
         self.candidate = None;
         self.seen = now;
         match self.files.load() {
-            Ok(book) if book.version() == self.version => None,
+            Ok(book) if *book.version() == self.version => None,
             Ok(book) => {
                 book.version().clone_into(&mut self.version);
                 Some(Ok(book))

@@ -93,7 +93,7 @@ fn in_use(settings: &Settings, now: Timestamp) -> anyhow::Result<BTreeSet<(Strin
         };
         let asked = record.subject.request_model.map(|model| model.to_string());
         for model in asked.into_iter().chain(record.ending.response_model) {
-            used.insert((provider.clone(), model));
+            used.insert((provider.to_string(), model));
         }
     })?;
     Ok(used)

@@ -103,7 +103,7 @@ impl Reloads {
     pub(super) fn apply_prices(&self, gateway: &Gateway, read: anyhow::Result<PriceBook>) {
         match read {
             Ok(book) => {
-                tracing::info!(version = book.version(), "prices reloaded");
+                tracing::info!(version = &**book.version(), "prices reloaded");
                 gateway.live.replace_prices(Arc::new(book));
                 self.count("adopted", 1);
             }

@@ -40,6 +40,7 @@ use super::usage::OwnUsage;
 use super::{leave, onward, traces};
 use crate::config::{Fsync, Layout, Settings, WhenFull};
 use crate::data_dir::DataDir;
+use crate::logging::Log;
 use crate::permissions::Ledger;
 use crate::prices::book::{PriceFiles, PriceWatch};
 use crate::reload::Watched;
@@ -149,6 +150,7 @@ pub(super) fn prepare(settings: &Settings) -> anyhow::Result<Prepared> {
 pub(super) fn wire(
     settings: &Settings,
     prepared: Prepared,
+    log: &Log,
     predecessor: bool,
 ) -> anyhow::Result<Wired> {
     let Prepared {
@@ -197,6 +199,7 @@ pub(super) fn wire(
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),
+        call_log: Arc::clone(&log.calls),
         scene: Arc::default(),
         tracker: Tracker::new(engine.max_detached),
         engine,

@@ -158,7 +158,7 @@ impl Said {
         said.text("tollgate.task.id", subject.task.as_str());
         said.text("tollgate.record.id", &*subject.id.text());
         if let Some(operation) = &subject.operation {
-            said.text("gen_ai.operation.name", operation);
+            said.text("gen_ai.operation.name", &**operation);
         }
         if let Some(provider) = subject.provider.as_ref().map(ProviderName::as_str) {
             said.text("gen_ai.provider.name", provider);

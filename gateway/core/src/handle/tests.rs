@@ -6,7 +6,10 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
 use crate::ids::AgentId;
-use crate::policy::{Binding, Caps, Credential, Dialect, Place, Provider, Tenant, Upstream};
+use crate::policy::{
+    Binding, Caps, Credential, Dialect, Endpoints, Grants, ModelLimits, Place, Provider, Tenant,
+    Upstream,
+};
 use crate::rate::Limits;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -47,10 +50,11 @@ fn provider(place: Option<Place>) -> Provider {
             http2: true,
             insecure_plain_http: false,
         },
+        address: "api.example:443".into(),
         dialect: Dialect::OpenAi,
         prices: None,
         place,
-        endpoints: Vec::new(),
+        endpoints: Endpoints::default(),
         aliases: std::collections::BTreeMap::new(),
         asks_for_usage: true,
     }
@@ -86,7 +90,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
         task_cap: None,
         limits: Limits::default(),
         default_max_output_tokens: 4096,
-        grants: Vec::new(),
+        grants: Grants::default(),
         elevated: Vec::new(),
         credentials: credentials
             .into_iter()
@@ -99,7 +103,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
         clamp: None,
         unreported: crate::policy::Unreported::default(),
         notify_percent: Vec::new(),
-        models: Vec::new(),
+        models: ModelLimits::default(),
     }
 }
 

@@ -69,11 +69,8 @@ impl Tenant {
         let (provider, path) = (&route.provider.name, route.path);
         let marked = route.endpoint.elevated
             || (self.elevated.iter()).any(|rule| rule.marks(provider, method, path))
-            || route.provider.endpoints.iter().any(|endpoint| {
-                endpoint.elevated
-                    && endpoint.methods.contains(method)
-                    && endpoint.path.resembles(path)
-            });
+            || (route.provider.endpoints.elevated().iter())
+                .any(|endpoint| endpoint.methods.contains(method) && endpoint.path.resembles(path));
         if !marked {
             return Elevation::Plain;
         }

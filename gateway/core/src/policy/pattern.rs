@@ -8,6 +8,7 @@
 //! Worst case: a model whose own name holds a colon cannot be called where actions follow it.
 
 mod look_alike;
+pub(crate) mod tree;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -24,7 +25,7 @@ const MODEL: &str = "{model}";
 pub struct PathPattern(Vec<Segment>);
 
 /// One part of a [`PathPattern`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Segment {
     /// Exactly this text.
     Literal(String),
@@ -65,6 +66,14 @@ pub enum InvalidPattern {
 }
 
 impl NamePattern {
+    /// The name, or what is before the star, and whether there is one.
+    pub(super) fn parts(&self) -> (&str, bool) {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => (beginning, true),
+            None => (&self.0, false),
+        }
+    }
+
     /// Whether `name` fits.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {

@@ -37,6 +37,9 @@ const MAX_WHOLE_DIGITS: usize = 12;
 /// The largest exponent read, either way. `1e-9` US dollars per million is nothing.
 const MAX_EXPONENT: usize = 15;
 
+/// Digits behind the point that are read; those after them round nothing.
+const MAX_PART_DIGITS: usize = 24;
+
 /// A non-negative decimal scaled by 10 to the `places`, rounded to the nearest. JSON numbers and
 /// strings are taken alike, as text.
 ///
@@ -63,26 +66,33 @@ pub(super) fn decimal(json: &str, places: usize) -> Result<i128, PriceError> {
         .ok()
         .filter(|shift| *shift <= MAX_EXPONENT)
         .ok_or_else(bad)?;
-    // The point moves; the digits stay as they are.
-    let (whole, part) = if smaller {
-        let padded = format!("{}{whole}", "0".repeat(shift));
-        let at = padded.len().saturating_sub(shift);
-        let (kept, moved) = padded.split_at(at);
-        (kept.to_owned(), format!("{moved}{part}"))
+    let part = part.get(..MAX_PART_DIGITS).unwrap_or(part);
+    let digits = whole.bytes().chain(part.bytes());
+    let mantissa = digits.fold(0_i128, |value, digit| {
+        // At most 36 digits, so it stays below 10^36.
+        value
+            .saturating_mul(10)
+            .saturating_add(i128::from(digit.saturating_sub(b'0')))
+    });
+    let (up, down) = if smaller {
+        (places, part.len().saturating_add(shift))
     } else {
-        let padded = format!("{part}{}", "0".repeat(shift));
-        let (moved, rest) = padded.split_at(shift);
-        (format!("{whole}{moved}"), rest.to_owned())
+        (places.saturating_add(shift), part.len())
     };
-    let kept: String = part.chars().take(places).collect();
-    let scaled: i128 = format!("0{whole}{kept:0<places$}")
-        .parse()
-        .map_err(|_overflow: std::num::ParseIntError| bad())?;
-    let up = part
-        .as_bytes()
-        .get(places)
-        .is_some_and(|&next| next >= b'5');
-    Ok(scaled.saturating_add(i128::from(up)))
+    if let Some(more) = up.checked_sub(down) {
+        let scale = power(more).ok_or_else(bad)?;
+        return mantissa.checked_mul(scale).ok_or_else(bad);
+    }
+    let divisor = power(down.saturating_sub(up)).ok_or_else(bad)?;
+    let half = divisor.checked_div(2).unwrap_or(0);
+    let rounded = mantissa.saturating_add(half).checked_div(divisor);
+    rounded.ok_or_else(bad)
+}
+
+/// Ten to this power.
+fn power(exponent: usize) -> Option<i128> {
+    let exponent = u32::try_from(exponent).ok()?;
+    10_i128.checked_pow(exponent)
 }
 
 /// A price as it would be written: an exact decimal of US dollars.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 use super::PriceError;
@@ -32,9 +33,9 @@ enum Matcher {
     StartsWith(String),
     EndsWith(String),
     Contains(String),
-    Regex(regex::bytes::Regex),
+    Regex(Regex),
     /// Does not match: stands for a pattern of the form `^(?!...)`.
-    NoRegex(regex::bytes::Regex),
+    NoRegex(Regex),
     Or(Vec<Matcher>),
     And(Vec<Matcher>),
 }
@@ -69,21 +70,21 @@ impl Matcher {
             Self::StartsWith(text) => name.starts_with(text.as_str()),
             Self::EndsWith(text) => name.ends_with(text.as_str()),
             Self::Contains(text) => name.contains(text.as_str()),
-            Self::Regex(regex) => regex.is_match(name.as_bytes()),
-            Self::NoRegex(regex) => !regex.is_match(name.as_bytes()),
+            Self::Regex(regex) => regex.is_match(name),
+            Self::NoRegex(regex) => !regex.is_match(name),
             Self::Or(any) => any.iter().any(|matcher| matcher.fits(name)),
             Self::And(all) => all.iter().all(|matcher| matcher.fits(name)),
         }
     }
 }
 
-/// ASCII classes suffice for model names, and keep Unicode tables out of the binary.
-fn regex(pattern: &str) -> Result<regex::bytes::Regex, PriceError> {
-    regex::bytes::RegexBuilder::new(pattern)
-        .unicode(false)
+/// Compiled at every start, hardly ever asked: an engine that is quick to make is the quick one. Its
+/// classes are ASCII, which suffices for model names.
+fn regex(pattern: &str) -> Result<Regex, PriceError> {
+    RegexBuilder::new(pattern)
         .size_limit(1 << 16)
         .build()
-        .map_err(|_bad: regex::Error| PriceError::BadMatch(pattern.to_owned()))
+        .map_err(|_bad: regex_lite::Error| PriceError::BadMatch(pattern.to_owned()))
 }
 
 /// Whether `condition` holds for `name`.

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::PriceError;
 use super::catalogue::{Catalogue, ModelPrices, Multiplier, Prices, ProviderPrices, read_dated};
 use super::decimal::Factor;
-use super::matching::{Index, Match, fits};
+use super::matching::{Match, fits};
 use super::terms::{Validity, When, read_date};
 use super::units::Unit;
 
@@ -281,6 +281,12 @@ fn find(
     let Some(provider) = catalogue.get(provider) else {
         return Ok(None);
     };
-    let index = Index::new(&provider.models)?;
-    Ok(index.find(&model.to_lowercase()).cloned())
+    // An index of all of them takes longer than one search.
+    let name = model.to_lowercase();
+    for entry in &provider.models {
+        if fits(&entry.condition, &name)? {
+            return Ok(Some(Arc::clone(entry)));
+        }
+    }
+    Ok(None)
 }

@@ -75,7 +75,8 @@ impl World {
                 let gw = Arc::clone(&gw);
                 let service = service_fn(move |request| {
                     let (gw, info) = (Arc::clone(&gw), ConnInfo::in_clear(client));
-                    async move { Ok::<_, Infallible>(gw.handle(request, info).await) }
+                    let arrival = Arrival::of(&gw.tracker);
+                    async move { Ok::<_, Infallible>(gw.handle(request, info, arrival).await) }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }

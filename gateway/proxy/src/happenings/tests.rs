@@ -120,7 +120,7 @@ async fn a_path_is_shown_without_its_query_and_not_at_any_length() {
     let scene = Scene::default();
     let mut watching = scene.follow(of("acme")).expect("a place");
     let long = Subject {
-        path: "/é".repeat(1_000),
+        path: "/é".repeat(1_000).into(),
         ..subject()
     };
     scene.turned_away(&subject(), &refusal());

@@ -126,17 +126,25 @@ impl GenAi {
 
     /// These are in the policy now.
     pub(crate) fn know<'p>(&self, providers: impl IntoIterator<Item = &'p ProviderName>) {
-        for provider in providers {
-            self.provider(provider);
+        // Each table is made anew, so that all go into one.
+        let _one_at_a_time = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = HashMap::clone(&self.providers.load());
+        for name in providers {
+            let new = || Arc::new(self.counters(name));
+            known.entry(name.clone()).or_insert_with(new);
         }
+        self.providers.store(Arc::new(known));
+    }
+
+    fn counters(&self, provider: &ProviderName) -> [IntCounter; ANSWERS.len()] {
+        ANSWERS.map(|status| self.answers.with_label_values(&[provider.as_str(), status]))
     }
 
     fn provider(&self, name: &ProviderName) -> Arc<[IntCounter; ANSWERS.len()]> {
         if let Some(known) = self.providers.load().get(name) {
             return Arc::clone(known);
         }
-        let counter = |status| self.answers.with_label_values(&[name.as_str(), status]);
-        self.add(&self.providers, name.clone(), ANSWERS.map(counter))
+        self.add(&self.providers, name.clone(), self.counters(name))
     }
 
     /// An upstream has answered.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -41,6 +41,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Peer {
     upstream: Upstream,
+    /// Its name, and the header that says it, made once.
+    pub(super) authority: String,
+    pub(super) host: Option<HeaderValue>,
     config: Arc<EngineConfig>,
     idle: Mutex<VecDeque<Idle>>,
     reaping: AtomicBool,
@@ -152,8 +155,11 @@ impl Lease {
 
 impl Peer {
     pub(super) fn new(upstream: Upstream, config: Arc<EngineConfig>) -> Self {
+        let authority = upstream.authority();
         Self {
             upstream,
+            host: HeaderValue::try_from(&authority).ok(),
+            authority,
             config,
             idle: Mutex::default(),
             reaping: AtomicBool::new(false),

@@ -22,16 +22,10 @@ impl<'c> Scopes<'c> {
     /// `names` are all names that the model goes by. What covers one of them covers the call, so
     /// that no alias leads past a cap.
     pub(super) fn new(caller: &'c Caller, tenant: &'c Tenant, names: &[&str]) -> Self {
-        let covers = |pattern: &NamePattern| names.iter().any(|name| pattern.matches(name));
         Self {
             caller,
             tenant,
-            models: tenant
-                .models
-                .iter()
-                .filter(|(pattern, _)| covers(pattern))
-                .map(|(pattern, limits)| (pattern, limits))
-                .collect(),
+            models: tenant.models.covering(names),
         }
     }
 

@@ -25,10 +25,11 @@ fn provider() -> Provider {
             http2: true,
             insecure_plain_http: false,
         },
+        address: "api.example:443".into(),
         dialect: tollgate_core::policy::Dialect::Http,
         prices: None,
         place: Some(Place::Basic),
-        endpoints: Vec::new(),
+        endpoints: tollgate_core::policy::Endpoints::default(),
         aliases: std::collections::BTreeMap::new(),
         asks_for_usage: true,
     }

@@ -6,10 +6,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use http::Request;
 use tokio::sync::Notify;
 
-use crate::tracker::{Arrival, UnderWay};
+use crate::tracker::{Arrival, Tracker, UnderWay};
 
 /// How long a new connection may take to its first request once the server stops. A request that
 /// was sent with the connection is there within a round trip.
@@ -31,8 +30,8 @@ impl Fresh {
     }
 
     /// A request has come, which is what counts as arriving from now on.
-    pub(super) fn used_by<B>(&self, request: &mut Request<B>, arrival: Arrival) {
-        request.extensions_mut().insert(arrival);
+    pub(super) fn used_by(&self, tracker: &Tracker) -> Arrival {
+        let arrival = Arrival::of(tracker);
         let waiting = self.waiting.lock();
         if waiting
             .unwrap_or_else(PoisonError::into_inner)
@@ -41,6 +40,7 @@ impl Fresh {
         {
             self.come.notify_one();
         }
+        arrival
     }
 
     /// Returns once `wish` has and the first request has come, or is not to be expected any more.

@@ -20,7 +20,7 @@ fn metered(max_tokens: u64) -> Tariff {
         rates: prices.rates("openai", "gpt-4.1", noon()).unwrap(),
         ask,
         prices,
-        catalogue: "openai".to_owned(),
+        catalogue: "openai".into(),
         at: noon(),
         default_max_output: 100,
         alias: None,

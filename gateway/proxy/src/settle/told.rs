@@ -7,7 +7,7 @@ use tollgate_core::record::{Ending, Subject};
 
 use super::{Settlement, Stage, Tariff};
 use crate::metrics::{Kind, Timing};
-use crate::record::{log_ending, operation_name};
+use crate::record::operation_name;
 
 impl Settlement {
     /// The request goes out, after all that `timing` has counted.
@@ -46,7 +46,7 @@ impl Settlement {
             let ended = self.ended.unwrap_or_else(Instant::now);
             metrics.took(timing, ended, self.kind(&subject), &ending);
         }
-        log_ending(&subject, &ending);
+        self.gw.call_log.ended(&subject, &ending);
         self.shown = None;
         self.gw.scene.ended(&subject, &ending);
         if let (Some(traces), Some(at)) = (&self.gw.traces, &self.trace) {

@@ -16,7 +16,7 @@ use tollgate_proxy::body::AnswerBody;
 use tollgate_proxy::engine::EngineConfig;
 use tollgate_proxy::listener::{ClientAuthority, ListenError, ListenerConfig, TlsFiles, listen};
 use tollgate_proxy::service::{ConnInfo, Handler};
-use tollgate_proxy::tracker::Tracker;
+use tollgate_proxy::tracker::{Arrival, Tracker};
 use tollgate_testkit::authority::Authority;
 
 use crate::support::{Gateway, Plan, soon};
@@ -178,6 +178,7 @@ impl Handler for Nobody {
         self: Arc<Self>,
         _request: http::Request<Incoming>,
         _peer: ConnInfo,
+        _arrival: Arrival,
     ) -> http::Response<AnswerBody> {
         unreachable!("nothing listens")
     }

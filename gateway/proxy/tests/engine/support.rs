@@ -19,7 +19,7 @@ use tollgate_proxy::listener::{ListenerConfig, TlsFiles, listen};
 use tollgate_proxy::pool::{UpstreamError, Upstreams};
 use tollgate_proxy::relay::{Relay, RelayEnd, Tap, Tapped};
 use tollgate_proxy::service::{ConnInfo, Handler};
-use tollgate_proxy::tracker::Tracker;
+use tollgate_proxy::tracker::{Arrival, Tracker};
 
 /// Longer than anything here takes; reached only when something hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,6 +100,7 @@ impl Handler for Proxy {
         self: Arc<Self>,
         request: Request<Incoming>,
         peer: ConnInfo,
+        _arrival: Arrival,
     ) -> Response<AnswerBody> {
         let (head, mut incoming) = request.into_parts();
         if self.plan.refuse {

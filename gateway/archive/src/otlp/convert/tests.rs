@@ -32,7 +32,7 @@ fn text(text: &str) -> Option<Value> {
 fn full() -> Json {
     let mut subject = contract::subject(contract::record_id(1), "acme", "bot");
     subject.provider = Some("openai".parse().expect("a provider"));
-    subject.operation = Some("chat".to_owned());
+    subject.operation = Some("chat".into());
     subject.request_model = Some("gpt-4o".parse().expect("a model"));
     subject.upstream = Some("api.openai.com:443".to_owned());
     subject.reserved = Some("0.5".parse().expect("an amount"));

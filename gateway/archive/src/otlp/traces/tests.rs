@@ -93,7 +93,7 @@ fn a_call_is_a_span_of_the_gateway_and_in_it_one_of_the_upstream() {
 #[test]
 fn what_was_refused_has_no_span_of_the_upstream_and_nothing_of_the_clients_words() {
     let mut refused = call(false, contract::refused());
-    refused.subject.method = "BREW\u{e9}".to_owned();
+    refused.subject.method = "BREW\u{e9}".into();
     let made = spans(&refused);
     let [served] = &made[..] else {
         panic!("one span: {made:#?}");

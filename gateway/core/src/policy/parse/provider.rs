@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use http::Method;
 
 use super::{place, policies_dir};
 use crate::ids::{ModelName, ProviderName};
 use crate::policy::reader::{self, Section};
-use crate::policy::{Dialect, Endpoint, Operation, PathPattern, Place, Provider, Upstream};
+use crate::policy::{
+    Dialect, Endpoint, Endpoints, Operation, PathPattern, Place, Provider, Upstream,
+};
+use crate::shared_str::SharedStr;
 
 const DIALECTS: &[(&str, Dialect)] = &[
     ("openai", Dialect::OpenAi),
@@ -99,11 +101,13 @@ pub(super) fn read(root: &Section<'_>, path: &str) -> ReadProvider {
     let aliases = read_aliases(root);
     let endpoints = read_endpoints(root, dialect);
     let provider = head.and_then(|head| {
+        let upstream = head.upstream?;
         Some(Provider {
             name: name.as_ref().map(|(name, _)| name.clone())?,
-            upstream: head.upstream?,
+            address: SharedStr::from(format!("{}:{}", upstream.host, upstream.port)),
+            upstream,
             dialect: head.dialect?,
-            prices: head.prices,
+            prices: head.prices.map(SharedStr::from),
             place: (!head.keyless).then(|| head.place.unwrap_or_else(|| usual_place(dialect))),
             endpoints,
             aliases,
@@ -199,8 +203,8 @@ pub(super) fn beside_policies(policy_path: &str, file: &str) -> PathBuf {
     Path::new(policies_dir(policy_path).unwrap_or_default()).join(file)
 }
 
-fn read_endpoints(root: &Section<'_>, dialect: Option<Dialect>) -> Vec<Arc<Endpoint>> {
-    let mut endpoints: Vec<(Endpoint, usize)> = Vec::new();
+fn read_endpoints(root: &Section<'_>, dialect: Option<Dialect>) -> Endpoints {
+    let mut endpoints = Endpoints::default();
     let read = root.tables("endpoint", |section| {
         let endpoint = read_endpoint(section, dialect)?;
         Some((endpoint, section.at("path")))
@@ -212,17 +216,15 @@ fn read_endpoints(root: &Section<'_>, dialect: Option<Dialect>) -> Vec<Arc<Endpo
         );
     }
     for (endpoint, at) in read.into_iter().flatten() {
-        for (earlier, _) in &endpoints {
-            if let Some(wrong) = conflict(earlier, &endpoint) {
+        for place in endpoints.near(&endpoint) {
+            let earlier = endpoints.get(place);
+            if let Some(wrong) = earlier.and_then(|earlier| conflict(earlier, &endpoint)) {
                 root.mistake(at, wrong);
             }
         }
-        endpoints.push((endpoint, at));
+        endpoints.push(endpoint);
     }
     endpoints
-        .into_iter()
-        .map(|(endpoint, _)| Arc::new(endpoint))
-        .collect()
 }
 
 fn read_endpoint(section: &Section<'_>, dialect: Option<Dialect>) -> Option<Endpoint> {

@@ -9,7 +9,8 @@ use crate::ids::{AgentId, ProviderName};
 use crate::money::PicoUsd;
 use crate::policy::reader::{self, Section};
 use crate::policy::{
-    Caps, Clamp, Grant, NamePattern, PathPattern, Provider, ScopeLimits, Tenant, Unreported,
+    Caps, Clamp, Grant, ModelLimits, NamePattern, PathPattern, Provider, ScopeLimits, Tenant,
+    Unreported,
 };
 use crate::rate::{Limits, RateLimit};
 
@@ -167,8 +168,8 @@ fn read_grant(section: &Section<'_>, providers: &Providers) -> Option<Grant> {
     let paths = read_paths(section, &known);
     Some(Grant {
         provider: name?,
-        models,
-        agents,
+        models: models.into(),
+        agents: agents.into(),
         paths,
     })
 }
@@ -187,7 +188,7 @@ fn read_agents(root: &Section<'_>) -> (BTreeMap<AgentId, ScopeLimits>, BTreeSet<
     (read.into_iter().flatten().collect(), disabled)
 }
 
-fn read_models(root: &Section<'_>) -> Vec<(NamePattern, ScopeLimits)> {
+fn read_models(root: &Section<'_>) -> ModelLimits {
     let read = root.entries("models", |name, at, section| {
         let limits = read_scope(section);
         Some((checked::<NamePattern>(section, at, name)?, limits))

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::call::Request;
-use crate::policy::{PolicyFile, parse};
+use crate::policy::{Endpoints, PolicyFile, parse};
 
 use super::*;
 
@@ -37,7 +37,7 @@ own = { provider = "openai" }
 shared = { provider = "openai", platform_key = "openai_shared" }
 "#;
 
-fn credentials() -> (Arc<Credential>, Arc<Credential>, Vec<Arc<Endpoint>>) {
+fn credentials() -> (Arc<Credential>, Arc<Credential>, Endpoints) {
     let files = [
         ("p/providers/openai.toml", PROVIDER),
         ("p/tenants/acme.toml", TENANT),

@@ -56,7 +56,11 @@ impl Clamped {
     fn told(&self) -> Option<u64> {
         let told = self.answer.header("x-tollgate-max-output-tokens");
         let intent = self.intent.as_ref().unwrap();
-        let noted = intent.subject.notes.contains(&"output_clamped".to_owned());
+        let noted = intent
+            .subject
+            .notes
+            .iter()
+            .any(|note| note == "output_clamped");
         assert_eq!(noted, told.is_some(), "{:?}", intent.subject.notes);
         assert_eq!(intent.subject.reserved, self.reserved.last().copied());
         assert_eq!(Some(&intent.hold.amount), self.reserved.last());

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde::Serialize;
@@ -6,6 +8,7 @@ use tollgate_core::call::Terms;
 use tollgate_core::identity::CertificateDigest;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::record::{Ending, Outcome, Subject, UsageSource};
+use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 use tollgate_core::usage::Usage;
 use tollgate_testkit::contract::{name, record_id};
@@ -79,15 +82,15 @@ impl Drawn {
                 .given(30)
                 .then(|| CertificateDigest::new([self.given.to_le_bytes()[0]; 32])),
             provider: self.given(0).then(|| name(&self.names[4])),
-            operation: self.text(0, 1),
+            operation: self.text(0, 1).map(Cow::Owned),
             request_model: self.text(1, 2).and_then(|model| model.parse().ok()),
-            method: self.texts[2].clone(),
-            path: self.texts[3].clone(),
-            upstream: self.text(4, 3),
+            method: Cow::Owned(self.texts[2].clone()),
+            path: SharedStr::from(&*self.texts[3]),
+            upstream: self.text(4, 3).map(SharedStr::from),
             credential: self.given(4).then(|| name(&self.names[5])),
             credential_version: self.given(5).then_some(self.given),
-            price_version: self.text(5, 6),
-            price_provider: self.text(6, 7),
+            price_version: self.text(5, 6).map(SharedStr::from),
+            price_provider: self.text(6, 7).map(SharedStr::from),
             reserved: self.given(8).then(|| self.money(0)),
             elevated: self.given(9),
             trace: self
@@ -97,7 +100,7 @@ impl Drawn {
                 .given(29)
                 .then(|| name(&format!("{:016x}", self.given.max(1)))),
             untrusted: self.text(7, 10).into_iter().collect(),
-            notes: self.text(8, 11).into_iter().collect(),
+            notes: self.text(8, 11).into_iter().map(Cow::Owned).collect(),
         }
     }
 
