@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check unit doc-test gateway-test sdk bench fuzz build-tools test-tools
+.PHONY: help quickstart test check unit doc-test gateway-test sdk bench bench-peers fuzz build-tools test-tools
 
 CARGO ?= cargo
 # The oldest compiler that will do.
@@ -83,7 +83,28 @@ $(SDK)/node.stamp: $(SDK_SOURCES)/package.json $(SDK_SOURCES)/package-lock.json 
 	cd $(SDK)/node && npm ci --silent --ignore-scripts --no-audit --no-fund
 	touch $@
 
-bench: build-tools ## Shows that caps, records, sums, revocations and upgrades hold, then measures CPU per call against nginx.
+# What else the bench measures and registries have, pinned, outside the source tree.
+PEERS := target/bench
+PEER_SOURCES := loadtest/peers
+
+bench-peers: $(PEERS)/litellm.stamp $(PEERS)/tensorzero-python.stamp $(PEERS)/portkey.stamp ## Installs the pinned peers that the bench measures beside Tollgate, under target/.
+
+$(PEERS)/litellm.stamp $(PEERS)/tensorzero-python.stamp: $(PEERS)/%.stamp: $(PEER_SOURCES)/%/requirements.txt
+	$(call need,python3 python3)
+	@lacking=""; python3 -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; $(install_lacking)
+	rm -rf $(PEERS)/$* && mkdir -p $(PEERS)
+	python3 -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
+
+$(PEERS)/portkey.stamp: $(PEER_SOURCES)/portkey/package.json $(PEER_SOURCES)/portkey/package-lock.json
+	$(call need,node nodejs npm npm)
+	rm -rf $(PEERS)/portkey && mkdir -p $(PEERS)/portkey
+	cp $^ $(PEERS)/portkey/
+	cd $(PEERS)/portkey && npm ci --silent --ignore-scripts --no-audit --no-fund
+	touch $@
+
+bench: build-tools ## Shows that caps, records, sums, revocations and upgrades hold, then measures what a call costs beside nginx, haproxy and the peers that are there.
 	$(call need,nginx nginx-light haproxy haproxy redis-server redis-server redis-sentinel redis-sentinel iptables iptables)
 	$(CARGO) build --release --locked --package tollgate --package tollgate-loadtest
 	./target/release/loadtest overshoot --json
@@ -96,7 +117,7 @@ bench: build-tools ## Shows that caps, records, sums, revocations and upgrades h
 	else echo "left out: loadtest fleet needs root, for a network namespace" >&2; fi
 	./target/release/loadtest overload --json
 	./target/release/loadtest tenants --json
-	./target/release/loadtest overhead $(ARGS)
+	./target/release/loadtest overhead --targets all --full $(ARGS)
 
 # libFuzzer, run by the stable compiler: what cargo-fuzz asks of a nightly one is the sanitizer, and
 # there is no unsafe code here for it to look at. With a --target, these flags reach no build script.

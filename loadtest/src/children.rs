@@ -3,6 +3,7 @@
 //! It knows Linux' `/proc` and nothing of what the programs do. Worst case: a program that ignores
 //! SIGTERM is killed after ten seconds.
 
+use std::borrow::Cow;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -21,12 +22,16 @@ const TICKS_PER_SECOND: u64 = 100;
 /// A running program. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Running {
-    name: &'static str,
+    name: Cow<'static, str>,
     child: Child,
 }
 
 impl Running {
-    pub(crate) fn start(name: &'static str, command: &mut Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        name: impl Into<Cow<'static, str>>,
+        command: &mut Command,
+    ) -> anyhow::Result<Self> {
+        let name = name.into();
         let child = command
             .stdin(Stdio::null())
             .spawn()
@@ -36,10 +41,11 @@ impl Running {
 
     /// Starts a program that prints one line of JSON when it is ready.
     pub(crate) fn start_ready(
-        name: &'static str,
+        name: impl Into<Cow<'static, str>>,
         command: &mut Command,
     ) -> anyhow::Result<(Self, Value)> {
         let mut running = Self::start(name, command.stdout(Stdio::piped()))?;
+        let name = running.name.clone();
         let stdout = running
             .child
             .stdout
@@ -68,26 +74,29 @@ impl Running {
 
     /// CPU time of the program and its live children so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
-        let mut sum = Cpu::default();
-        let mut waiting = vec![self.pid()];
-        while let Some(pid) = waiting.pop() {
-            let cpu =
-                Cpu::of(pid).with_context(|| format!("{} (process {pid}) is gone", self.name))?;
+        let gone = || format!("{} (process {}) is gone", self.name, self.pid());
+        let mut sum = Cpu::of(self.pid()).with_context(gone)?;
+        // A child may end at any time.
+        for cpu in descendants(self.pid()).into_iter().flat_map(Cpu::of) {
             sum.user += cpu.user;
             sum.system += cpu.system;
-            waiting.extend(children_of(pid));
         }
         Ok(sum)
     }
 
-    /// Resident memory in KiB, and its peak.
+    /// Resident memory of the program and its live children in KiB, and its peak.
     pub(crate) fn memory_kib(&self) -> Option<(u64, u64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().trim_end_matches("kB").trim().parse().ok()
-        };
-        Some((field("VmRSS:")?, field("VmHWM:")?))
+        let (mut now, mut peak) = memory_kib(self.pid())?;
+        for (more, more_peak) in descendants(self.pid()).into_iter().filter_map(memory_kib) {
+            now += more;
+            peak += more_peak;
+        }
+        Some((now, peak))
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Asks the program to end, or, if it is a tracer, the program it traces, and waits until it has.
@@ -157,6 +166,11 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
+    /// That of this program itself.
+    pub(crate) fn own() -> anyhow::Result<Self> {
+        Self::of(std::process::id())
+    }
+
     /// CPU time of one process so far, in steps of a hundredth of a second.
     pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -187,6 +201,38 @@ impl Cpu {
     pub(crate) fn total(self) -> u64 {
         self.user + self.system
     }
+}
+
+/// Lets this program, and those it starts, open as many files as the system allows: a thousand callers and as many
+/// connections of the mock need more than a shell gives.
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // Where it is not allowed the limit stays, and a caller too many says so.
+    let _unchanged = setrlimit(Resource::Nofile, raised);
+}
+
+fn memory_kib(pid: u32) -> Option<(u64, u64)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
+    };
+    Some((field("VmRSS:")?, field("VmHWM:")?))
+}
+
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children_of(pid);
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        found.extend(children_of(*pid));
+        next += 1;
+    }
+    found
 }
 
 fn children_of(pid: u32) -> Vec<u32> {

@@ -21,8 +21,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::children::raise_file_limit;
 use crate::proof::Common;
-use crate::proof::rig::raise_file_limit;
 
 pub use dimension::{Dimension, UnknownDimension};
 

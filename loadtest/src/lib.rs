@@ -11,4 +11,5 @@ pub mod overhead;
 pub mod plot;
 pub mod proof;
 pub mod report;
+mod stamp;
 pub mod store;

@@ -85,7 +85,7 @@ struct Told<'a> {
 /// If the settings are of no use, the target may not be loaded, or results cannot be written.
 pub fn run(args: &LoadArgs) -> anyhow::Result<bool> {
     let plan = Plan::read(args)?;
-    crate::proof::raise_file_limit();
+    crate::children::raise_file_limit();
     let began = jiff::Timestamp::now()
         .strftime("%Y-%m-%d %H:%M:%S UTC")
         .to_string();

@@ -4,6 +4,7 @@
 
 mod growing;
 mod many;
+mod measure;
 mod provider;
 
 use std::io::{self, Write as _};
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use tollgate_loadtest::load::{self, LoadArgs};
-use tollgate_loadtest::overhead;
 use tollgate_loadtest::proof::{
     self, Common, CrashConfig, DriftConfig, Findings, OverloadConfig, OvershootConfig,
     RecordsConfig, RevokeConfig, TenantsConfig, What,
@@ -36,10 +36,10 @@ enum Command {
     ///
     /// Prints tables on stderr. Exit code 1 if no call was answered, or if the p99 of --p99-ms was not held.
     Load(Box<LoadArgs>),
-    /// Measure what the gateway costs per call, beside nginx in the same run.
+    /// Measure what the gateway costs per call, beside nginx and others in the same run.
     ///
     /// Prints a table on stderr. Exit code 1 if an answer was wrong or, with --enforce, if the ratio is above the bar.
-    Overhead(OverheadArgs),
+    Overhead(measure::OverheadArgs),
     /// Show that a cap is never passed, and never locked before it is used up.
     ///
     /// Prints a table for each kind of fault on stderr. Exit code 1 if a promise did not hold.
@@ -218,60 +218,11 @@ struct TenantsArgs {
     seconds: u64,
 }
 
-#[derive(Debug, Args)]
-struct OverheadArgs {
-    /// The gateway's program.
-    #[arg(long, default_value = "target/release/tollgate")]
-    gateway: PathBuf,
-    /// The program of nginx.
-    #[arg(long, default_value = "nginx")]
-    nginx: PathBuf,
-    /// Where to make the temporary directory; the gateway's data lie in it.
-    #[arg(long)]
-    dir: Option<PathBuf>,
-    /// Leave that directory behind, with the gateway's data and callgrind's profiles.
-    #[arg(long)]
-    keep: bool,
-    /// File for what the gateway says on stderr.
-    #[arg(long)]
-    gateway_log: Option<PathBuf>,
-    /// Rounds, each with every target.
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// Seconds of each target in each round, for plain calls and again for streams.
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-    /// Connections with plain calls.
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
-    /// Connections with streams.
-    #[arg(long, default_value_t = 32)]
-    stream_connections: usize,
-    /// Events of each stream.
-    #[arg(long, default_value_t = 54)]
-    events: usize,
-    /// The mock's pause before each event, in milliseconds.
-    #[arg(long, default_value_t = 1)]
-    event_pause_ms: u64,
-    /// Do not count instructions, allocations and system calls.
-    #[arg(long)]
-    no_profile: bool,
-    /// The ratio of CPU to nginx that is still good enough.
-    #[arg(long, default_value_t = 1.8)]
-    bar: f64,
-    /// Exit with 1 if the ratio is above the bar.
-    #[arg(long)]
-    enforce: bool,
-    /// Print every sample as a line of JSON, and the summary as the last one.
-    #[arg(long)]
-    json: bool,
-}
-
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Mock(args) => provider::run(args),
         Command::Load(args) => load::run(&args).map(exit),
-        Command::Overhead(args) => overhead(args),
+        Command::Overhead(args) => measure::overhead(args),
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
         Command::Drift(args) => drift(args),
@@ -291,32 +242,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn overhead(args: OverheadArgs) -> anyhow::Result<ExitCode> {
-    let config = overhead::Config {
-        gateway: args.gateway,
-        nginx: args.nginx,
-        dir: args.dir,
-        keep: args.keep,
-        gateway_log: args.gateway_log,
-        rounds: args.rounds,
-        time: Duration::from_secs(args.seconds),
-        connections: args.connections,
-        stream_connections: args.stream_connections,
-        request_bytes: 2048,
-        answer_bytes: 1024,
-        events: args.events,
-        event_pause: Duration::from_millis(args.event_pause_ms),
-        profile: !args.no_profile,
-        bar: args.bar,
-    };
-    let within_bar = overhead::run(&config, args.json)?;
-    Ok(if args.enforce && !within_bar {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
 }
 
 impl CommonArgs {

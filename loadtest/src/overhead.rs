@@ -1,42 +1,57 @@
-//! What the gateway costs: CPU per call beside nginx, in the same run, on the same mock.
+//! What a gateway costs: CPU per call beside nginx, in the same run, on the same mock.
 //!
-//! In every round each target (the mock directly, nginx as a plain reverse proxy, the gateway with
-//! everything on) serves the same closed loop of callers for the same time; the order rotates from
-//! round to round. CPU is what the kernel booked to the target's own processes, user and system,
-//! over the calls they finished meanwhile. The ratio to nginx is formed within the run, because
-//! absolute figures move with the machine.
+//! In every round each target serves the same closed loop of callers for the same time; the order
+//! rotates from round to round. CPU is what the kernel booked to the target's own processes, user and
+//! system, over the calls they finished meanwhile. The ratio to nginx is formed within the run, because
+//! absolute figures move with the machine. If asked for, delays, start-up and memory follow.
 //!
-//! It knows the gateway as a program with a command line, nothing of its insides. One answer that is
-//! not right ends the run. It is bounded: rounds × seconds × targets × modes.
+//! It knows the gateway as a program with a command line, and everybody else by a file that says how to
+//! start it (`peer.rs`). One answer that is not right ends the run, unless it is that of a peer which
+//! writes answers anew: the run goes on without it. It is bounded: rounds × seconds × targets × modes.
 
+mod answer;
+mod choice;
 mod client;
 mod figures;
+mod footprint;
+mod pace;
+mod peer;
+mod phase;
 mod profile;
-mod site;
+mod summary;
+mod table;
+mod target;
+mod tollgate;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use bytes::Bytes;
-use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tempfile::TempDir;
 
-use crate::children::{Cpu, Running};
-use client::{Aim, Expected};
-use figures::{Figures, PerCall, Sample, rounded};
-use site::{Gateway, Site};
+use crate::children::raise_file_limit;
+use choice::Choice;
+use figures::{EVERYTHING_ON, Figures, Footprint, Profile, Sample};
+use phase::{Mode, Stage};
+use target::{DIRECT, Entry, Lengths, Target};
 
 /// What to measure, and how long.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Names of what is measured, or `all`.
+    pub targets: Vec<String>,
+    /// The directory of peers.
+    pub peers: PathBuf,
+    /// Where peers are installed.
+    pub installed: PathBuf,
     /// The gateway's program.
     pub gateway: PathBuf,
-    /// nginx' program.
-    pub nginx: PathBuf,
+    /// nginx' program, if not the usual one.
+    pub nginx: Option<PathBuf>,
     /// Where the temporary directory is made, if not in the usual place.
     pub dir: Option<PathBuf>,
     /// Whether that directory stays, with the gateway's data and the profiles in it.
@@ -57,107 +72,44 @@ pub struct Config {
     pub answer_bytes: usize,
     /// Events of each stream.
     pub events: usize,
-    /// The mock's pause before each event.
+    /// The mock's pause between two events.
     pub event_pause: Duration,
+    /// Whether to measure delays, start-up and memory too.
+    pub full: bool,
+    /// Streams that are open when memory is looked at; 0 leaves that out.
+    pub open_streams: usize,
     /// Whether to count instructions, allocations and system calls too.
     pub profile: bool,
     /// The ratio that is still good enough.
     pub bar: f64,
 }
 
-/// What is measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Target {
-    Direct,
-    Nginx,
-    Tollgate,
-}
-
-impl Target {
-    const ALL: [Self; 3] = [Self::Direct, Self::Nginx, Self::Tollgate];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Nginx => "nginx",
-            Self::Tollgate => "tollgate",
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Direct => "(mock)",
-            Self::Nginx | Self::Tollgate => self.name(),
-        }
-    }
-}
-
-/// How answers come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    Plain,
-    Stream,
-}
-
-impl Mode {
-    const ALL: [Self; 2] = [Self::Plain, Self::Stream];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Stream => "stream",
-        }
-    }
-}
-
 impl Config {
-    /// One chat completion, head and body.
-    fn request(&self, addr: SocketAddr, token: &str, mode: Mode) -> Bytes {
-        let stream = match mode {
-            Mode::Plain => "",
-            // The mock looks for it at the front.
-            Mode::Stream => r#""stream":true,"stream_options":{"include_usage":true},"#,
-        };
-        let start = format!(
-            r#"{{{stream}"model":"gpt-4o-mini","max_tokens":256,"messages":[{{"role":"user","content":""#
-        );
-        let end = r#""}]}"#;
-        let text_bytes = self.request_bytes.saturating_sub(start.len() + end.len());
-        let text: String = "Tell me about toll gates. "
-            .chars()
-            .cycle()
-            .take(text_bytes)
-            .collect();
-        let length = start.len() + text.len() + end.len();
-        Bytes::from(format!(
-            "POST /openai/v1/chat/completions HTTP/1.1\r\nhost: {addr}\r\nauthorization: Bearer {token}\r\n\
-             content-type: application/json\r\naccept: application/json\r\nuser-agent: loadtest\r\n\
-             content-length: {length}\r\n\r\n{start}{text}{end}"
-        ))
-    }
-
     fn setting(&self) -> Value {
         json!({
             "rounds": self.rounds, "seconds": self.time.as_secs_f64(), "connections": self.connections,
             "stream_connections": self.stream_connections, "request_bytes": self.request_bytes,
             "answer_bytes": self.answer_bytes, "events": self.events,
             "event_pause_ms": self.event_pause.as_secs_f64() * 1000.0,
-            "cores": std::thread::available_parallelism().map_or(0, usize::from),
+            "cores": processors(), "full": self.full,
         })
     }
 }
 
+/// Processors of the machine.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The programs of one run.
 struct Bench<'a> {
-    config: &'a Config,
-    site: Site,
-    runtime: tokio::runtime::Runtime,
-    mock: (Running, SocketAddr),
-    nginx: (Running, SocketAddr),
-    gateway: Gateway,
-    expected_plain: Expected,
+    stage: Stage<'a>,
+    dir: TempDir,
+    choice: Choice,
+    targets: Vec<Target>,
+    samples: Vec<Sample>,
+    not_measured: BTreeMap<String, String>,
+    json: bool,
 }
 
 /// Measures, and prints: the table on stderr; on stdout, with `json`, one line for each sample and the summary
@@ -171,208 +123,249 @@ pub fn run(config: &Config, json: bool) -> anyhow::Result<bool> {
         "between 1 and 100 rounds, please"
     );
     ensure!(
-        config.time <= Duration::from_secs(60),
+        config.time > Duration::ZERO && config.time <= Duration::from_secs(60),
         "at most 60 seconds each, please"
     );
-    let mut bench = Bench::start(config)?;
-    let mut samples = Vec::new();
+    raise_file_limit();
+    let mut bench = Bench::start(config, json)?;
     for round in 0..config.rounds {
-        for sample in bench.round(round)? {
-            if json {
-                writeln!(io::stdout(), "{}", serde_json::to_string(&sample)?)?;
-            }
-            samples.push(sample);
+        for mode in Mode::COST {
+            bench.round(round, mode)?;
+        }
+        for mode in Mode::DELAY.into_iter().filter(|_| config.full) {
+            bench.round(round, mode)?;
         }
     }
-    let figures = bench.finish(samples)?;
-    let summary = figures.summary(&config.setting(), config.bar);
-    writeln!(io::stderr(), "{}", figures.table())?;
+    let figures = bench.finish()?;
+    let summary = summary::summary(&figures, &config.setting(), config.bar);
+    writeln!(io::stderr(), "{}", table::table(&figures))?;
     if json {
         writeln!(io::stdout(), "{summary}")?;
     }
     Ok(figures
-        .ratio(Mode::Plain)
+        .ratio(EVERYTHING_ON, Mode::Plain)
         .0
         .is_some_and(|ratio| ratio <= config.bar))
 }
 
 impl<'a> Bench<'a> {
-    fn start(config: &'a Config) -> anyhow::Result<Self> {
+    fn start(config: &'a Config, json: bool) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let site = Site::new(config)?;
-        let mock = site.mock(config)?;
-        let nginx = site.nginx(config, mock.1)?;
-        site.write_policies(config, mock.1)?;
-        let gateway = site.gateway(config, &[])?;
-        let request = config.request(mock.1, "none", Mode::Plain);
-        let aim = Aim {
-            addr: mock.1,
-            request,
-            expected: Expected::Anything,
+        let choice = Choice::of(config)?;
+        let dir = directory(config)?;
+        let (mock, mock_addr) = target::mock(config, config.event_pause)?;
+        let direct = Entry::Direct.prepare(config, dir.path(), mock_addr)?;
+        let lengths = Lengths::learn(&direct, config, &runtime)?;
+        let mut bench = Self {
+            stage: Stage {
+                config,
+                runtime,
+                mock,
+                lengths,
+            },
+            dir,
+            not_measured: choice.lacking.clone(),
+            choice,
+            targets: Vec::new(),
+            samples: Vec::new(),
+            json,
         };
-        let length = runtime
-            .block_on(client::probe(&aim))
-            .context("asking the mock")?;
-        Ok(Self {
-            config,
-            site,
-            runtime,
-            mock,
-            nginx,
-            gateway,
-            expected_plain: Expected::Bytes(length),
-        })
-    }
-
-    /// Each target in each mode, once.
-    fn round(&mut self, round: usize) -> anyhow::Result<Vec<Sample>> {
-        let token = self.site.mint(self.config, &format!("round-{round}"))?;
-        let mut samples = Vec::new();
-        for mode in Mode::ALL {
-            for turn in 0..Target::ALL.len() {
-                let Some(&target) = Target::ALL.get((turn + round) % Target::ALL.len()) else {
-                    continue;
-                };
-                let sample = self.measure(round, target, mode, &token);
-                let sample = sample
-                    .with_context(|| format!("{} {} round {round}", target.name(), mode.name()))?;
-                writeln!(
-                    io::stderr(),
-                    "round {round}: {:<8} {:<6} {:>7.1} µs/call {:>7.0} calls/s",
-                    target.name(),
-                    mode.name(),
-                    sample.cpu_us,
-                    sample.rps
-                )?;
-                samples.push(sample);
+        for entry in bench.choice.entries.clone() {
+            writeln!(io::stderr(), "starting {} …", entry.name())?;
+            let dir = bench.dir.path().join(entry.name());
+            let prepared = entry.prepare(config, &dir, mock_addr)?;
+            let started = prepared.start().and_then(|mut target| {
+                bench.try_out(&mut target)?;
+                Ok(target)
+            });
+            match started {
+                Ok(target) => bench.targets.push(target),
+                Err(wrong) if entry.may_fail() => bench.give_up(entry.name(), &wrong)?,
+                Err(wrong) => return Err(wrong.context(format!("starting {}", entry.name()))),
             }
         }
-        Ok(samples)
+        Ok(bench)
     }
 
-    fn measure(
+    /// Waits until a target answers, and sees that it streams.
+    fn try_out(&self, target: &mut Target) -> anyhow::Result<()> {
+        let Stage {
+            config,
+            runtime,
+            lengths,
+            ..
+        } = &self.stage;
+        let token = target.prepared.token("try")?;
+        let aim = target.aim(Mode::Plain, &token, config, *lengths);
+        if let Some(running) = &mut target.running {
+            target::until_answered(runtime, running, &aim)?;
+        }
+        let aim = target.aim(Mode::Stream, &token, config, *lengths);
+        runtime.block_on(client::probe(&aim)).context("a stream")?;
+        Ok(())
+    }
+
+    fn give_up(&mut self, name: &str, wrong: &anyhow::Error) -> anyhow::Result<()> {
+        writeln!(io::stderr(), "{name} is given up: {wrong:#}")?;
+        self.not_measured
+            .insert(name.to_owned(), format!("{wrong:#}"));
+        self.targets.retain(|target| target.name() != name);
+        self.samples.retain(|sample| sample.target != name);
+        Ok(())
+    }
+
+    /// Each target in a mode, once.
+    fn round(&mut self, round: usize, mode: Mode) -> anyhow::Result<()> {
+        let names: Vec<String> = self.targets.iter().map(|t| t.name().to_owned()).collect();
+        for turn in 0..names.len() {
+            let Some(name) = names.get((turn + round) % names.len()) else {
+                continue;
+            };
+            let Some(target) = self.targets.iter().find(|target| target.name() == name) else {
+                continue;
+            };
+            let measured = match mode {
+                Mode::Half if name == DIRECT => continue,
+                Mode::Half => self.at_half(round, target),
+                _ => self.stage.measure(round, target, mode, None),
+            };
+            match measured {
+                Ok(sample) => self.keep(sample)?,
+                Err(wrong) if target.prepared.entry.may_fail() => self.give_up(name, &wrong)?,
+                Err(wrong) => {
+                    return Err(wrong.context(format!("{name} {} round {round}", mode.name())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A target at half of the rate that it answered in this round, and the mock at the same.
+    fn at_half(&self, round: usize, target: &Target) -> anyhow::Result<Sample> {
+        let saturated = self.samples.iter().find(|sample| {
+            sample.round == round && sample.mode == Mode::Plain && sample.target == target.name()
+        });
+        let rate = saturated.context("its rate is not known")?.rps / 2.0;
+        let direct = self.targets.iter().find(|target| target.name() == DIRECT);
+        let direct = match direct {
+            Some(direct) => Some(self.stage.measure(round, direct, Mode::Half, Some(rate))?),
+            None => None,
+        };
+        let sample = self.stage.measure(round, target, Mode::Half, Some(rate))?;
+        Ok(Sample {
+            offered_rps: Some(figures::rounded(rate)),
+            direct: direct.map(|direct| direct.latency()),
+            ..sample
+        })
+    }
+
+    fn keep(&mut self, sample: Sample) -> anyhow::Result<()> {
+        writeln!(
+            io::stderr(),
+            "round {}: {:<18} {:<6} {:>7.1} µs/call {:>7.0} calls/s",
+            sample.round,
+            sample.target,
+            sample.mode.name(),
+            sample.cpu_us,
+            sample.rps
+        )?;
+        if self.json {
+            writeln!(io::stdout(), "{}", serde_json::to_string(&sample)?)?;
+        }
+        self.samples.push(sample);
+        Ok(())
+    }
+
+    /// Ends what was compared, then measures what needs the machine for itself.
+    fn finish(mut self) -> anyhow::Result<Figures> {
+        let config = self.stage.config;
+        let mock = self.targets.iter().find(|target| target.name() == DIRECT);
+        let mock = mock.context("no mock")?.addr;
+        let memory_kib = self.targets.iter().filter_map(|target| {
+            let memory = target.running.as_ref()?.memory_kib()?;
+            Some((target.name().to_owned(), memory))
+        });
+        let memory_kib = memory_kib.collect();
+        let targets = self.targets.drain(..);
+        let measured: Vec<Entry> = targets.map(|t| t.prepared.entry.clone()).collect();
+        let described = |entry| self.choice.describe(entry, config);
+        Ok(Figures {
+            targets: measured.iter().map(described).collect(),
+            memory_kib,
+            footprints: self.footprints(&measured)?,
+            profiles: self.profiles(&measured, mock)?,
+            samples: self.samples,
+            not_measured: self.not_measured,
+            processors: processors(),
+        })
+    }
+
+    fn footprints(&mut self, measured: &[Entry]) -> anyhow::Result<BTreeMap<String, Footprint>> {
+        let mut found = BTreeMap::new();
+        let Stage {
+            config,
+            runtime,
+            lengths,
+            ..
+        } = &self.stage;
+        let started = measured.iter().filter(|entry| entry.name() != DIRECT);
+        for entry in started.filter(|_| config.full) {
+            let name = entry.name();
+            writeln!(io::stderr(), "footprint of {name} …")?;
+            let dir = self.dir.path().join(format!("{name}-footprint"));
+            match footprint::measure(entry, config, runtime, &dir, *lengths) {
+                Ok(footprint) => {
+                    found.insert(name.to_owned(), footprint);
+                }
+                Err(wrong) => {
+                    let what = format!("{name}, footprint");
+                    self.not_measured.insert(what, format!("{wrong:#}"));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn profiles(
         &self,
-        round: usize,
-        target: Target,
-        mode: Mode,
-        token: &str,
-    ) -> anyhow::Result<Sample> {
-        let (process, addr) = match target {
-            Target::Direct => (&self.mock.0, self.mock.1),
-            Target::Nginx => (&self.nginx.0, self.nginx.1),
-            Target::Tollgate => (&self.gateway.process, self.gateway.addr),
-        };
-        let (connections, expected) = match mode {
-            Mode::Plain => (self.config.connections, self.expected_plain),
-            Mode::Stream => (
-                self.config.stream_connections,
-                Expected::Events(self.config.events),
-            ),
-        };
-        let request = self.config.request(addr, token, mode);
-        let aim = Aim {
-            addr,
-            request,
-            expected,
-        };
-        // A fifth of the time, unmeasured, fills pools and caches.
-        let warm_up = self.config.time / 5;
-        self.runtime
-            .block_on(client::with_load(&aim, connections, async |tally| {
-                tokio::time::sleep(warm_up).await;
-                tally.take_latencies();
-                let (start, calls_before, cpu_before) =
-                    (Instant::now(), tally.calls(), process.cpu()?);
-                tokio::time::sleep(self.config.time).await;
-                let (time, calls, cpu) = (
-                    start.elapsed(),
-                    tally.calls() - calls_before,
-                    process.cpu()?.since(cpu_before),
-                );
-                ensure!(calls > 0, "no call was finished");
-                Ok(sample(
-                    round,
-                    target,
-                    mode,
-                    time,
-                    calls,
-                    cpu,
-                    &tally.take_latencies(),
-                ))
-            }))
-    }
-
-    /// Ends what was compared, counts what can be counted.
-    fn finish(mut self, samples: Vec<Sample>) -> anyhow::Result<Figures> {
-        let memory_kib = self.gateway.process.memory_kib();
-        drop(self.gateway);
-        let (user_instructions, allocations, syscalls) = if self.config.profile {
+        measured: &[Entry],
+        mock: SocketAddr,
+    ) -> anyhow::Result<BTreeMap<String, Profile>> {
+        let mut found = BTreeMap::new();
+        let Stage {
+            config,
+            runtime,
+            lengths,
+            ..
+        } = &self.stage;
+        for entry in measured.iter().filter(|_| config.profile) {
+            let Entry::Tollgate(variant) = entry else {
+                continue;
+            };
+            let name = variant.name();
             writeln!(
                 io::stderr(),
-                "counting instructions, allocations and system calls …"
+                "counting instructions, allocations and system calls of {name} …"
             )?;
-            let (instructions, allocations) = profile::instructions_and_allocations(
-                &mut self.site,
-                self.config,
-                &self.runtime,
-                self.expected_plain,
-            );
-            let syscalls = profile::syscalls(
-                &mut self.site,
-                self.config,
-                &self.runtime,
-                self.expected_plain,
-            );
-            (instructions, allocations, syscalls)
-        } else {
-            let lacking = || PerCall::lacking("none", "not asked for");
-            (lacking(), lacking(), lacking())
-        };
-        Ok(Figures {
-            samples,
-            memory_kib,
-            user_instructions,
-            allocations,
-            syscalls,
-        })
+            let dir = self.dir.path().join(format!("{name}-profile"));
+            let profile = profile::measure(*variant, config, runtime, &dir, mock, lengths.plain)?;
+            found.insert(name.to_owned(), profile);
+        }
+        Ok(found)
     }
 }
 
-fn sample(
-    round: usize,
-    target: Target,
-    mode: Mode,
-    time: Duration,
-    calls: u64,
-    cpu: Cpu,
-    latencies: &[u32],
-) -> Sample {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts and microseconds of a run stay far below 2^52"
-    )]
-    let [calls_made, total, user, system] =
-        [calls, cpu.total(), cpu.user, cpu.system].map(|count| count as f64);
-    let percentile = |percent: usize| {
-        let index = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
-        latencies
-            .get(index)
-            .map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
+/// A directory for everything, removed with its owner.
+fn directory(config: &Config) -> anyhow::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix("tollgate-overhead-")
+        .disable_cleanup(config.keep);
+    let directory = match &config.dir {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
     };
-    let seconds = time.as_secs_f64();
-    Sample {
-        round,
-        target,
-        mode,
-        calls,
-        seconds: rounded(seconds),
-        rps: rounded(calls_made / seconds),
-        cpu_us: rounded(total / calls_made),
-        cpu_user_us: rounded(user / calls_made),
-        cpu_system_us: rounded(system / calls_made),
-        p50_ms: percentile(50),
-        p99_ms: percentile(99),
-    }
+    directory.context("making a directory")
 }

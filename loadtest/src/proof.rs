@@ -35,7 +35,6 @@ pub use overload::{OverloadConfig, overload};
 pub use overshoot::{OvershootConfig, overshoot};
 pub use records::{RecordsConfig, records};
 pub use revoke::{REVOKE_BOUNDS, RevokeConfig, What, revoke};
-pub(crate) use rig::raise_file_limit;
 pub use tenants::{TenantsConfig, tenants};
 pub use upgrade::{UPGRADE_BOUNDS, UpgradeConfig, upgrade};
 

@@ -1,12 +1,13 @@
 //! The mock's quick side: answers made once, for measuring what stands in front of it.
 //!
 //! It reads no steering and keeps no record. A request whose body says `"stream":true` gets the
-//! stream, every other one the plain answer.
+//! stream, every other one the plain answer. Pieces of text in a stream say when they were sent, see
+//! `stamp.rs`; all streams have the same number of bytes.
 
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http::{HeaderValue, Request, Response, header};
 use http_body::Frame;
@@ -18,29 +19,56 @@ use super::answer::{Answer, Body, Whole};
 use super::ask::Ask;
 use super::openai;
 use super::steer::Steering;
+use crate::stamp;
 
 /// One plain and one streamed chat completion.
 #[derive(Debug, Clone)]
 pub struct BenchAnswers {
     plain: Bytes,
-    events: Vec<Bytes>,
+    events: Vec<Prepared>,
     pause: Duration,
     plain_pause: Duration,
 }
 
+/// An event that is made, but for the time at which it is sent.
+#[derive(Debug, Clone)]
+struct Prepared {
+    event: Bytes,
+    /// Where that time stands, if it has one.
+    stamp: Option<usize>,
+}
+
+impl Prepared {
+    fn new(event: Bytes) -> Self {
+        let stamp = stamp::place(&event);
+        Self { event, stamp }
+    }
+
+    fn sent_now(self) -> Bytes {
+        let Some(at) = self.stamp else {
+            return self.event;
+        };
+        let mut event = BytesMut::from(self.event);
+        if let Some(place) = event.get_mut(at..at + stamp::BYTES) {
+            place.copy_from_slice(stamp::text(stamp::micros()).as_bytes());
+        }
+        event.freeze()
+    }
+}
+
 impl BenchAnswers {
-    /// A plain answer of about `plain_bytes`, a stream of `events` events (at least five) with `pause` before each.
+    /// A plain answer of about `plain_bytes`, a stream of `events` events (at least five) with `pause` before each
+    /// but the first.
     pub fn new(plain_bytes: usize, events: usize, pause: Duration) -> Self {
-        let make = |stream: bool, text_bytes: usize| {
+        // Besides the pieces of text: role, finish, usage and the end mark.
+        let pieces = events.saturating_sub(4).max(1);
+        let make = |stream: bool, text: String| {
             let body = json!({"model": "gpt-4o-mini", "stream": stream, "stream_options": {"include_usage": true}});
-            // Besides the pieces of text: role, finish, usage and the end mark.
-            let chunks = Some(events.saturating_sub(4).max(1));
             let steering = Steering {
-                chunks,
+                chunks: Some(pieces),
                 usage: Some((500, 60)),
                 ..Steering::default()
             };
-            let text = "All is well. ".chars().cycle().take(text_bytes).collect();
             content(openai::chat(&Ask {
                 serial: 1,
                 model_in_path: None,
@@ -50,13 +78,14 @@ impl BenchAnswers {
                 text,
             }))
         };
-        let frame = make(false, 0).iter().map(Bytes::len).sum::<usize>();
-        let plain = make(false, plain_bytes.saturating_sub(frame))
-            .pop()
-            .unwrap_or_default();
+        let frame: usize = make(false, String::new()).iter().map(Bytes::len).sum();
+        let text_bytes = plain_bytes.saturating_sub(frame);
+        let text = "All is well. ".chars().cycle().take(text_bytes).collect();
+        let plain = make(false, text).pop().unwrap_or_default();
+        let events = make(true, stamp::text(0).repeat(pieces));
         Self {
             plain,
-            events: make(true, events * 8),
+            events: events.into_iter().map(Prepared::new).collect(),
             pause,
             plain_pause: Duration::ZERO,
         }
@@ -77,17 +106,7 @@ impl BenchAnswers {
     }
 
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
-        let mut body = request.into_body();
-        let mut streamed = false;
-        while let Some(frame) = body.frame().await {
-            if let Ok(data) = frame.map_err(io::Error::other)?.into_data() {
-                // Benchmarks put the field first, so it never straddles two frames.
-                streamed |= data
-                    .windows(13)
-                    .take(64)
-                    .any(|window| window == br#""stream":true"#);
-            }
-        }
+        let streamed = asks_for_stream(request.into_body()).await?;
         let (content_type, body) = if streamed {
             ("text/event-stream; charset=utf-8", self.stream())
         } else {
@@ -109,19 +128,48 @@ impl BenchAnswers {
     }
 
     fn stream(&self) -> Body {
-        let start = (self.events.clone().into_iter(), self.pause);
-        let frames = stream::unfold(start, async |(mut events, pause)| {
+        let start = (self.events.clone().into_iter(), Duration::ZERO, self.pause);
+        let frames = stream::unfold(start, async |(mut events, wait, pause)| {
             let event = events.next()?;
-            if pause.is_zero() {
+            if wait.is_zero() {
                 // Lets the connection flush, so that events leave one by one.
                 tokio::task::yield_now().await;
             } else {
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep(wait).await;
             }
-            Some((Ok(Frame::data(event)), (events, pause)))
+            Some((Ok(Frame::data(event.sent_now())), (events, pause, pause)))
         });
         StreamBody::new(frames).boxed_unsync()
     }
+}
+
+/// Reads a body to its end and tells whether it says `"stream":true`, with or without a space.
+async fn asks_for_stream(mut body: Incoming) -> io::Result<bool> {
+    const FIELD: &[u8] = br#""stream":"#;
+    const KEPT: usize = FIELD.len() + " true".len();
+    let mut streamed = false;
+    let mut seen = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(io::Error::other)?.into_data() else {
+            continue;
+        };
+        // The end of what came before, since the field may lie across two frames.
+        let text = if seen.is_empty() {
+            data
+        } else {
+            seen.extend_from_slice(&data);
+            seen.split().freeze()
+        };
+        streamed |= memchr::memmem::find_iter(&text, FIELD).any(|at| {
+            let value = text.get(at + FIELD.len()..).unwrap_or_default();
+            value.trim_ascii_start().starts_with(b"true")
+        });
+        seen.extend_from_slice(
+            text.get(text.len().saturating_sub(KEPT)..)
+                .unwrap_or_default(),
+        );
+    }
+    Ok(streamed)
 }
 
 fn content(answer: Answer) -> Vec<Bytes> {

@@ -1,12 +1,12 @@
-//! The load: closed-loop callers on keep-alive connections, cheap enough not to be what is measured.
+//! The load: callers on keep-alive connections, cheap enough not to be what is measured.
 //!
-//! It checks every answer (status, length or number of events) and gives up at the first wrong one.
-//! It speaks just enough HTTP/1.1 for that.
+//! Either each calls again as soon as it is answered, or calls become due at a fixed rate (`pace.rs`).
+//! It checks every answer and gives up at the first wrong one. It speaks just enough HTTP/1.1 for that.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -15,6 +15,9 @@ use futures_util::future;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use super::answer::{Expected, Seen};
+use crate::stamp;
 
 /// No answer takes this long unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,23 +31,23 @@ pub(super) struct Aim {
     pub(super) expected: Expected,
 }
 
-/// What a right answer looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
-    /// Any 200; used once, to learn the length.
-    Anything,
-    /// A body of this many bytes.
-    Bytes(usize),
-    /// A stream of this many events, the last of them the end mark.
-    Events(usize),
-}
-
 /// What all callers have done so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     calls: Cell<u64>,
-    latencies: RefCell<Vec<u32>>,
+    times: RefCell<Times>,
     stop: Cell<bool>,
+}
+
+/// What was timed, in microseconds.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// Of whole calls.
+    pub(super) calls: Vec<u32>,
+    /// From the request to the first of an answer's body.
+    pub(super) firsts: Vec<u32>,
+    /// From the mock to the load, of each stamped event.
+    pub(super) events: Vec<u32>,
 }
 
 impl Tally {
@@ -52,15 +55,27 @@ impl Tally {
         self.calls.get()
     }
 
-    /// Latencies in µs since the last time, sorted.
-    pub(super) fn take_latencies(&self) -> Vec<u32> {
-        let mut latencies = self.latencies.take();
-        latencies.sort_unstable();
-        latencies
+    /// What was timed since the last time.
+    pub(super) fn take_times(&self) -> Times {
+        self.times.take()
     }
 
     pub(super) fn stop(&self) {
         self.stop.set(true);
+    }
+
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.get()
+    }
+
+    /// Counts an answer to a call that was due at `start`.
+    pub(super) fn count(&self, start: u64, seen: &Seen) {
+        let since = |now: u64| u32::try_from(now.saturating_sub(start)).unwrap_or(u32::MAX);
+        self.calls.set(self.calls.get() + 1);
+        let mut times = self.times.borrow_mut();
+        times.calls.push(since(stamp::micros()));
+        times.firsts.extend(seen.first().map(since));
+        times.events.extend_from_slice(seen.delays());
     }
 }
 
@@ -71,10 +86,15 @@ pub(super) async fn load(
     calls: Option<u64>,
     tally: &Rc<Tally>,
 ) -> anyhow::Result<()> {
+    all((0..connections).map(|_| caller(aim, calls, tally))).await
+}
+
+/// Runs callers until all have ended or one has failed.
+pub(super) async fn all(
+    callers: impl Iterator<Item = impl Future<Output = anyhow::Result<()>>>,
+) -> anyhow::Result<()> {
     // Polls only the callers that were woken, so 64 of them cost no more than one.
-    let mut callers: FuturesUnordered<_> = (0..connections)
-        .map(|_| caller(aim, calls, tally))
-        .collect();
+    let mut callers: FuturesUnordered<_> = callers.collect();
     while let Some(done) = callers.next().await {
         done?;
     }
@@ -83,25 +103,25 @@ pub(super) async fn load(
 
 async fn caller(aim: &Aim, calls: Option<u64>, tally: &Tally) -> anyhow::Result<()> {
     let mut line = Line::connect(aim.addr).await?;
-    while !tally.stop.get() && calls.is_none_or(|calls| tally.calls.get() < calls) {
-        let start = Instant::now();
-        line.call(aim).await?;
-        tally.calls.set(tally.calls.get() + 1);
-        let micros = u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX);
-        tally.latencies.borrow_mut().push(micros);
+    while !tally.stopped() && calls.is_none_or(|calls| tally.calls() < calls) {
+        let start = stamp::micros();
+        let seen = line.call(aim).await?;
+        tally.count(start, &seen);
     }
     Ok(())
 }
 
 /// Makes one call and tells the length of its answer's body.
 pub(super) async fn probe(aim: &Aim) -> anyhow::Result<usize> {
-    Line::connect(aim.addr).await?.call(aim).await
+    Ok(Line::connect(aim.addr).await?.call(aim).await?.len())
 }
 
 /// One keep-alive connection.
-struct Line {
+pub(super) struct Line {
     stream: TcpStream,
     buffer: BytesMut,
+    /// When the buffer last grew.
+    read_at: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +131,7 @@ enum Framing {
 }
 
 impl Line {
-    async fn connect(addr: SocketAddr) -> anyhow::Result<Self> {
+    pub(super) async fn connect(addr: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr)
             .await
             .with_context(|| format!("connecting to {addr}"))?;
@@ -119,55 +139,50 @@ impl Line {
         Ok(Self {
             stream,
             buffer: BytesMut::with_capacity(16 * 1024),
+            read_at: 0,
         })
     }
 
-    async fn call(&mut self, aim: &Aim) -> anyhow::Result<usize> {
+    /// Makes a call and reads its answer to the end.
+    pub(super) async fn call(&mut self, aim: &Aim) -> anyhow::Result<Seen> {
+        self.call_telling(aim, || ()).await
+    }
+
+    /// The same, and says when the first of the body of a right answer is there.
+    pub(super) async fn call_telling(
+        &mut self,
+        aim: &Aim,
+        begun: impl FnOnce(),
+    ) -> anyhow::Result<Seen> {
         self.stream.write_all(&aim.request).await?;
         let (status, framing) = self.head().await?;
-        let mut body = BodyCheck::default();
+        let mut seen = Seen::default();
+        if self.buffer.is_empty() && !matches!(framing, Framing::Length(0)) {
+            self.more().await?;
+        }
+        if status == 200 {
+            begun();
+        }
         match framing {
-            Framing::Length(length) => self.piece(length, &mut body).await?,
+            Framing::Length(length) => self.piece(length, &mut seen).await?,
             Framing::Chunked => loop {
                 let size = self.chunk_size().await?;
-                self.piece(size, &mut body).await?;
+                self.piece(size, &mut seen).await?;
                 self.line_end().await?;
                 if size == 0 {
                     break;
                 }
             },
         }
-        ensure!(
-            status == 200,
-            "answer {status} from {}: {}",
-            aim.addr,
-            String::from_utf8_lossy(&body.tail)
-        );
-        match aim.expected {
-            Expected::Anything => {}
-            Expected::Bytes(bytes) => {
-                ensure!(body.len == bytes, "{} bytes instead of {bytes}", body.len)
-            }
-            Expected::Events(events) => {
-                ensure!(
-                    body.events == events,
-                    "{} events instead of {events}",
-                    body.events
-                );
-                ensure!(
-                    body.tail.ends_with(b"data: [DONE]\n\n"),
-                    "stream ends without its mark"
-                );
-            }
-        }
-        Ok(body.len)
+        seen.must_be(status, aim.expected)
+            .with_context(|| format!("from {}", aim.addr))?;
+        Ok(seen)
     }
 
     async fn more(&mut self) -> anyhow::Result<()> {
-        ensure!(
-            self.stream.read_buf(&mut self.buffer).await? > 0,
-            "connection closed in the middle of an answer"
-        );
+        let read = self.stream.read_buf(&mut self.buffer).await?;
+        ensure!(read > 0, "connection closed in the middle of an answer");
+        self.read_at = stamp::micros();
         Ok(())
     }
 
@@ -185,14 +200,14 @@ impl Line {
         }
     }
 
-    async fn piece(&mut self, mut length: usize, body: &mut BodyCheck) -> anyhow::Result<()> {
+    async fn piece(&mut self, mut length: usize, seen: &mut Seen) -> anyhow::Result<()> {
         while length > 0 {
             if self.buffer.is_empty() {
                 self.more().await?;
             }
             let taken = self.buffer.split_to(length.min(self.buffer.len()));
             length -= taken.len();
-            body.see(&taken);
+            seen.see(&taken, self.read_at);
         }
         Ok(())
     }
@@ -242,39 +257,6 @@ fn framing(headers: &[httparse::Header<'_>]) -> anyhow::Result<Framing> {
     Ok(Framing::Chunked)
 }
 
-/// Counts bytes and events, whatever the pieces they come in.
-#[derive(Debug, Default)]
-struct BodyCheck {
-    len: usize,
-    events: usize,
-    newline_before: bool,
-    /// The last bytes: the end mark of a stream, or an error's text.
-    tail: Vec<u8>,
-}
-
-impl BodyCheck {
-    fn see(&mut self, piece: &[u8]) {
-        self.len += piece.len();
-        for at in memchr::memchr_iter(b'\n', piece) {
-            let doubled = match at.checked_sub(1) {
-                Some(before) => piece.get(before) == Some(&b'\n'),
-                None => self.newline_before,
-            };
-            self.events += usize::from(doubled);
-        }
-        self.newline_before = piece.last() == Some(&b'\n');
-        let keep = 512;
-        let last = piece
-            .get(piece.len().saturating_sub(keep)..)
-            .unwrap_or_default();
-        let excess = (self.tail.len() + last.len())
-            .saturating_sub(keep)
-            .min(self.tail.len());
-        self.tail.drain(..excess);
-        self.tail.extend_from_slice(last);
-    }
-}
-
 /// Runs a load for a while and then stops it; an error of either side ends both.
 pub(super) async fn with_load<T>(
     aim: &Aim,
@@ -287,31 +269,18 @@ pub(super) async fn with_load<T>(
         tally.stop();
         seen
     };
-    let ((), seen) = tokio::time::timeout(PATIENCE * 2, async {
+    let ((), seen) = within_patience(async {
         future::try_join(load(aim, connections, None, &tally), watching).await
     })
-    .await
-    .context("the load does not end")??;
+    .await?;
     Ok(seen)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_are_counted_across_any_split() {
-        let stream = b"data: a\n\ndata: b\n\ndata: [DONE]\n\n";
-        for at in 0..stream.len() {
-            let mut check = BodyCheck::default();
-            check.see(&stream[..at]);
-            check.see(&stream[at..]);
-            assert_eq!(
-                (check.events, check.len),
-                (3, stream.len()),
-                "split at {at}"
-            );
-            assert!(check.tail.ends_with(b"[DONE]\n\n"));
-        }
-    }
+/// Fails if a load does not end in any time that makes sense.
+pub(super) async fn within_patience<T>(
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::time::timeout(PATIENCE * 2, work)
+        .await
+        .context("the load does not end")?
 }

@@ -1,19 +1,27 @@
-//! What was measured, and what it comes to: medians, ratios, the table and the last line of JSON.
+//! What was measured, and what it comes to: percentiles, medians with their spread, ratios, differences.
 //!
-//! Pure arithmetic on finished rounds. A missing figure is `null` with its reason, never zero.
+//! Pure arithmetic on finished rounds. A missing figure is absent with its reason, never zero.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Mode, Target};
+use super::phase::Mode;
+use super::target::DIRECT;
+
+/// What ratios are taken to.
+pub(super) const NGINX: &str = "nginx";
+/// Whose ratio counts.
+pub(super) const EVERYTHING_ON: &str = "tollgate";
+/// Of the processors somebody has, the part in use from which on he is what limits a rate.
+const USED_UP: f64 = 0.9;
 
 /// One target measured once.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Sample {
     pub(super) round: usize,
-    pub(super) target: Target,
+    pub(super) target: String,
     pub(super) mode: Mode,
     pub(super) calls: u64,
     pub(super) seconds: f64,
@@ -22,8 +30,62 @@ pub(super) struct Sample {
     pub(super) cpu_us: f64,
     pub(super) cpu_user_us: f64,
     pub(super) cpu_system_us: f64,
+    /// That of a store of its own beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) store_cpu_us: Option<f64>,
+    pub(super) mock_cpu_us: f64,
+    /// Processors that each kept busy.
+    pub(super) target_cores: f64,
+    pub(super) mock_cores: f64,
+    pub(super) load_cores: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    pub(super) p999_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) first_event: Option<Percentiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) event_delay: Option<Percentiles>,
+    /// The rate at which calls became due, where it was a fixed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offered_rps: Option<f64>,
+    /// What the mock took for the same, asked directly, where that was measured beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) direct: Option<Percentiles>,
+}
+
+impl Sample {
+    pub(super) fn latency(&self) -> Percentiles {
+        Percentiles {
+            p50_ms: self.p50_ms,
+            p99_ms: self.p99_ms,
+            p999_ms: self.p999_ms,
+        }
+    }
+}
+
+/// Three points of a distribution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(super) struct Percentiles {
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) p999_ms: f64,
+}
+
+impl Percentiles {
+    /// Of times in microseconds.
+    pub(super) fn of(mut micros: Vec<u32>) -> Option<Self> {
+        micros.sort_unstable();
+        let at = |per_mille: usize| {
+            let index = micros.len() * per_mille / 1_000;
+            let index = index.min(micros.len().checked_sub(1)?);
+            micros.get(index).map(|micros| f64::from(*micros) / 1_000.0)
+        };
+        Some(Self {
+            p50_ms: at(500)?,
+            p99_ms: at(990)?,
+            p999_ms: at(999)?,
+        })
+    }
 }
 
 /// Middle and ends of some values.
@@ -71,150 +133,157 @@ impl PerCall {
     }
 }
 
+/// What a gateway does for a plain call.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Profile {
+    pub(super) user_instructions_per_call: PerCall,
+    pub(super) allocations_per_call: PerCall,
+    pub(super) syscalls_per_call: PerCall,
+}
+
+impl Profile {
+    pub(super) fn not_asked_for() -> Self {
+        let lacking = || PerCall::lacking("none", "not asked for");
+        Self {
+            user_instructions_per_call: lacking(),
+            allocations_per_call: lacking(),
+            syscalls_per_call: lacking(),
+        }
+    }
+}
+
+/// How soon a target answers, and the memory it takes.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Footprint {
+    /// From the start of the program to its first right answer.
+    pub(super) start_ms: Option<Spread>,
+    /// Resident, all processes, after the start and before any further call.
+    pub(super) idle_kib: Option<u64>,
+    /// Streams that were open when memory was looked at again, if they were.
+    pub(super) streams: Option<usize>,
+    pub(super) streams_kib: Option<u64>,
+    /// Why that is not known, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) streams_reason: Option<String>,
+}
+
+/// What a target is.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Described {
+    #[serde(skip)]
+    pub(super) name: String,
+    pub(super) about: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) licence: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
+    /// The processors that it can use.
+    pub(super) processors: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) connections_at_most: Option<usize>,
+}
+
 /// Everything one run found.
 #[derive(Debug)]
 pub(super) struct Figures {
     pub(super) samples: Vec<Sample>,
-    pub(super) memory_kib: Option<(u64, u64)>,
-    pub(super) user_instructions: PerCall,
-    pub(super) allocations: PerCall,
-    pub(super) syscalls: PerCall,
+    /// In the order of the tables.
+    pub(super) targets: Vec<Described>,
+    /// Resident memory in KiB after the rounds, and its peak.
+    pub(super) memory_kib: BTreeMap<String, (u64, u64)>,
+    pub(super) footprints: BTreeMap<String, Footprint>,
+    pub(super) profiles: BTreeMap<String, Profile>,
+    /// What was to be measured and was not, and why.
+    pub(super) not_measured: BTreeMap<String, String>,
+    /// Processors of the machine.
+    pub(super) processors: usize,
 }
 
 impl Figures {
-    fn spread(&self, target: Target, mode: Mode, value: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        Spread::of(
-            self.samples
-                .iter()
-                .filter(|s| s.target == target && s.mode == mode)
-                .map(value),
-        )
+    fn of<'a>(&'a self, target: &'a str, mode: Mode) -> impl Iterator<Item = &'a Sample> {
+        self.samples
+            .iter()
+            .filter(move |sample| sample.target == target && sample.mode == mode)
     }
 
-    /// CPU of the gateway over nginx's: of the medians, and round by round.
-    pub(super) fn ratio(&self, mode: Mode) -> (Option<f64>, Option<Spread>) {
+    /// Over all rounds.
+    pub(super) fn spread(
+        &self,
+        target: &str,
+        mode: Mode,
+        value: impl Fn(&Sample) -> Option<f64>,
+    ) -> Option<Spread> {
+        Spread::of(self.of(target, mode).filter_map(value))
+    }
+
+    /// CPU of a target over nginx's: of the medians, and round by round.
+    pub(super) fn ratio(&self, target: &str, mode: Mode) -> (Option<f64>, Option<Spread>) {
         let median = |target| {
-            self.spread(target, mode, |s| s.cpu_us)
+            self.spread(target, mode, |sample| Some(sample.cpu_us))
                 .map(|spread| spread.median)
         };
-        let of_medians = median(Target::Tollgate)
-            .zip(median(Target::Nginx))
+        let of_medians = median(target)
+            .zip(median(NGINX))
             .map(|(ours, theirs)| ours / theirs);
-        let of = |round, target| {
-            let mut samples = self.samples.iter();
-            samples
-                .find(|s| s.round == round && s.mode == mode && s.target == target)
-                .map(|s| s.cpu_us)
+        let pairs = self.of(target, mode).filter_map(|ours| {
+            let theirs = self
+                .of(NGINX, mode)
+                .find(|theirs| theirs.round == ours.round)?;
+            Some(ours.cpu_us / theirs.cpu_us)
+        });
+        let ratio = of_medians.filter(|ratio| ratio.is_finite()).map(rounded);
+        (ratio, Spread::of(pairs.filter(|ratio| ratio.is_finite())))
+    }
+
+    /// What a target adds to what the mock takes by itself, over all rounds.
+    pub(super) fn added(
+        &self,
+        target: &str,
+        mode: Mode,
+        of: impl Fn(&Sample) -> Option<Percentiles>,
+        point: impl Fn(&Percentiles) -> f64,
+    ) -> Option<Spread> {
+        let pairs = self.of(target, mode).filter_map(|sample| {
+            let direct = sample.direct.or_else(|| {
+                let mut samples = self.of(DIRECT, mode);
+                of(samples.find(|direct| direct.round == sample.round)?)
+            });
+            Some(point(&of(sample)?) - point(&direct?))
+        });
+        Spread::of(pairs)
+    }
+
+    /// Who had no processor left while a target was asked for as much as it answers.
+    pub(super) fn used_up(&self, target: &Described, mode: Mode) -> Vec<&'static str> {
+        let cores = |value: fn(&Sample) -> f64| {
+            self.spread(&target.name, mode, |sample| Some(value(sample)))
+                .map_or(0.0, |spread| spread.median)
         };
-        let rounds = self.samples.iter().map(|s| s.round + 1).max().unwrap_or(0);
-        let pairs = (0..rounds)
-            .filter_map(|round| Some(of(round, Target::Tollgate)? / of(round, Target::Nginx)?));
-        (of_medians.map(rounded), Spread::of(pairs))
-    }
-
-    /// The last line: one object, the headline first.
-    pub(super) fn summary(&self, setting: &Value, bar: f64) -> Value {
-        let (plain, plain_rounds) = self.ratio(Mode::Plain);
-        let (stream, stream_rounds) = self.ratio(Mode::Stream);
-        let mut targets = serde_json::Map::new();
-        for mode in Mode::ALL {
-            for target in Target::ALL {
-                let spread = |value: fn(&Sample) -> f64| self.spread(target, mode, value);
-                let figures = json!({
-                    "cpu_us": spread(|s| s.cpu_us), "cpu_user_us": spread(|s| s.cpu_user_us),
-                    "cpu_system_us": spread(|s| s.cpu_system_us), "rps": spread(|s| s.rps),
-                    "p50_ms": spread(|s| s.p50_ms), "p99_ms": spread(|s| s.p99_ms),
-                });
-                targets.insert(format!("{}_{}", target.name(), mode.name()), figures);
-            }
+        let of_target = cores(|sample| sample.target_cores);
+        let (mock, load) = (cores(|s| s.mock_cores), cores(|s| s.load_cores));
+        let mut all = mock + load;
+        if target.name != DIRECT {
+            all += of_target;
         }
-        json!({
-            "cpu_ratio_to_nginx": plain,
-            "cpu_ratio_to_nginx_stream": stream,
-            "bar": bar,
-            "within_bar": plain.map(|ratio| ratio <= bar),
-            "cpu_ratio_to_nginx_by_round": plain_rounds,
-            "cpu_ratio_to_nginx_stream_by_round": stream_rounds,
-            "everything_on": true,
-            "store": "embedded",
-            "user_instructions_per_call": self.user_instructions,
-            "allocations_per_call": self.allocations,
-            "syscalls_per_call": self.syscalls,
-            "gateway_rss_kib": self.memory_kib.map(|(now, _)| now),
-            "gateway_peak_rss_kib": self.memory_kib.map(|(_, peak)| peak),
-            "targets": targets,
-            "setting": setting,
-        })
-    }
-
-    /// For people.
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        for mode in Mode::ALL {
-            let _ = writeln!(
-                text,
-                "\n{:<9} {:>26} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8}",
-                mode.name(),
-                "CPU µs/call [min–max]",
-                "user",
-                "system",
-                "÷ nginx",
-                "calls/s",
-                "p50 ms",
-                "p99 ms"
-            );
-            let nginx = self
-                .spread(Target::Nginx, mode, |s| s.cpu_us)
-                .map(|s| s.median);
-            for target in Target::ALL {
-                let median = |value: fn(&Sample) -> f64| {
-                    self.spread(target, mode, value)
-                        .map_or(f64::NAN, |s| s.median)
-                };
-                let Some(cpu) = self.spread(target, mode, |s| s.cpu_us) else {
-                    continue;
-                };
-                let range = format!("{:.1} [{:.1}–{:.1}]", cpu.median, cpu.min, cpu.max);
-                let ratio = nginx
-                    .filter(|_| target != Target::Direct)
-                    .map_or_else(String::new, |n| format!("{:.2}", cpu.median / n));
-                let _ = writeln!(
-                    text,
-                    "{:<9} {range:>26} {:>8.1} {:>8.1} {ratio:>8} {:>9.0} {:>8.2} {:>8.2}",
-                    target.label(),
-                    median(|s| s.cpu_user_us),
-                    median(|s| s.cpu_system_us),
-                    median(|s| s.rps),
-                    median(|s| s.p50_ms),
-                    median(|s| s.p99_ms)
-                );
-            }
+        let is_used_up = |busy: f64, of: usize| {
+            let of = u32::try_from(of).unwrap_or(u32::MAX);
+            busy >= USED_UP * f64::from(of)
+        };
+        // Mock and load have one thread each.
+        let mut who = Vec::new();
+        if target.name != DIRECT && is_used_up(of_target, target.processors) {
+            who.push("target");
         }
-        let _ = writeln!(text);
-        let profiled = [
-            ("user instructions", &self.user_instructions),
-            ("allocations", &self.allocations),
-            ("system calls", &self.syscalls),
-        ];
-        for (name, found) in profiled {
-            let _ = match (found.value, &found.reason) {
-                (Some(value), _) => writeln!(text, "{name} per call: {value:.1} ({})", found.tool),
-                (None, reason) => writeln!(
-                    text,
-                    "{name} per call: not known, {}",
-                    reason.as_deref().unwrap_or("?")
-                ),
-            };
+        if is_used_up(mock, 1) {
+            who.push("mock");
         }
-        if let Some((now, peak)) = self.memory_kib {
-            let _ = writeln!(
-                text,
-                "gateway memory: {} MiB, peak {} MiB",
-                now / 1024,
-                peak / 1024
-            );
+        if is_used_up(load, 1) {
+            who.push("load");
         }
-        text
+        if is_used_up(all, self.processors) {
+            who.push("machine");
+        }
+        who
     }
 }
 
@@ -224,13 +293,4 @@ pub(super) fn rounded(value: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn median_of_an_even_number_lies_between_the_middle_two() {
-        let spread = Spread::of([4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert!((spread.median - 2.5).abs() < 1e-9 && spread.min < 1.5 && spread.max > 3.5);
-        assert!(Spread::of([]).is_none());
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@
 //! much, and has no SHA instructions, so that hashing runs in software there: its share is told apart.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -13,10 +14,12 @@ use std::rc::Rc;
 use anyhow::{Context as _, ensure};
 use serde_json::json;
 
-use super::client::{self, Aim, Tally};
-use super::figures::{PerCall, rounded};
-use super::site::Site;
-use super::{Config, Expected, Mode};
+use super::Config;
+use super::answer::Expected;
+use super::client;
+use super::figures::{PerCall, Profile, rounded};
+use super::target::{Entry, Prepared};
+use super::tollgate::Variant;
 
 /// Few connections: the counts are about calls, not about concurrency.
 const CONNECTIONS: usize = 8;
@@ -33,13 +36,40 @@ struct Counted {
     by_name: BTreeMap<String, u64>,
 }
 
-/// User instructions and allocations per call.
-pub(super) fn instructions_and_allocations(
-    site: &mut Site,
+/// A gateway that is profiled.
+struct Profiled<'a> {
+    config: &'a Config,
+    runtime: &'a tokio::runtime::Runtime,
+    dir: &'a Path,
+    prepared: Prepared,
+    expected: Expected,
+}
+
+/// What a gateway in one of its ways does for a plain call.
+pub(super) fn measure(
+    variant: Variant,
     config: &Config,
     runtime: &tokio::runtime::Runtime,
-    expected: Expected,
-) -> (PerCall, PerCall) {
+    dir: &Path,
+    mock: SocketAddr,
+    plain_bytes: usize,
+) -> anyhow::Result<Profile> {
+    let mut profiled = Profiled {
+        config,
+        runtime,
+        dir,
+        prepared: Entry::Tollgate(variant).prepare(config, dir, mock)?,
+        expected: Expected::Bytes(plain_bytes),
+    };
+    let (instructions, allocations) = instructions_and_allocations(&mut profiled);
+    Ok(Profile {
+        user_instructions_per_call: instructions,
+        allocations_per_call: allocations,
+        syscalls_per_call: syscalls(&mut profiled),
+    })
+}
+
+fn instructions_and_allocations(profiled: &mut Profiled<'_>) -> (PerCall, PerCall) {
     const TOOL: &str = "valgrind --tool=callgrind";
     if !is_installed("valgrind") {
         let reason = "valgrind is not installed";
@@ -49,7 +79,7 @@ pub(super) fn instructions_and_allocations(
         );
     }
     let counted = differ(|calls| {
-        let out = site.path(&format!("callgrind.{calls}"));
+        let out = profiled.dir.join(format!("callgrind.{calls}"));
         let tracer = [
             "valgrind",
             "--tool=callgrind",
@@ -58,7 +88,7 @@ pub(super) fn instructions_and_allocations(
         ];
         let mut tracer: Vec<String> = tracer.map(String::from).into();
         tracer.push(format!("--callgrind-out-file={}", out.display()));
-        trace(site, config, runtime, &tracer, calls, expected)?;
+        profiled.trace(&tracer, calls)?;
         read_callgrind(&out)
     });
     match counted {
@@ -94,20 +124,15 @@ pub(super) fn instructions_and_allocations(
 }
 
 /// System calls per call, by name.
-pub(super) fn syscalls(
-    site: &mut Site,
-    config: &Config,
-    runtime: &tokio::runtime::Runtime,
-    expected: Expected,
-) -> PerCall {
+fn syscalls(profiled: &mut Profiled<'_>) -> PerCall {
     const TOOL: &str = "strace -c -f";
     if !is_installed("strace") {
         return PerCall::lacking(TOOL, "strace is not installed");
     }
     let counted = differ(|calls| {
-        let out = site.path(&format!("strace.{calls}"));
+        let out = profiled.dir.join(format!("strace.{calls}"));
         let tracer = ["strace", "-f", "-c", "-o", &out.display().to_string()].map(String::from);
-        trace(site, config, runtime, &tracer, calls, expected)?;
+        profiled.trace(&tracer, calls)?;
         read_strace(&out)
     });
     match counted {
@@ -156,34 +181,23 @@ fn ratio(count: u64, calls: u64) -> f64 {
     count / calls
 }
 
-/// Runs the gateway under a tracer for a number of calls and ends it, so that the tracer reports.
-fn trace(
-    site: &mut Site,
-    config: &Config,
-    runtime: &tokio::runtime::Runtime,
-    tracer: &[String],
-    calls: u64,
-    expected: Expected,
-) -> anyhow::Result<()> {
-    // What an earlier gateway left behind would be worked off here, and counted.
-    site.renew_data(
-        config,
-        &format!("{}-{calls}", tracer.first().map_or("data", String::as_str)),
-    )?;
-    let mut gateway = site.gateway(config, tracer)?;
-    let token = site.mint(config, "profile")?;
-    let aim = Aim {
-        addr: gateway.addr,
-        request: config.request(gateway.addr, &token, Mode::Plain),
-        expected,
-    };
-    runtime.block_on(client::load(
-        &aim,
-        CONNECTIONS,
-        Some(calls),
-        &Rc::new(Tally::default()),
-    ))?;
-    gateway.process.end_traced("TERM")
+impl Profiled<'_> {
+    /// Runs the gateway under a tracer for a number of calls and ends it, so that the tracer reports.
+    fn trace(&mut self, tracer: &[String], calls: u64) -> anyhow::Result<()> {
+        let tollgate = self.prepared.tollgate.as_mut().context("no gateway")?;
+        let name = tracer.first().map_or("data", String::as_str);
+        // What an earlier gateway left behind would be worked off here, and counted.
+        tollgate.renew_data(&format!("{name}-{calls}"))?;
+        let (mut running, addr) = tollgate.start(tracer)?;
+        let token = self.prepared.token("profile")?;
+        let aim = self
+            .prepared
+            .aim(addr, &token, false, self.config, self.expected);
+        let tally = Rc::default();
+        let load = client::load(&aim, CONNECTIONS, Some(calls), &tally);
+        self.runtime.block_on(load)?;
+        running.end_traced("TERM")
+    }
 }
 
 /// Totals, calls of allocation functions and instructions of hashing, from callgrind's own format.

@@ -121,7 +121,7 @@ pub fn in_a_namespace() -> anyhow::Result<bool> {
 /// # Errors
 /// If it could not be carried out; a promise that does not hold is in the findings.
 pub async fn fleet(config: &FleetConfig) -> anyhow::Result<Vec<(&'static str, Findings)>> {
-    super::rig::raise_file_limit();
+    crate::children::raise_file_limit();
     run("ip", &["link", "set", "lo", "up"])?;
     let mut all = Vec::new();
     for form in Form::ALL {

@@ -53,7 +53,7 @@ struct Run {
 /// # Errors
 /// If something could not be started or measured.
 pub async fn overload(config: &OverloadConfig) -> anyhow::Result<Findings> {
-    super::rig::raise_file_limit();
+    crate::children::raise_file_limit();
     let halves = Halves::of_machine()?;
     let mut found = Findings::default();
     let guard = format!("\n[limits]\nlag_ms = {}\n", config.lag_ms);

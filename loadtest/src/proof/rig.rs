@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::Common;
 use super::caller::{Call, Caller};
 use super::money::pico;
-use crate::children::Running;
+use crate::children::{Running, raise_file_limit};
 use crate::mock::Mock;
 
 /// Tenants that can pay for everything.
@@ -340,18 +340,6 @@ pub(super) fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()
         }
     }
     Ok(())
-}
-
-/// A thousand callers and as many connections of the mock need more files than a shell allows.
-pub(crate) fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // Where it is not allowed the limit stays, and a caller too many says so.
-    let _unchanged = setrlimit(Resource::Nofile, raised);
 }
 
 const GATEWAY_TOML: &str = "listen = \"127.0.0.1:0\"

@@ -48,7 +48,7 @@ pub struct TenantsConfig {
 /// # Errors
 /// If something could not be started or measured.
 pub async fn tenants(config: &TenantsConfig) -> anyhow::Result<Findings> {
-    super::rig::raise_file_limit();
+    crate::children::raise_file_limit();
     let mut found = Findings::default();
     let provider = Provider::start(Duration::ZERO)?;
     let small = Estate::write(&config.common, &provider, config.few, "")?;
