@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check unit doc-test gateway-test sdk bench bench-peers fuzz build-tools test-tools
+.PHONY: help quickstart test check unit doc-test gateway-test cost renew-cost sdk bench bench-peers fuzz build-tools test-tools
 
 CARGO ?= cargo
 # The oldest compiler that will do.
@@ -41,7 +41,7 @@ quickstart: build-tools ## Builds Tollgate and runs a throw-away gateway with tw
 	$(CARGO) build --locked --package tollgate
 	./target/debug/tollgate quickstart $(ARGS)
 
-test: test-tools sdk check unit doc-test gateway-test ## Runs every check and every test.
+test: test-tools sdk check unit doc-test gateway-test cost ## Runs every check and every test.
 
 check: build-tools ## Checks the form of the code: formatting and lints.
 	$(CARGO) fmt --all -- --check
@@ -63,6 +63,14 @@ LEFT_OUT := $(shell [ "$$(id -u)" = 0 ] || echo "--skip $(NEEDS_ROOT)")
 gateway-test: build-tools sdk ## Runs the tests of the whole gateway: the real binary on real sockets.
 	$(if $(LEFT_OUT),@echo "left out: $(NEEDS_ROOT)… needs root" >&2)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked --test '*' -- $(LEFT_OUT)
+
+cost: build-tools ## Counts the instructions of the decisions on a call's path and compares them with a baseline.
+	$(call need,valgrind valgrind)
+	$(CARGO) run --quiet --profile cost --locked --package tollgate-cost
+
+renew-cost: build-tools ## Makes what they cost now the baseline.
+	$(call need,valgrind valgrind)
+	$(CARGO) run --quiet --profile cost --locked --package tollgate-cost -- renew
 
 sdk: $(SDK)/python.stamp $(SDK)/frameworks.stamp $(SDK)/crewai.stamp $(SDK)/node.stamp ## Installs the pinned SDKs and agent frameworks that the tests use, under target/.
 
@@ -150,5 +158,5 @@ build-tools:
 
 test-tools:
 	$(call need,curl curl python3 python3 node nodejs npm npm redis-server redis-server chromium chromium)
-	$(call need,systemd-analyze systemd strace strace ip iproute2 prometheus prometheus promtool prometheus)
+	$(call need,systemd-analyze systemd strace strace ip iproute2 prometheus prometheus promtool prometheus valgrind valgrind)
 	@lacking=""; python3 -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; $(install_lacking)

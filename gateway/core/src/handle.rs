@@ -25,7 +25,9 @@ pub(crate) use inject::percent_encoded;
 pub use inject::{InvalidSecret, MAX_SECRET_BYTES, check_sendable};
 pub(crate) use search::decoded;
 
-use memchr::memmem;
+use std::sync::OnceLock;
+
+use memchr::memmem::{self, Finder};
 
 use crate::ids::HandleName;
 
@@ -116,7 +118,7 @@ const SHELL: &str =
 /// and `text` is not one; provider keys and tokens resemble nothing of this kind.
 fn near_miss(text: &[u8]) -> Option<&'static str> {
     // No near miss does without one of these, and no key or token has one: the usual way out.
-    if !text.iter().any(|byte| is_odd(*byte)) {
+    if !holds_odd(text) {
         return None;
     }
     if has_mark(text) || !text.is_ascii() {
@@ -128,6 +130,12 @@ fn near_miss(text: &[u8]) -> Option<&'static str> {
             (Some(b'<' | b'[' | b'(' | b'$'), _) | (_, Some(b'>' | b']' | b')')) => Some(FORM),
             _ => None,
         })
+}
+
+/// Whether a text can be a handle or resemble one.
+fn holds_odd(text: &[u8]) -> bool {
+    // Without an early end, so that many bytes are looked at in one step.
+    text.iter().fold(false, |found, byte| found | is_odd(*byte))
 }
 
 const fn is_odd(byte: u8) -> bool {
@@ -155,7 +163,9 @@ fn has_mark(text: &[u8]) -> bool {
 /// record: nothing in a body is ever resolved by it.
 #[must_use]
 pub fn mentions_handle(body: &[u8]) -> bool {
-    memmem::find_iter(body, MARK).any(|at| {
+    static FINDER: OnceLock<Finder<'static>> = OnceLock::new();
+    let finder = FINDER.get_or_init(|| Finder::new(MARK));
+    finder.find_iter(body).any(|at| {
         let (before, marked) = body.split_at(at);
         let after = marked.strip_prefix(MARK).unwrap_or_default();
         let dollar = before.ends_with(b"$") || before.ends_with(b"\\u0024");

@@ -4,8 +4,10 @@
 //! bytes except for the field that is spliced. Everything below the top level is checked to be
 //! JSON and otherwise left alone. This module does not know what any field means.
 //!
-//! Worst case: one pass over the body and 40 bytes per field, of which there may be
-//! [`MAX_FIELDS`].
+//! Worst case: one pass over the body, two over one of an unusual shape, and 40 bytes per field, of
+//! which there may be [`MAX_FIELDS`].
+
+mod glance;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,6 +18,8 @@ use memchr::memmem::Finder;
 use serde::de::{DeserializeSeed as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+pub(crate) use glance::{Glance, once};
 
 /// The most fields an object may have. Provider APIs define fewer than a hundred; the bound keeps
 /// a body of nothing but fields from costing more memory than itself.
@@ -58,22 +62,14 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// As for [`Fields::scan`].
     pub fn scan_text(text: &'a str) -> Result<Self, JsonFault> {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let fields = Collect
-            .deserialize(&mut reader)
-            .map_err(|_bad: serde_json::Error| JsonFault::NotAnObject)?;
-        reader
-            .end()
-            .map_err(|_trailing: serde_json::Error| JsonFault::NotAnObject)?;
+        let fields = match glanced(text) {
+            Some(fields) => fields,
+            None => collected(text)?,
+        };
         if fields.len() > MAX_FIELDS {
             return Err(JsonFault::TooManyFields);
         }
-        let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_ref()).collect();
-        names.sort_unstable();
-        if names
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a == b))
-        {
+        if repeats_a_name(&fields) {
             return Err(JsonFault::DuplicateField);
         }
         Ok(Self { text, fields })
@@ -189,6 +185,44 @@ pub(crate) fn offset(part: &str, whole: &str) -> Option<usize> {
 /// A JSON string.
 pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+/// Objects of so few fields are compared name by name, without sorting.
+const FEW_FIELDS: usize = 16;
+
+fn repeats_a_name(fields: &[(Cow<'_, str>, &str)]) -> bool {
+    if fields.len() <= FEW_FIELDS {
+        let mut rest = fields.iter();
+        return std::iter::from_fn(|| rest.next().map(|(name, _)| (name, rest.as_slice())))
+            .any(|(name, others)| others.iter().any(|(other, _)| other == name));
+    }
+    let mut names: Vec<&str> = fields.iter().map(|(name, _)| name.as_ref()).collect();
+    names.sort_unstable();
+    names
+        .windows(2)
+        .any(|pair| matches!(pair, [a, b] if a == b))
+}
+
+/// The fields of an object of the usual shape, which has a usual number of them.
+fn glanced(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let mut glance = Glance::at(text);
+    let mut fields = Vec::with_capacity(FEW_FIELDS);
+    glance.object(|glance, name| {
+        let name = std::str::from_utf8(name).ok()?;
+        fields.push((Cow::Borrowed(name), glance.raw()?));
+        (fields.len() <= MAX_FIELDS).then_some(())
+    })?;
+    glance.end()?;
+    Some(fields)
+}
+
+/// The fields of any object.
+fn collected(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, JsonFault> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let fields = Collect
+        .deserialize(&mut reader)
+        .and_then(|fields| reader.end().map(|()| fields));
+    fields.map_err(|_bad: serde_json::Error| JsonFault::NotAnObject)
 }
 
 #[derive(Deserialize)]

@@ -19,9 +19,9 @@ mod settle;
 mod terms;
 mod units;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -131,8 +131,8 @@ impl PriceBook {
         let max_output: MaxOutputFile = serde_json::from_str(embedded::MAX_OUTPUT_TOKENS)?;
         let mut book = Self {
             catalogue: catalogue::parse(json)?,
-            indexes: HashMap::new(),
-            aliases: HashMap::new(),
+            indexes: HashMap::default(),
+            aliases: HashMap::default(),
             max_output_tokens: max_output.providers,
             version: version(&[json, embedded::MAX_OUTPUT_TOKENS]).into(),
             exported: About::exported(json),

@@ -154,8 +154,10 @@ fn read_model(written: &str) -> Result<ModelName, &'static str> {
 /// [`Refusal::Malformed`] if a parameter is called `_method` or `$httpMethod`, or by another name
 /// of that kind, however it is written.
 pub fn refuse_method_override(query: Option<&str>) -> Result<(), Refusal> {
+    let Some(query) = query else {
+        return Ok(());
+    };
     let overrides = query
-        .unwrap_or_default()
         .split(['&', ';'])
         .filter_map(|parameter| parameter.split('=').next())
         .map(decode)
@@ -200,11 +202,13 @@ fn refuse_all_but_escaped_slashes(path: &str) -> Result<(), &'static str> {
     if let Some(reason) = path.bytes().find_map(odd_byte) {
         return Err(reason);
     }
-    let (directories, last) = inner.rsplit_once('/').unwrap_or(("x", inner));
-    if directories.split('/').any(str::is_empty) {
+    if path.as_bytes().windows(2).any(|pair| pair == b"//") {
         return Err("the path must not contain empty segments (`//`)");
     }
-    for segment in directories.split('/').chain([last]) {
+    if !path.bytes().any(|byte| matches!(byte, b'.' | b'%')) {
+        return Ok(());
+    }
+    for segment in inner.split('/') {
         if segment == "." || segment == ".." {
             return Err("the path must not contain dot segments");
         }

@@ -419,8 +419,9 @@ impl Meter {
             },
             Reader::Document(body, mut tally) => {
                 tally.unread(body.seen_bytes());
-                if let Some(kept) = body.kept() {
-                    tally.body(kept);
+                let read = body.whole().is_some_and(|whole| tally.glance(whole));
+                if !read && let Some(kept) = body.into_kept() {
+                    tally.body(&kept);
                 }
                 tally.finish()
             }

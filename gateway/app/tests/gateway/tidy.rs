@@ -18,6 +18,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tollgate-admin", &["tollgate-core"]),
     ("tollgate-testkit", &["tollgate-core"]),
     ("tollgate-fuzz", &["tollgate-core"]),
+    ("tollgate-cost", &["tollgate-core"]),
     ("tollgate-loadtest", &[]),
     (
         "tollgate",

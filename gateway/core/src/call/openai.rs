@@ -5,7 +5,9 @@
 //! output raises the bound; it never lowers it.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
+use aho_corasick::packed::Searcher;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -80,11 +82,14 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     ask.deferred = flag(fields, "deferred", "deferred must be a boolean")?;
     // Mistral puts prompts of its own before the others.
     ask.tools = given(&["functions", "safe_prompt", "prompt_mode"]);
+    let is_text = is_nothing_but_text(body);
     // A template of the client's own may repeat what it is given.
-    if refers_to_the_unseen(fields, body) || given(&["chat_template"]) {
+    if (!is_text && refers_to_the_unseen(fields, body)) || given(&["chat_template"]) {
         ask.widen(Input::Referenced);
     }
-    ask.pictures = pictures(body);
+    if !is_text {
+        ask.pictures = pictures(body);
+    }
     if given(&LOOPING) {
         ask.widen(Input::Looping);
     }
@@ -240,6 +245,26 @@ fn with_thinking(bound: Option<u64>, fields: &Fields<'_>) -> Result<Option<u64>,
     let bound = bound.map(|bound| bound.saturating_add(budget.unwrap_or(0)));
     let bound = anthropic::with_budget(bound, fields, "thinking", "budget_tokens")?;
     anthropic::with_budget(bound, fields, "reasoning", "max_tokens")
+}
+
+/// What stands in every body that [`refers_to_the_unseen`], or has [`pictures`].
+const SIGNS: [&str; 6] = [
+    r"\u00",
+    "\"data:",
+    "\"file\"",
+    "_url\"",
+    "\"audio\"",
+    "\"cached_content\"",
+];
+
+/// Whether a chat is seen to be nothing but text, in one pass; most are.
+fn is_nothing_but_text(body: &[u8]) -> bool {
+    static SEARCH: OnceLock<Option<Searcher>> = OnceLock::new();
+    // There is none on processors that cannot look for several words at once.
+    let search = SEARCH.get_or_init(|| Searcher::new(SIGNS));
+    search
+        .as_ref()
+        .is_some_and(|search| search.find(body).is_none())
 }
 
 /// Whether the input holds what the gateway cannot see, or what is not billed by its bytes.

@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, HeaderMap, HeaderName};
 
 use super::bind::Asked;
 use super::field::{self, Kind};
-use super::{Surface, all, near_miss, whole};
+use super::{Surface, all, holds_odd, near_miss, whole};
 use crate::identity::TOKEN_HEADER;
 use crate::ids::HandleName;
 use crate::policy::{Credential, Place, Provider, Tenant};
@@ -73,7 +73,9 @@ impl<'a> Search<'a> {
     fn headers(&mut self, headers: &HeaderMap) -> Result<(), Refusal> {
         for (name, value) in headers {
             let value = value.as_bytes();
-            if name.as_str() == TOKEN_HEADER {
+            // Basic authentication hides what it holds.
+            let may_hold_one = name == AUTHORIZATION || holds_odd(value);
+            if !may_hold_one || name == TOKEN_HEADER {
                 continue;
             }
             if KEY_HEADERS.contains(&name.as_str()) || self.prefixes(name).next().is_some() {

@@ -12,26 +12,32 @@ use super::TokenFault;
 /// The header that carries nothing but a task token. If it is there, it must hold one.
 pub const TOKEN_HEADER: &str = "x-tollgate-token";
 
+static TOKEN_HEADER_NAME: HeaderName = HeaderName::from_static(TOKEN_HEADER);
+
 /// Headers that SDKs put a bare key into.
-const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+static KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// Every header a client authenticates with. None of a client's own reaches an upstream.
 /// Cookies are among them: they are credentials to the upstream that set them, and a jar shared
 /// between tenants' calls would carry one tenant's session into another's.
-static CREDENTIAL_HEADERS: [HeaderName; 13] = [
-    HeaderName::from_static("authorization"),
-    HeaderName::from_static("proxy-authorization"),
-    HeaderName::from_static("x-api-key"),
-    HeaderName::from_static("api-key"),
-    HeaderName::from_static("apikey"),
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("x-auth-token"),
-    HeaderName::from_static("x-access-token"),
-    HeaderName::from_static("private-token"),
-    HeaderName::from_static("ocp-apim-subscription-key"),
-    HeaderName::from_static("x-amz-security-token"),
-    HeaderName::from_static("cookie"),
-    HeaderName::from_static("cookie2"),
+const CREDENTIAL_HEADERS: [&str; 13] = [
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "apikey",
+    "x-goog-api-key",
+    "x-auth-token",
+    "x-access-token",
+    "private-token",
+    "ocp-apim-subscription-key",
+    "x-amz-security-token",
+    "cookie",
+    "cookie2",
 ];
 
 /// Query parameters that are credentials wherever they occur, in any case.
@@ -80,7 +86,7 @@ pub fn find_token<'a>(
     query: Option<&'a str>,
 ) -> Result<Presented<'a>, TokenFault> {
     let mut found = None;
-    if let Some(value) = sole(headers, TOKEN_HEADER)? {
+    if let Some(value) = sole(headers, &TOKEN_HEADER_NAME)? {
         let token = visible(value)
             .filter(|text| is_token(text))
             .ok_or(TokenFault::Malformed)?;
@@ -97,10 +103,10 @@ pub fn find_token<'a>(
             _ => {}
         }
     }
-    for name in KEY_HEADERS {
+    for name in &KEY_HEADERS {
         for value in headers.get_all(name) {
             if let Some(token) = visible(value).filter(|text| is_token(text)) {
-                offer(&mut found, token, TokenPlace::KeyHeader(name))?;
+                offer(&mut found, token, TokenPlace::KeyHeader(name.as_str()))?;
             }
         }
     }
@@ -126,7 +132,10 @@ fn offer<'a>(
     Ok(())
 }
 
-fn sole<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a HeaderValue>, TokenFault> {
+fn sole<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, TokenFault> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (first, None) => Ok(first),
@@ -158,20 +167,13 @@ fn bearer(value: &HeaderValue) -> Result<Option<&str>, TokenFault> {
 /// for the gateway.
 #[must_use]
 pub fn is_stripped(name: &HeaderName) -> bool {
-    CREDENTIAL_HEADERS.contains(name) || name.as_str().starts_with(OWN_PREFIX)
+    let name = name.as_str();
+    CREDENTIAL_HEADERS.contains(&name) || name.starts_with(OWN_PREFIX)
 }
 
 /// Removes every header for which [`is_stripped`] holds.
 pub fn strip(headers: &mut HeaderMap) {
-    for name in &CREDENTIAL_HEADERS {
-        headers.remove(name);
-    }
-    let own: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(OWN_PREFIX))
-        .cloned()
-        .collect();
-    for name in own {
+    while let Some(name) = headers.keys().find(|name| is_stripped(name)).cloned() {
         headers.remove(name);
     }
 }

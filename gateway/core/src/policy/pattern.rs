@@ -229,6 +229,9 @@ impl PathPattern {
     /// What names the model in a path that fits, exactly as it is written there.
     #[must_use]
     pub fn model<'p>(&self, path: &'p str) -> Option<&'p str> {
+        if !self.names_model() {
+            return None;
+        }
         let segments = path.strip_prefix('/')?.split('/');
         let mut pairs = self.0.iter().zip(segments);
         pairs.find_map(|(expected, segment)| expected.model(segment))

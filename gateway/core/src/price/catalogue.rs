@@ -4,9 +4,10 @@
 //! at all: what such a model bills could not be counted in full, and unpriced is not free.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use jiff::civil::{Date, DateTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -17,24 +18,37 @@ use super::matching::Match;
 use super::terms::{RawConstraint, Validity, When};
 use super::units::Unit;
 
-/// Prices by unit, few enough to look through. Partial in a variant.
+/// Prices by unit. Partial in a variant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Prices(Vec<(Unit, Tiered)>);
+pub(super) struct Prices {
+    prices: Vec<(Unit, Tiered)>,
+    /// For each unit, how many prices stand before its own and that one; zero if it has none.
+    places: [u8; Unit::COUNT],
+}
 
 impl Prices {
+    /// The first price of a unit counts.
+    fn new(prices: Vec<(Unit, Tiered)>) -> Self {
+        let mut places = [0; Unit::COUNT];
+        for (place, (unit, _)) in (1..).zip(&prices) {
+            if let Some(first @ 0) = places.get_mut(*unit as usize) {
+                *first = place;
+            }
+        }
+        Self { prices, places }
+    }
+
     pub(super) fn get(&self, unit: Unit) -> Option<&Tiered> {
-        let mut prices = self.0.iter();
-        prices
-            .find(|(priced, _)| *priced == unit)
-            .map(|(_, price)| price)
+        let place = self.places.get(unit as usize)?.checked_sub(1)?;
+        self.prices.get(usize::from(place)).map(|(_, price)| price)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.prices.is_empty()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Unit, Tiered)> {
-        self.0.iter()
+        self.prices.iter()
     }
 
     /// No charge for anything, but for this much per call.
@@ -47,12 +61,12 @@ impl Prices {
             };
             (unit, Tiered::flat(base))
         });
-        Self(roots.collect())
+        Self::new(roots.collect())
     }
 
     fn without_tiers(&self) -> Self {
         let flat = |(unit, price): &(Unit, Tiered)| (*unit, Tiered::flat(price.base));
-        Self(self.0.iter().map(flat).collect())
+        Self::new(self.prices.iter().map(flat).collect())
     }
 }
 
@@ -248,7 +262,7 @@ pub(super) fn parse(text: &str) -> Result<Catalogue, PriceError> {
     } else {
         serde_json::from_str::<RawCatalogue<'_>>(text)?.providers
     };
-    let mut catalogue = Catalogue::with_capacity(providers.len());
+    let mut catalogue = Catalogue::default();
     for provider in providers {
         let mut models = Vec::with_capacity(provider.models.len());
         for model in provider.models {
@@ -327,7 +341,7 @@ fn read_prices(json: &str, countable: &mut bool) -> Result<Prices, PriceError> {
             None => *countable = false,
         }
     }
-    Ok(Prices(prices))
+    Ok(Prices::new(prices))
 }
 
 fn read_tiered(json: &str, unit: Unit) -> Result<Tiered, PriceError> {

@@ -4,9 +4,9 @@
 //! for. Names are compared in lower case.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use regex_lite::{Regex, RegexBuilder};
 use serde::Deserialize;
 

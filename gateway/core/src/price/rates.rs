@@ -266,7 +266,9 @@ impl Rates {
             processing: asked.processing.clone(),
             ..Terms::default()
         };
-        visit(self.card(&standard));
+        if *asked != standard {
+            visit(self.card(&standard));
+        }
         let may_choose = asked
             .service_tier
             .as_deref()

@@ -96,6 +96,9 @@ const KEYS: [(Unit, &str, Per); 22] = [
 ];
 
 impl Unit {
+    /// How many there are.
+    pub(super) const COUNT: usize = KEYS.len();
+
     /// The units that a model without any charge has at zero: every other one falls to these.
     pub(super) const ROOTS: [Self; 9] = [
         Input, Output, AudioHours, Characters, Pages, Rerank, WebSearch, FileSearch, Request,

@@ -3,15 +3,20 @@
 //! The bulk of an answer stands in lists directly under its top level: choices, content,
 //! embeddings. Where usage does not depend on them, they are left out as they pass, so that an
 //! answer of any length is read with little memory. Where it does, lists of numbers are left out,
-//! since no usage hides in a vector.
+//! since no usage hides in a vector. A short answer is kept as it is until it is read.
 //!
 //! Worst case: what is kept beyond the bound is dropped, and the answer counts as unread.
+
+/// Answers up to this length are kept whole, which costs less than leaving anything out.
+const SHORT_BYTES: usize = 64 * 1024;
 
 /// What is kept of an answer so far.
 #[derive(Debug)]
 pub(super) struct Body {
     kept: Vec<u8>,
     max_bytes: usize,
+    /// Whether everything is kept so far.
+    whole: bool,
     overflowed: bool,
     seen_bytes: usize,
     place: Place,
@@ -37,6 +42,7 @@ impl Body {
         Self {
             kept: Vec::new(),
             max_bytes,
+            whole: true,
             overflowed: false,
             seen_bytes: 0,
             place: Place {
@@ -48,6 +54,24 @@ impl Body {
 
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.seen_bytes = self.seen_bytes.saturating_add(bytes.len());
+        if self.whole && self.seen_bytes <= SHORT_BYTES.min(self.max_bytes) {
+            self.kept.extend_from_slice(bytes);
+        } else {
+            self.thin_out();
+            self.skim(bytes);
+        }
+    }
+
+    /// Leaves out what is to be left out of what was kept whole.
+    fn thin_out(&mut self) {
+        if std::mem::take(&mut self.whole) {
+            let whole = std::mem::take(&mut self.kept);
+            self.skim(&whole);
+        }
+    }
+
+    /// Keeps of `bytes` what is to be kept.
+    fn skim(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() && !self.overflowed {
             let stop = self.place.next_stop(rest);
@@ -79,9 +103,15 @@ impl Body {
         }
     }
 
+    /// The whole answer, if it was short.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        self.whole.then_some(self.kept.as_slice())
+    }
+
     /// The kept JSON, unless it was too much.
-    pub(super) fn kept(&self) -> Option<&[u8]> {
-        (!self.overflowed).then_some(self.kept.as_slice())
+    pub(super) fn into_kept(mut self) -> Option<Vec<u8>> {
+        self.thin_out();
+        (!self.overflowed).then_some(self.kept)
     }
 
     /// How many bytes there were.
@@ -146,7 +176,7 @@ mod tests {
             body.feed(bytes);
         }
         assert_eq!(body.seen_bytes(), text.len());
-        String::from_utf8(body.kept().expect("little is kept").to_vec()).expect("UTF-8")
+        String::from_utf8(body.into_kept().expect("little is kept")).expect("UTF-8")
     }
 
     #[test]
@@ -192,6 +222,6 @@ mod tests {
         let mut body = Body::new(4, false);
         body.feed(b"12345");
         body.feed(b"6");
-        assert_eq!((body.kept(), body.seen_bytes()), (None, 6));
+        assert_eq!((body.seen_bytes(), body.into_kept()), (6, None));
     }
 }

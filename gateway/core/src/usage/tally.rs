@@ -15,6 +15,12 @@ pub(super) trait Tally: Debug + Send + Sync {
     /// Reads the data of an event, a line or an element. True if it carries nothing but usage.
     fn event(&mut self, data: &[u8]) -> bool;
 
+    /// Reads a whole plain answer in one pass if it has the usual shape. False if it has not; then
+    /// nothing was read.
+    fn glance(&mut self, _bytes: &[u8]) -> bool {
+        false
+    }
+
     /// Reads what is kept of a plain answer.
     fn body(&mut self, bytes: &[u8]);
 

@@ -3,6 +3,8 @@
 //! A provider's odd value must not cost us the rest of its usage: what is not understood is taken
 //! as absent, and no reader here ever fails on well-formed JSON.
 
+mod glance;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -154,8 +156,13 @@ pub(super) fn part<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<
 /// Whether a statement of usage is an object in which every count is one, or null. What is taken
 /// as absent could else make a statement look whole that is not.
 pub(super) fn is_sound(statement: &RawValue) -> bool {
-    let Sound(sound) = part(Some(statement)).unwrap_or(Sound(false));
-    sound && statement.get().starts_with('{')
+    is_sound_text(statement.get())
+}
+
+/// The same for its text.
+pub(super) fn is_sound_text(statement: &str) -> bool {
+    let Sound(sound) = serde_json::from_str(statement).unwrap_or(Sound(false));
+    sound && statement.starts_with('{')
 }
 
 struct Sound(bool);
@@ -284,6 +291,28 @@ enum Key {
     Content,
 }
 
+impl Key {
+    fn of(key: &[u8]) -> Self {
+        match key {
+            b"finish_reason" => Self::FinishReason,
+            b"role"
+            | b"type"
+            | b"id"
+            | b"item_id"
+            | b"call_id"
+            | b"status"
+            | b"signature"
+            | b"encrypted_content"
+            | b"annotations"
+            | b"logprobs"
+            | b"stop_reason"
+            | b"native_finish_reason"
+            | b"content_filter_results" => Self::Label,
+            _ => Self::Content,
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KeyVisitor;
@@ -295,23 +324,7 @@ impl<'de> Deserialize<'de> for Key {
             }
 
             fn visit_str<E>(self, key: &str) -> Result<Key, E> {
-                Ok(match key {
-                    "finish_reason" => Key::FinishReason,
-                    "role"
-                    | "type"
-                    | "id"
-                    | "item_id"
-                    | "call_id"
-                    | "status"
-                    | "signature"
-                    | "encrypted_content"
-                    | "annotations"
-                    | "logprobs"
-                    | "stop_reason"
-                    | "native_finish_reason"
-                    | "content_filter_results" => Key::Label,
-                    _ => Key::Content,
-                })
+                Ok(Key::of(key.as_bytes()))
             }
         }
         deserializer.deserialize_str(KeyVisitor)

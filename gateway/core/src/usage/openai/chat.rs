@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Account, Stated};
+use crate::json::{Glance, once};
 use crate::policy::Operation;
 use crate::usage::text::{Choices, Count, Text, part};
 use crate::usage::{Reading, Usage, tally};
@@ -25,7 +26,68 @@ pub(in crate::usage) struct Chat {
     has_output: bool,
 }
 
-/// A chunk, or a plain answer.
+/// What a chunk, or a plain answer, says.
+#[derive(Debug, PartialEq, Eq)]
+struct Said<'a> {
+    model: Text<'a>,
+    service_tier: Text<'a>,
+    choices: Choices,
+    usage: Option<&'a str>,
+    /// The same where Groq puts it.
+    groq: Option<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    /// Reads a chunk of the usual shape in one pass; `None` says nothing about it.
+    fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<Self> {
+        let mut glance = Glance::at(std::str::from_utf8(bytes).ok()?);
+        let (mut model, mut service_tier) = (None, None);
+        let (mut choices, mut usage) = (None, None);
+        glance.object(|value, name| match name {
+            b"model" => once(&mut model, Text::glance(value)?),
+            b"service_tier" => once(&mut service_tier, Text::glance(value)?),
+            b"choices" if lists == Lists::Count => once(&mut choices, Choices::glance(value)?),
+            b"choices" => once(&mut choices, value.skip().map(|()| Choices::default())?),
+            // Of a plain answer such a list is left out.
+            b"usage" if value.peek()? == b'[' => None,
+            b"usage" => once(&mut usage, value.raw()?),
+            b"x_groq" => None,
+            _ => value.skip(),
+        })?;
+        glance.end()?;
+        Some(Self {
+            model: model.unwrap_or_default(),
+            service_tier: service_tier.unwrap_or_default(),
+            choices: choices.unwrap_or_default(),
+            usage: usage.filter(|usage| *usage != "null"),
+            groq: None,
+        })
+    }
+
+    /// Reads any chunk; `None` if it is none.
+    fn with_care(bytes: &'a [u8]) -> Option<Self> {
+        let chunk: Chunk<'a> = serde_json::from_slice(bytes).ok()?;
+        let groq = part::<XGroq<'_>>(chunk.x_groq).and_then(|groq| groq.usage);
+        Some(Self {
+            model: chunk.model,
+            service_tier: chunk.service_tier,
+            choices: chunk.choices,
+            usage: chunk.usage.map(RawValue::get),
+            groq: groq.map(RawValue::get),
+        })
+    }
+}
+
+/// What becomes of the choices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// Their text is counted.
+    Count,
+    /// They are passed over: the bytes of the answer stand for its text.
+    Skip,
+}
+
+/// A chunk, or a plain answer, as it is written.
 #[derive(Debug, Deserialize)]
 struct Chunk<'a> {
     #[serde(default, borrow)]
@@ -55,13 +117,12 @@ impl Chat {
         }
     }
 
-    fn take(&mut self, chunk: &Chunk<'_>) {
-        self.account.name(&chunk.model, &chunk.service_tier);
-        self.finished |= chunk.choices.finished;
-        self.account.generated(chunk.choices.text);
-        let groq = || part::<XGroq<'_>>(chunk.x_groq)?.usage;
-        if let Some(usage) = chunk.usage.or_else(groq) {
-            self.account.state(Stated::read(usage));
+    fn take(&mut self, said: &Said<'_>) {
+        self.account.name(&said.model, &said.service_tier);
+        self.finished |= said.choices.finished;
+        self.account.generated(said.choices.text);
+        if let Some(usage) = said.usage.or(said.groq) {
+            self.account.state(Stated::read_text(usage));
         }
     }
 }
@@ -93,21 +154,31 @@ impl tally::Tally for Chat {
             }
             _ => {}
         }
-        let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+        let said = Said::at_a_glance(data, Lists::Count).or_else(|| Said::with_care(data));
+        let Some(said) = said else {
             self.account.unread(data.len());
             return false;
         };
-        self.take(&chunk);
-        let alone = chunk.choices.empty && chunk.usage.is_some();
+        self.take(&said);
+        let alone = said.choices.empty && said.usage.is_some();
         if alone && self.finished {
             self.account.end();
         }
         alone
     }
 
+    fn glance(&mut self, bytes: &[u8]) -> bool {
+        let said = Said::at_a_glance(bytes, Lists::Skip);
+        if let Some(said) = &said {
+            self.take(said);
+            self.account.end();
+        }
+        said.is_some()
+    }
+
     fn body(&mut self, bytes: &[u8]) {
-        if let Ok(body) = serde_json::from_slice::<Chunk<'_>>(bytes) {
-            self.take(&body);
+        if let Some(said) = Said::with_care(bytes) {
+            self.take(&said);
             self.account.end();
         }
     }
@@ -124,3 +195,6 @@ impl tally::Tally for Chat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,9 +13,10 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json::{Glance, once};
 use crate::money::PicoUsd;
 use crate::usage::Usage;
-use crate::usage::text::{Count, is_sound, part, scaled};
+use crate::usage::text::{Count, is_sound_text, part, scaled};
 
 /// Usage as it stands in the answer; a server may give several names for one thing.
 #[derive(Debug, Default, Deserialize)]
@@ -124,29 +125,38 @@ pub(in crate::usage) struct Stated {
 impl Stated {
     /// Reads a `usage` object.
     pub(in crate::usage) fn read(usage: &RawValue) -> Self {
-        match part::<Counts<'_>>(Some(usage)) {
-            Some(counts) => Self {
-                odd: !is_sound(usage),
+        Self::read_text(usage.get())
+    }
+
+    /// The same from its text.
+    pub(super) fn read_text(usage: &str) -> Self {
+        Self::at_a_glance(usage).unwrap_or_else(|| Self::with_care(usage))
+    }
+
+    /// Reads one of the usual shape, in which every count is a count; `None` says nothing about
+    /// it.
+    fn at_a_glance(usage: &str) -> Option<Self> {
+        let mut glance = Glance::at(usage);
+        let (counts, [input, output]) = Counts::glance(&mut glance)?;
+        glance.end()?;
+        Some(Self::of(&counts, &input, &output))
+    }
+
+    /// Reads any.
+    fn with_care(usage: &str) -> Self {
+        match serde_json::from_str::<Counts<'_>>(usage) {
+            Ok(counts) => Self {
+                odd: !is_sound_text(usage),
                 ..Self::from(counts)
             },
-            None => Self {
+            Err(_other) => Self {
                 odd: true,
                 ..Self::default()
             },
         }
     }
-}
 
-impl From<Counts<'_>> for Stated {
-    fn from(counts: Counts<'_>) -> Self {
-        let input: Details<'_> = part(counts.prompt_tokens_details)
-            .or_else(|| part(counts.input_tokens_details))
-            .or_else(|| part(counts.input_token_details))
-            .unwrap_or_default();
-        let output: Details<'_> = part(counts.completion_tokens_details)
-            .or_else(|| part(counts.output_tokens_details))
-            .or_else(|| part(counts.output_token_details))
-            .unwrap_or_default();
+    fn of(counts: &Counts<'_>, input: &Details<'_>, output: &Details<'_>) -> Self {
         let cached: CachedDetails = part(input.cached_tokens_details).unwrap_or_default();
         let tools: ServerTools = part(counts.server_side_tool_usage_details).unwrap_or_default();
         let (hit, miss) = (
@@ -175,9 +185,82 @@ impl From<Counts<'_>> for Stated {
             web_searches: either(tools.web_search_calls, tools.x_search_calls),
             file_searches: either(tools.file_search_calls, tools.document_search_calls),
             audio_ms: Count(counts.seconds.and_then(|raw| scaled(raw.get(), 3))),
-            reported_cost: reported_cost(&counts),
+            reported_cost: reported_cost(counts),
             odd: false,
         }
+    }
+}
+
+impl Counts<'_> {
+    /// Reads counts of the usual shape, and the details of input and output beside them.
+    fn glance<'a>(glance: &mut Glance<'a>) -> Option<(Self, [Details<'a>; 2])> {
+        let mut counts = Self::default();
+        let mut details = [None, None];
+        let [input, output] = &mut details;
+        glance.object(|value, name| {
+            let count = match name {
+                b"prompt_tokens" => &mut counts.prompt_tokens,
+                b"input_tokens" => &mut counts.input_tokens,
+                b"completion_tokens" => &mut counts.completion_tokens,
+                b"output_tokens" => &mut counts.output_tokens,
+                b"total_tokens" => &mut counts.total_tokens,
+                b"prompt_cache_hit_tokens" => &mut counts.prompt_cache_hit_tokens,
+                b"prompt_cache_miss_tokens" => &mut counts.prompt_cache_miss_tokens,
+                b"cached_tokens" => &mut counts.cached_tokens,
+                b"cost_in_usd_ticks" => &mut counts.cost_in_usd_ticks,
+                b"prompt_tokens_details" | b"input_tokens_details" => {
+                    return once(input, Details::glance(value)?);
+                }
+                b"completion_tokens_details" | b"output_tokens_details" => {
+                    return once(output, Details::glance(value)?);
+                }
+                b"input_token_details"
+                | b"output_token_details"
+                | b"server_side_tool_usage_details"
+                | b"seconds"
+                | b"cost"
+                | b"is_byok"
+                | b"cost_details" => return None,
+                _ => return value.count().map(drop),
+            };
+            once(&mut count.0, value.count()??)
+        })?;
+        Some((counts, details.map(Option::unwrap_or_default)))
+    }
+}
+
+impl Details<'_> {
+    fn glance(glance: &mut Glance<'_>) -> Option<Self> {
+        let mut details = Self::default();
+        glance.object(|value, name| {
+            let count = match name {
+                b"cached_tokens" => &mut details.cached_tokens,
+                b"cache_write_tokens" => &mut details.cache_write_tokens,
+                b"text_tokens" => &mut details.text_tokens,
+                b"audio_tokens" => &mut details.audio_tokens,
+                b"image_tokens" => &mut details.image_tokens,
+                b"video_tokens" => &mut details.video_tokens,
+                b"reasoning_tokens" => &mut details.reasoning_tokens,
+                b"cached_tokens_details" => return None,
+                _ => return value.count().map(drop),
+            };
+            once(&mut count.0, value.count()??)
+        })?;
+        Some(details)
+    }
+}
+
+impl From<Counts<'_>> for Stated {
+    fn from(counts: Counts<'_>) -> Self {
+        let input = part(counts.prompt_tokens_details)
+            .or_else(|| part(counts.input_tokens_details))
+            .or_else(|| part(counts.input_token_details))
+            .unwrap_or_default();
+        let output = part(counts.completion_tokens_details)
+            .or_else(|| part(counts.output_tokens_details))
+            .or_else(|| part(counts.output_token_details))
+            .unwrap_or_default();
+        Self::of(&counts, &input, &output)
     }
 }
 
@@ -320,3 +403,6 @@ impl Stated {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
