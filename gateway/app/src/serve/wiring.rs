@@ -27,6 +27,7 @@ use tollgate_proxy::oauth::TokenExchanges;
 use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::pressure::{Pressure, PressureLimits};
+use tollgate_proxy::reserve::Accounts;
 use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
@@ -194,6 +195,7 @@ pub(super) fn wire(
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics,
         traces,
+        accounts: Accounts::default(),
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),
