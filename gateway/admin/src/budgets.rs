@@ -92,11 +92,7 @@ fn counters(
     task: Option<TaskId>,
     now: Timestamp,
 ) -> Vec<(BudgetKey, Option<PicoUsd>)> {
-    let key = |scope: Scope, window: Window| BudgetKey {
-        tenant: tenant.id.clone(),
-        scope,
-        window,
-    };
+    let key = |scope: Scope, window: Window| BudgetKey::new(tenant.id.clone(), scope, window);
     let (day, month) = (Window::day(now), Window::month(now));
     let mut counters = vec![
         (key(Scope::Tenant, day), tenant.caps.daily),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use crate::budget::{Account, Balance, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
 use crate::ids::RecordId;
 use crate::money::PicoUsd;
 use crate::rate::{Limit, Paced, Pass, RateKey, RateStore};
@@ -20,8 +20,8 @@ use crate::time::Timestamp;
 pub struct Demand<'a> {
     /// The call's record.
     pub id: RecordId,
-    /// Every counter of money that the call counts in, all of one tenant.
-    pub budgets: &'a [Budget],
+    /// Every counter of money that the call counts in.
+    pub account: &'a Account,
     /// What it costs at most, to be taken from each.
     pub amount: PicoUsd,
     /// Every limit on its pace, all of the same tenant, each named once.
@@ -62,6 +62,22 @@ pub trait Admission: Send + Sync {
     /// a tenant at its cap is not told to come back in a second. Idempotent by the demand's id
     /// until it is settled and released.
     async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError>;
+
+    /// The same where nothing has to be waited for, and `None` where something may have to be.
+    fn take_now(&self, _demand: &Demand<'_>) -> Option<Result<Taken, StoreError>> {
+        None
+    }
+}
+
+/// Takes what is demanded, and waits only where that is needed.
+///
+/// # Errors
+/// Those of the store.
+pub async fn take(store: &dyn Admission, demand: &Demand<'_>) -> Result<Taken, StoreError> {
+    match store.take_now(demand) {
+        Some(taken) => taken,
+        None => store.take(demand).await,
+    }
 }
 
 /// Two stores that are not far away, asked one after the other.
@@ -79,42 +95,47 @@ pub struct Together {
 #[async_trait]
 impl Admission for Together {
     async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
-        in_turn(self.budgets.as_ref(), self.rates.as_ref(), demand).await
+        let Demand { id, account, .. } = *demand;
+        let asked = self.budgets.reserve(id, account, demand.amount, demand.now);
+        match held(asked.await?) {
+            Ok(hold) => {
+                let asked = self.rates.admit(id, demand.limits, demand.tokens);
+                paced(&*self.budgets, hold, asked.await)
+            }
+            Err(exhausted) => Ok(exhausted),
+        }
     }
 }
 
-/// What [`Together`] does.
+/// The hold, whose pace is to be asked next.
 ///
 /// # Errors
-/// Those of the stores.
-pub async fn in_turn(
-    budgets: &dyn BudgetStore,
-    rates: &dyn RateStore,
-    demand: &Demand<'_>,
-) -> Result<Taken, StoreError> {
-    let Demand {
-        id,
-        amount,
-        limits,
-        tokens,
-        now,
-        ..
-    } = *demand;
-    let hold = match budgets.reserve(id, demand.budgets, amount, now).await? {
-        Reserved::Held(hold) => hold,
+/// The whole answer, where there is none.
+pub fn held(reserved: Reserved) -> Result<Hold, Taken> {
+    match reserved {
+        Reserved::Held(hold) => Ok(hold),
         Reserved::Exhausted {
             key,
             limit,
             balance,
-        } => {
-            return Ok(Taken::Exhausted {
-                key,
-                limit,
-                balance,
-            });
-        }
-    };
-    match rates.admit(id, limits, tokens).await {
+        } => Err(Taken::Exhausted {
+            key,
+            limit,
+            balance,
+        }),
+    }
+}
+
+/// The whole answer, once the pace is known. What is held for a call that may not go is given back.
+///
+/// # Errors
+/// Those of the pace.
+pub fn paced(
+    budgets: &dyn BudgetStore,
+    hold: Hold,
+    paced: Result<Paced, StoreError>,
+) -> Result<Taken, StoreError> {
+    match paced {
         Ok(Paced::Go(pass)) => Ok(Taken::All(hold, Some(pass))),
         Ok(Paced::Free) => Ok(Taken::All(hold, None)),
         Ok(Paced::Wait { key, retry_after }) => {

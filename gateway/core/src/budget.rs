@@ -3,16 +3,21 @@
 //! A cap holds because money is taken *before* contact: settled + reserved never passes the
 //! limit. The store does the taking; this module says in which counters and for how much.
 
+mod account;
+mod key;
+
 use std::fmt;
-use std::str::FromStr;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, RecordId, TaskId, TenantId};
+use crate::ids::{AgentId, RecordId, TaskId};
 use crate::money::PicoUsd;
 use crate::policy::NamePattern;
-use crate::time::{Timestamp, Window};
+use crate::time::Timestamp;
+
+pub use account::{Account, Counters, MixedTenants};
+pub use key::{BudgetKey, InvalidBudgetKey, KeyParts};
 
 /// Whose money a counter counts.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -48,76 +53,6 @@ impl fmt::Display for Scope {
     }
 }
 
-/// One counter of money. The window is part of the key, hence nothing is ever reset.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct BudgetKey {
-    /// The tenant that pays.
-    pub tenant: TenantId,
-    /// Which part of the tenant.
-    pub scope: Scope,
-    /// Over which time.
-    pub window: Window,
-}
-
-/// `acme/tenant/day:2026-11-23`, `acme/agent=bot/month:2026-11`, `acme/task=t-1/total`.
-impl fmt::Display for BudgetKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            tenant,
-            scope,
-            window,
-        } = self;
-        // Piece by piece: every call writes a handful of keys, and `write!` costs thrice as much.
-        f.write_str(tenant.as_str())?;
-        f.write_str("/")?;
-        fmt::Display::fmt(scope, f)?;
-        f.write_str("/")?;
-        fmt::Display::fmt(window, f)
-    }
-}
-
-/// Why a text is not a [`BudgetKey`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a budget key is \"TENANT/SCOPE/WINDOW\"")]
-pub struct InvalidBudgetKey;
-
-impl FromStr for BudgetKey {
-    type Err = InvalidBudgetKey;
-
-    fn from_str(text: &str) -> Result<Self, InvalidBudgetKey> {
-        // A model's name may hold slashes; ids and windows never do.
-        let (tenant, rest) = text.split_once('/').ok_or(InvalidBudgetKey)?;
-        let (scope, window) = rest.rsplit_once('/').ok_or(InvalidBudgetKey)?;
-        let scope = match scope.split_once('=') {
-            None if scope == "tenant" => Scope::Tenant,
-            Some(("agent", agent)) => Scope::Agent(agent.parse().map_err(|_e| InvalidBudgetKey)?),
-            Some(("task", task)) => Scope::Task(task.parse().map_err(|_e| InvalidBudgetKey)?),
-            Some(("model", model)) => Scope::Model(model.parse().map_err(|_e| InvalidBudgetKey)?),
-            _ => return Err(InvalidBudgetKey),
-        };
-        Ok(Self {
-            tenant: tenant.parse().map_err(|_e| InvalidBudgetKey)?,
-            scope,
-            window: window.parse().map_err(|_e| InvalidBudgetKey)?,
-        })
-    }
-}
-
-impl TryFrom<String> for BudgetKey {
-    type Error = InvalidBudgetKey;
-
-    fn try_from(text: String) -> Result<Self, InvalidBudgetKey> {
-        text.parse()
-    }
-}
-
-impl From<BudgetKey> for String {
-    fn from(key: BudgetKey) -> Self {
-        key.to_string()
-    }
-}
-
 /// A counter a call counts in, and the most it may reach; without a limit it only counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Budget {
@@ -134,7 +69,7 @@ pub struct Hold {
     pub id: RecordId,
     /// Every counter the amount was taken from. The cost goes to the same ones, whatever the
     /// clock says by then.
-    pub keys: Vec<BudgetKey>,
+    pub keys: Counters,
     /// How much was taken from each.
     pub amount: PicoUsd,
 }
@@ -177,17 +112,15 @@ pub enum Reserved {
 }
 
 impl Reserved {
-    /// The refusal, if `amount` does not fit under every limit; `balance` says what each counter
+    /// The refusal, if `amount` does not fit under every limit. Each counter comes with what it
     /// holds.
     #[must_use]
-    pub fn refusal(
-        budgets: &[Budget],
+    pub fn refusal<'b>(
+        counters: impl Iterator<Item = (&'b Budget, Balance)>,
         amount: PicoUsd,
-        balance: impl Fn(&BudgetKey) -> Balance,
     ) -> Option<Self> {
-        let capped = budgets.iter().filter_map(|budget| {
+        let capped = counters.filter_map(|(budget, balance)| {
             let limit = budget.limit?;
-            let balance = balance(&budget.key);
             Some((balance.room(limit), &budget.key, limit, balance))
         });
         let (room, key, limit, balance) = capped.min_by_key(|(room, ..)| *room)?;
@@ -215,12 +148,12 @@ pub struct StoreError {
 /// Where money is counted.
 #[async_trait]
 pub trait BudgetStore: Send + Sync {
-    /// Takes `amount` from every budget or from none, atomically over all of them. An amount of
-    /// zero always fits. Idempotent by `id` until it is settled.
+    /// Takes `amount` from every counter of the account or from none, atomically over all of them.
+    /// An amount of zero always fits. Idempotent by `id` until it is settled.
     async fn reserve(
         &self,
         id: RecordId,
-        budgets: &[Budget],
+        account: &Account,
         amount: PicoUsd,
         now: Timestamp,
     ) -> Result<Reserved, StoreError>;
@@ -237,26 +170,4 @@ pub trait BudgetStore: Send + Sync {
 
     /// What a counter holds now.
     async fn balance(&self, key: &BudgetKey) -> Result<Balance, StoreError>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_read_back_what_they_print() {
-        for text in [
-            "acme/tenant/day:2026-11-23",
-            "acme/agent=support.bot/month:2026-11",
-            "acme/task=T-1/total",
-            "acme/model=meta-llama/Llama-3*/day:2026-11-23",
-        ] {
-            let key: BudgetKey = text.parse().expect(text);
-            assert_eq!(key.to_string(), text);
-        }
-        assert_eq!(
-            "acme/nobody/total".parse::<BudgetKey>(),
-            Err(InvalidBudgetKey)
-        );
-    }
 }

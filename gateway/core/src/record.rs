@@ -400,6 +400,11 @@ pub trait RecordLog: Send + Sync {
     /// Keeps the intent. When this returns, killing the process no longer loses it.
     async fn intend(&self, intent: &Intent) -> Result<(), StoreError>;
 
+    /// The same where nothing has to be waited for, and `None` where something may have to be.
+    fn intend_now(&self, _intent: &Intent) -> Option<Result<(), StoreError>> {
+        None
+    }
+
     /// Keeps the outcome of an intent. Does not wait: if it is lost in a crash, the intent is
     /// settled at its reservation.
     fn conclude(&self, id: RecordId, ending: &Ending);
@@ -409,4 +414,15 @@ pub trait RecordLog: Send + Sync {
 
     /// Keeps a refusal that belongs to no tenant. At most a hundred a second are kept.
     fn turn_away(&self, stranger: &Stranger);
+}
+
+/// Keeps the intent, and waits only where that is needed.
+///
+/// # Errors
+/// Those of the log.
+pub async fn intend(log: &dyn RecordLog, intent: &Intent) -> Result<(), StoreError> {
+    match log.intend_now(intent) {
+        Some(kept) => kept,
+        None => log.intend(intent).await,
+    }
 }

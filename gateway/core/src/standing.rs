@@ -168,11 +168,7 @@ pub fn caps_in_force<'a>(
     let mut caps = Vec::new();
     let mut add = |scope: &Scope, window: Window, limit: Option<PicoUsd>| {
         caps.extend(limit.map(|limit| Budget {
-            key: BudgetKey {
-                tenant: tenant.id.clone(),
-                scope: scope.clone(),
-                window,
-            },
+            key: BudgetKey::new(tenant.id.clone(), scope.clone(), window),
             limit: Some(limit),
         }));
     };

@@ -235,8 +235,8 @@ impl Walk<'_> {
             Some(stores) => stores.deferred.as_ref(),
             None => &NothingKnown,
         };
-        let mut quote = quote(live, deferred, &mut call, &mut self.draft, now)?;
-        let balances = Look::at(self.view.stores, &quote.budgets).await?;
+        let mut quote = quote(live, None, deferred, &mut call, &mut self.draft, now)?;
+        let balances = Look::at(self.view.stores, &quote.bounds.account).await?;
         let fitted = fit(
             &balances,
             &mut quote,

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use http::{Method, Request};
 use tollgate_core::admission::Together;
 use tollgate_core::budget::{
-    Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
+    Account, Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
 };
 use tollgate_core::deferred::{DeferredCharges, Known, RemoteId};
 use tollgate_core::identity::{Caller, KeySet, Mint, new_private_key};
@@ -41,6 +41,7 @@ use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::pressure::{Pressure, PressureLimits};
 use crate::record::Draft;
+use crate::reserve::Accounts;
 use crate::sealed::SealedTokens;
 use crate::statement::{Question, Statements, UsageReports};
 use crate::tracker::Tracker;
@@ -142,24 +143,24 @@ impl BudgetStore for Fakes {
     async fn reserve(
         &self,
         id: RecordId,
-        budgets: &[Budget],
+        account: &Account,
         amount: PicoUsd,
         _now: Timestamp,
     ) -> Result<Reserved, StoreError> {
-        self.note(Asked::Reserve(budgets.to_vec(), amount));
+        self.note(Asked::Reserve(account.to_vec(), amount));
         let mut answers = self.answers();
         if answers.ledger_is_down {
             return Err(down("reserve"));
         }
         Ok(match answers.exhausted.pop() {
             Some((place, limit, balance)) => Reserved::Exhausted {
-                key: budgets[place].key.clone(),
+                key: account[place].key.clone(),
                 limit,
                 balance,
             },
             None => Reserved::Held(Hold {
                 id,
-                keys: budgets.iter().map(|budget| budget.key.clone()).collect(),
+                keys: account.counters().clone(),
                 amount,
             }),
         })
@@ -390,6 +391,7 @@ pub(crate) fn gateway(first: Snapshot) -> (Arc<Gateway>, Arc<Fakes>) {
         }),
         traces: None,
         call_log: Arc::new(crate::call_log::CallEvents),
+        accounts: Accounts::default(),
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(fakes.clone()),

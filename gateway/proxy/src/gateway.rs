@@ -23,6 +23,7 @@ use crate::oauth::TokenExchanges;
 use crate::obtain::Obtainer;
 use crate::pool::Upstreams;
 use crate::pressure::Pressure;
+use crate::reserve::Accounts;
 use crate::sealed::SealedTokens;
 use crate::statement::Statements;
 use crate::traces::Traces;
@@ -88,6 +89,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Where spans of calls go, if anywhere.
     pub traces: Option<Traces>,
+    /// What calls that count alike have to keep.
+    pub accounts: Accounts,
     /// Whose caps are to be looked at for notices.
     pub caps: CapMarks,
     /// Where calls' log lines go.

@@ -28,7 +28,7 @@ mod authorize;
 mod bind;
 mod ask;
 mod deferred;
-mod reserve;
+pub mod reserve;
 pub mod obtain;
 pub mod sealed;
 mod sign;

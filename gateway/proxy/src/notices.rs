@@ -149,11 +149,7 @@ fn capped<'a>(
     let mut budgets = Vec::new();
     let mut add = |scope: Scope, window: Window, limit: Option<PicoUsd>| {
         budgets.extend(limit.map(|limit| Budget {
-            key: BudgetKey {
-                tenant: tenant.id.clone(),
-                scope,
-                window,
-            },
+            key: BudgetKey::new(tenant.id.clone(), scope, window),
             limit: Some(limit),
         }));
     };

@@ -3,17 +3,18 @@
 //! The store takes both in one step. A tenant at its cap is always told so, not to come back in a
 //! second. Worst case: see [`Admission`].
 
+mod accounts;
 mod clamp;
 mod scopes;
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tollgate_core::admission::{Admission, Demand, Taken};
-use tollgate_core::budget::{Budget, Hold};
+use tollgate_core::admission::{self, Admission, Demand, Taken};
+use tollgate_core::budget::Hold;
 use tollgate_core::deferred::DeferredCharges;
 use tollgate_core::policy::Operation;
-use tollgate_core::rate::{Limit, Pass};
+use tollgate_core::rate::Pass;
 use tollgate_core::refusal::Refusal;
 use tollgate_core::time::Timestamp;
 
@@ -27,6 +28,8 @@ use crate::record::Draft;
 use crate::respond::Failure;
 use crate::settle::{Metering, Settlement, Tariff};
 
+pub use accounts::Accounts;
+use accounts::Bounds;
 pub(crate) use clamp::Clamping;
 use scopes::Scopes;
 
@@ -46,7 +49,8 @@ pub(crate) async fn reserve<'r>(
     now: Timestamp,
 ) -> Result<Held<'r>, Rejected> {
     let stores = &gw.stores;
-    let mut quote = quote(live, stores.deferred.as_ref(), &mut call, draft, now)?;
+    let deferred = stores.deferred.as_ref();
+    let mut quote = quote(live, Some(&gw.accounts), deferred, &mut call, draft, now)?;
     let start = Instant::now();
     let fitted = fit(
         stores.admission.as_ref(),
@@ -89,16 +93,17 @@ pub(crate) async fn reserve<'r>(
 /// What a call is charged by, and every cap and limit that it has to keep. Nothing is taken yet.
 pub(crate) struct Quote {
     pub(crate) tariff: Tariff,
-    pub(crate) budgets: Vec<Budget>,
-    pub(crate) limits: Vec<Limit>,
+    pub(crate) bounds: Arc<Bounds>,
     /// Tokens of output that are expected where nothing bounds them.
     default_output: u64,
     pub(crate) clamping: Clamping,
 }
 
 /// Names price, caps and limits of a call, and lowers its output bound to the tenant's ceiling.
+/// What bounds other calls alike is taken from `known`.
 pub(crate) fn quote(
     live: &Snapshot,
+    known: Option<&Accounts>,
     deferred: &dyn DeferredCharges,
     call: &mut Call<'_>,
     draft: &mut Draft,
@@ -107,24 +112,25 @@ pub(crate) fn quote(
     let asked = call.ask.as_ref().map(|ask| ask.model.clone());
     let mut tariff = tariff(deferred, live, call, now)?;
     let permit = &call.bound.permit;
-    let names: Vec<&str> = asked
-        .iter()
-        .map(|model| model.as_str())
-        .chain(tariff.names())
-        .collect();
-    let scopes = Scopes::new(&permit.caller, &permit.tenant, &names);
-    let budgets = scopes.budgets(now);
-    if budgets.iter().any(|budget| budget.limit.is_some()) {
+    let names = || {
+        let asked = asked.iter().map(|model| model.as_str());
+        asked.chain(tariff.names())
+    };
+    let scopes = Scopes::new(&permit.caller, &permit.tenant, names);
+    let takes_tokens = tariff.ask().is_some();
+    let bounds = match known {
+        Some(known) => known.bounds(&scopes, takes_tokens, now),
+        None => Arc::new(Bounds::new(&scopes, takes_tokens, now)),
+    };
+    if bounds.account.iter().any(|budget| budget.limit.is_some()) {
         refuse_unpriced(&tariff)?;
     }
-    let limits = scopes.limits(tariff.ask().is_some());
     draft.is_charged_by(live.prices.version(), &tariff);
     let mut clamping = Clamping::new(permit.tenant.clamp);
     clamping.lower_to_ceiling(&mut tariff, &mut call.payload);
     Ok(Quote {
         tariff,
-        budgets,
-        limits,
+        bounds,
         default_output: permit.tenant.default_max_output_tokens,
         clamping,
     })
@@ -166,13 +172,14 @@ async fn take(
     draft.costs_at_most(asked);
     let demand = Demand {
         id: draft.id,
-        budgets: &quote.budgets,
+        account: &quote.bounds.account,
         amount: asked,
-        limits: &quote.limits,
+        limits: &quote.bounds.limits,
         tokens: tariff.expected_tokens(quote.default_output),
         now,
     };
-    Ok(match store.take(&demand).await.map_err(Failure::Ledger)? {
+    let taken = admission::take(store, &demand).await;
+    Ok(match taken.map_err(Failure::Ledger)? {
         Taken::All(hold, pass) => Ok((hold, pass)),
         // What is only reserved may come free again, so such a cap has not been reached.
         Taken::Exhausted {

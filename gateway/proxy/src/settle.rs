@@ -19,7 +19,7 @@ use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Unreported;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
-use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
+use tollgate_core::record::{self, Ending, Intent, Outcome, Subject, UsageSource};
 use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 use tollgate_core::trace::CallTrace;
@@ -326,7 +326,7 @@ impl Settlement {
             subject,
             hold: self.hold.clone(),
         };
-        let kept = self.gw.stores.records.intend(&intent);
+        let kept = record::intend(self.gw.stores.records.as_ref(), &intent);
         self.gw.metrics.stores.timed(Asked::Intend, kept).await?;
         if intent.subject.elevated {
             self.gw.metrics.security.elevated(Elevated::Made);

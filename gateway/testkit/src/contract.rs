@@ -9,7 +9,9 @@ mod tokens;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope};
+use tollgate_core::budget::{
+    Account, Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope,
+};
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -156,7 +158,8 @@ async fn hold(
     budgets: &[Budget],
     amount: i128,
 ) -> Option<Hold> {
-    let reserved = store.reserve(id, budgets, PicoUsd::new(amount), now());
+    let account = Account::from(budgets);
+    let reserved = store.reserve(id, &account, PicoUsd::new(amount), now());
     match reserved.await.expect("the store is up") {
         Reserved::Held(hold) => Some(hold),
         Reserved::Exhausted { .. } => None,
@@ -184,7 +187,12 @@ pub async fn a_reservation_takes_from_all_budgets_or_from_none(stores: &dyn Stor
     let first = hold(&*store, record_id(1), &budgets, 8).await;
     assert!(first.is_some(), "8 fit under 10");
     let answer = store
-        .reserve(record_id(2), &budgets, PicoUsd::new(3), now())
+        .reserve(
+            record_id(2),
+            &Account::from(&budgets),
+            PicoUsd::new(3),
+            now(),
+        )
         .await
         .expect("the store is up");
     let full = Reserved::Exhausted {
@@ -224,7 +232,8 @@ pub async fn what_fits_the_cap_that_is_named_fits_all(stores: &dyn Stores) {
         cap("task=t/total", 20),
     ];
     for n in 0..5 {
-        let answer = store.reserve(record_id(41), &budgets, PicoUsd::new(100), now());
+        let account = Account::from(&budgets);
+        let answer = store.reserve(record_id(41), &account, PicoUsd::new(100), now());
         let Reserved::Exhausted { limit, balance, .. } = answer.await.expect("the store is up")
         else {
             panic!("100 are more than any cap");
@@ -243,7 +252,8 @@ pub async fn what_fits_the_cap_that_is_named_fits_all(stores: &dyn Stores) {
     let task = [cap("task=t/total", 20)];
     assert!(hold(&*store, record_id(43), &task, 20).await.is_some());
     for _ in 0..5 {
-        let answer = store.reserve(record_id(44), &budgets, PicoUsd::new(1), now());
+        let account = Account::from(&budgets);
+        let answer = store.reserve(record_id(44), &account, PicoUsd::new(1), now());
         let Reserved::Exhausted { key, .. } = answer.await.expect("the store is up") else {
             panic!("two caps are full");
         };
@@ -292,17 +302,13 @@ pub async fn a_call_is_paid_in_the_window_it_began_in(stores: &dyn Stores) {
     let at = |time: &str| name::<Timestamp>(time);
     let in_windows = |now: Timestamp| {
         [Window::day(now), Window::month(now)].map(|window| Budget {
-            key: BudgetKey {
-                tenant: name("windows"),
-                scope: Scope::Tenant,
-                window,
-            },
+            key: BudgetKey::new(name("windows"), Scope::Tenant, window),
             limit: Some(PicoUsd::new(10)),
         })
     };
     let reserve = async |n: u32, amount: i128, now: Timestamp| {
-        let budgets = in_windows(now);
-        let answer = store.reserve(record_id(n), &budgets, PicoUsd::new(amount), now);
+        let account = Account::from(&in_windows(now));
+        let answer = store.reserve(record_id(n), &account, PicoUsd::new(amount), now);
         match answer.await.expect("the store is up") {
             Reserved::Held(hold) => Some(hold),
             Reserved::Exhausted { .. } => None,
@@ -404,7 +410,7 @@ pub async fn records_read_back_as_they_were_kept(stores: &dyn Stores) {
         } else {
             let hold = Hold {
                 id: record.subject.id,
-                keys: vec![daily("recorded", None).key],
+                keys: vec![daily("recorded", None).key].into(),
                 amount: PicoUsd::new(1000),
             };
             let intent = Intent {

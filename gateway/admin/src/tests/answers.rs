@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tollgate_core::budget::{
-    Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
+    Account, Balance, BudgetKey, BudgetStore, Hold, Reserved, Scope, StoreError,
 };
 use tollgate_core::burn::Pace;
 use tollgate_core::ids::{RecordId, TenantId};
@@ -28,7 +28,7 @@ impl BudgetStore for Ledger {
     async fn reserve(
         &self,
         _id: RecordId,
-        _budgets: &[Budget],
+        _account: &Account,
         _amount: PicoUsd,
         _now: Timestamp,
     ) -> Result<Reserved, StoreError> {

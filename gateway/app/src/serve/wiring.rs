@@ -27,6 +27,7 @@ use tollgate_proxy::oauth::TokenExchanges;
 use tollgate_proxy::obtain::Obtainer;
 use tollgate_proxy::pool::Upstreams;
 use tollgate_proxy::pressure::{Pressure, PressureLimits};
+use tollgate_proxy::reserve::Accounts;
 use tollgate_proxy::sealed::SealedTokens;
 use tollgate_proxy::statement::Statements;
 use tollgate_proxy::tracker::Tracker;
@@ -177,15 +178,15 @@ pub(super) fn wire(
         mint,
         registry: Arc::clone(&stores.registry),
     });
-    let keys = Keys::new(keys(settings, &desk));
+    let live = Snapshot {
+        policy,
+        prices: Arc::new(prices),
+        keys: Arc::new(Keys::new(keys(settings, &desk))),
+    };
     let engine = Arc::new(engine(settings));
     let (traces, spans) = traces::open(settings, stored.replica.as_str(), &registry)?;
     let gateway = Arc::new(Gateway {
-        live: Live::new(Snapshot {
-            policy,
-            prices: Arc::new(prices),
-            keys: Arc::new(keys),
-        }),
+        live: Live::new(live),
         stores,
         standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
@@ -196,6 +197,7 @@ pub(super) fn wire(
         memory: MemoryBudget::new(settings.limits.body_memory_bytes),
         metrics,
         traces,
+        accounts: Accounts::default(),
         caps: CapMarks::default(),
         token_exchanges: TokenExchanges::default(),
         statements: Statements::of(Arc::new(OwnUsage(settings.data_dir.clone()))),

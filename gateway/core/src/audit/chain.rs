@@ -5,7 +5,9 @@
 //! record can be checked without knowing what its members mean. Worst case: none.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
+use arrayvec::ArrayString;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -71,12 +73,15 @@ pub fn line_hash(line: &[u8]) -> String {
 
 /// [`line_hash`] into a text that is there already.
 pub fn line_hash_into(hash: &mut String, line: &[u8]) {
-    hash.clear();
-    for byte in Sha256::digest(line) {
-        for nibble in [byte >> 4, byte & 0xf] {
-            hash.extend(char::from_digit(u32::from(nibble), 16));
-        }
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(Sha256::digest(line)) {
+        pair.copy_from_slice(&[byte >> 4, byte & 0xf].map(digit));
     }
+    hash.clear();
+    // Digits are UTF-8.
+    hash.push_str(str::from_utf8(&digits).unwrap_or_default());
 }
 
 /// Puts a record's line together: its place in the chain, then the members of `parts`, which are
@@ -88,6 +93,9 @@ pub fn write_line(
     prev_hash: &str,
     parts: &[&[u8]],
 ) {
+    // The largest number has twenty digits.
+    let mut number = ArrayString::<20>::new();
+    let _written = write!(number, "{seq}");
     line.clear();
     for piece in [
         r#"{"tollgate.schema":""#,
@@ -95,7 +103,7 @@ pub fn write_line(
         r#"","tollgate.replica.id":""#,
         replica.as_str(),
         r#"","tollgate.seq":"#,
-        &seq.to_string(),
+        &number,
         r#","tollgate.prev_hash":""#,
         prev_hash,
         "\"",

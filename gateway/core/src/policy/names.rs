@@ -102,23 +102,18 @@ pub struct ModelLimits {
 }
 
 impl ModelLimits {
-    /// Those whose pattern fits one of `names`, in the order of their file.
-    #[must_use]
-    pub fn covering(&self, names: &[&str]) -> Vec<(&NamePattern, &ScopeLimits)> {
+    /// The places of those whose pattern fits one of `names`, in the order of their file.
+    pub fn covering<'n, N: Iterator<Item = &'n str>>(&self, names: impl Fn() -> N) -> Vec<usize> {
         let Some(index) = &self.index else {
-            let covers = |pattern: &NamePattern| names.iter().any(|name| pattern.matches(name));
-            let covering = self.all.iter().filter(|(pattern, _)| covers(pattern));
-            return covering
-                .map(|(pattern, limits)| (pattern, limits))
+            let covers = |pattern: &NamePattern| names().any(|name| pattern.matches(name));
+            let all = self.all.iter().enumerate();
+            return all
+                .filter(|(_, (pattern, _))| covers(pattern))
+                .map(|(place, _)| place)
                 .collect();
         };
-        let places: BTreeSet<usize> = (names.iter())
-            .flat_map(|name| index.fitting(name))
-            .collect();
-        let covering = places.into_iter().filter_map(|place| self.all.get(place));
-        covering
-            .map(|(pattern, limits)| (pattern, limits))
-            .collect()
+        let places: BTreeSet<usize> = names().flat_map(|name| index.fitting(name)).collect();
+        places.into_iter().collect()
     }
 }
 
@@ -177,11 +172,12 @@ mod tests {
             let once: BTreeMap<_, _> = all.into_iter().map(|it| (it, ScopeLimits::default())).collect();
             let limits: ModelLimits = once.into_iter().collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let found: Vec<&NamePattern> =
-                limits.covering(&names).into_iter().map(|(pattern, _)| pattern).collect();
-            let fits = |pattern: &NamePattern| names.iter().any(|name| pattern.matches(name));
-            let by_one: Vec<&NamePattern> =
-                limits.iter().map(|(pattern, _)| pattern).filter(|pattern| fits(pattern)).collect();
+            let found = limits.covering(|| names.iter().copied());
+            let fits = |place: &usize| {
+                let pattern = limits.get(*place).map(|(pattern, _)| pattern);
+                pattern.is_some_and(|pattern| names.iter().any(|name| pattern.matches(name)))
+            };
+            let by_one: Vec<usize> = (0..limits.len()).filter(fits).collect();
             prop_assert_eq!(found, by_one);
         }
     }

@@ -41,28 +41,27 @@ impl Look {
 #[async_trait]
 impl Admission for Look {
     async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
-        let balance = |key: &BudgetKey| self.seen(key).unwrap_or_default();
-        Ok(
-            match Reserved::refusal(demand.budgets, demand.amount, balance) {
-                Some(Reserved::Exhausted {
-                    key,
-                    limit,
-                    balance,
-                }) => Taken::Exhausted {
-                    key,
-                    limit,
-                    balance,
-                },
-                _ => {
-                    let hold = Hold {
-                        id: demand.id,
-                        keys: Vec::new(),
-                        amount: demand.amount,
-                    };
-                    Taken::All(hold, None)
-                }
+        let counters = demand.account.iter();
+        let seen = counters.map(|budget| (budget, self.seen(&budget.key).unwrap_or_default()));
+        Ok(match Reserved::refusal(seen, demand.amount) {
+            Some(Reserved::Exhausted {
+                key,
+                limit,
+                balance,
+            }) => Taken::Exhausted {
+                key,
+                limit,
+                balance,
             },
-        )
+            _ => {
+                let hold = Hold {
+                    id: demand.id,
+                    keys: demand.account.counters().clone(),
+                    amount: demand.amount,
+                };
+                Taken::All(hold, None)
+            }
+        })
     }
 }
 

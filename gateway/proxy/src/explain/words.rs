@@ -169,7 +169,11 @@ impl Walk<'_> {
             Some(amount) => format!("{what}: {amount} USD would be reserved{clamped}"),
             None => format!("{what}: {asked} USD do not fit{clamped}"),
         };
-        let capped = quote.budgets.iter().filter(|cap| cap.limit.is_some());
+        let capped = quote
+            .bounds
+            .account
+            .iter()
+            .filter(|cap| cap.limit.is_some());
         let caps: Vec<Value> = capped
             .map(|cap| {
                 let balance = look.seen(&cap.key);
@@ -201,12 +205,12 @@ impl Walk<'_> {
     pub(super) fn tell_pace(&mut self, call: &Call<'_>, quote: &Quote) {
         let default = call.bound.permit.tenant.default_max_output_tokens;
         let tokens = quote.tariff.expected_tokens(default);
-        let decision = if quote.limits.is_empty() {
+        let decision = if quote.bounds.limits.is_empty() {
             "no limit on pace concerns this call".to_owned()
         } else {
             "these limits would be asked, which have not been now".to_owned()
         };
-        let limits: Vec<Value> = quote.limits.iter().map(limit).collect();
+        let limits: Vec<Value> = quote.bounds.limits.iter().map(limit).collect();
         let facts = json!({ "limits": limits, "expected_tokens": tokens });
         self.tell("pace", decision, None, facts);
     }

@@ -55,9 +55,10 @@ async fn a_call_is_shown_to_its_tenant_and_to_operators_until_it_is_settled() {
     let (gateway, _fakes) = gateway(snapshot(ACME, KeySet::new("tollgate")));
     let scene = Arc::clone(&gateway.scene);
     let mut watching = scene.follow(of("acme")).expect("a place");
+    let no_caps = tollgate_core::budget::Account::default();
     let reserved = gateway.stores.budgets.reserve(
         RecordId::new(uuid::Uuid::from_u128(1)),
-        &[],
+        &no_caps,
         "0.25".parse().expect("money"),
         noon(),
     );

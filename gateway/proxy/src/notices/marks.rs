@@ -6,13 +6,14 @@
 //! settlement that finds no room is missing in the rates, and its task gets no notice; its
 //! tenant is looked at, and caps hold, all the same.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::{HashMap, HashMapExt as _};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tollgate_core::budget::{Balance, BudgetKey, Scope};
+use tollgate_core::budget::{Balance, BudgetKey, Counters, Scope};
 use tollgate_core::burn::{Burns, Pace};
 use tollgate_core::ids::{TaskId, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -45,7 +46,7 @@ impl Default for CapMarks {
 #[derive(Default)]
 pub(super) struct Marks {
     /// Counters, and what was settled in them.
-    settled: Vec<(Vec<BudgetKey>, PicoUsd)>,
+    settled: Vec<(Counters, PicoUsd)>,
     /// Tenants whose marks found no room there.
     crowded: HashSet<TenantId>,
     /// Caps that have refused a call, with their limit and what they held.
@@ -54,8 +55,8 @@ pub(super) struct Marks {
 
 impl CapMarks {
     /// The money settled in these counters has changed by `by`.
-    pub fn settled(&self, keys: Vec<BudgetKey>, by: PicoUsd) {
-        let Some(first) = keys.first() else {
+    pub fn settled(&self, counters: Counters, by: PicoUsd) {
+        let Some(first) = counters.first() else {
             return;
         };
         if by == PicoUsd::ZERO {
@@ -63,7 +64,7 @@ impl CapMarks {
         }
         let mut marks = self.lock();
         if marks.settled.len() < MARKS {
-            marks.settled.push((keys, by));
+            marks.settled.push((counters, by));
         } else {
             marks.crowded.insert(first.tenant.clone());
         }
@@ -112,8 +113,8 @@ impl CapMarks {
         let marks = std::mem::take(&mut *self.lock());
         let at = self.watched_for();
         let mut burns = self.burns();
-        for (keys, by) in &marks.settled {
-            burns.settled(keys, *by, at);
+        for (counters, by) in marks.sums() {
+            burns.settled(counters, by, at);
         }
         drop(burns);
         marks
@@ -129,11 +130,21 @@ impl CapMarks {
 }
 
 impl Marks {
+    /// What was settled in counters that several calls share is one sum.
+    fn sums(&self) -> HashMap<&Counters, PicoUsd> {
+        let mut sums = HashMap::new();
+        for (counters, by) in &self.settled {
+            let sum = sums.entry(counters).or_insert(PicoUsd::ZERO);
+            *sum = sum.saturating_add(*by);
+        }
+        sums
+    }
+
     /// Tenants that have spent money, and of each the tasks with a cap.
     pub(super) fn spenders(&self) -> HashMap<&TenantId, HashSet<&TaskId>> {
         let mut spenders: HashMap<&TenantId, HashSet<&TaskId>> = HashMap::new();
         for (keys, _) in self.settled.iter().filter(|(_, by)| *by > PicoUsd::ZERO) {
-            for key in keys {
+            for key in keys.iter() {
                 let tasks = spenders.entry(&key.tenant).or_default();
                 if let Scope::Task(task) = &key.scope {
                     tasks.insert(task);

@@ -121,14 +121,12 @@ async fn what_is_settled_is_seen_in_the_rates_a_moment_later() {
     let (gw, _stores) = gateway(snapshot(TENANT, KeySet::new("tollgate")));
     let key = |text: &str| -> BudgetKey { text.parse().unwrap() };
     let day = || {
-        vec![
-            key("acme/tenant/day:2026-11-23"),
-            key("acme/tenant/month:2026-11"),
-        ]
+        let keys = ["acme/tenant/day:2026-11-23", "acme/tenant/month:2026-11"];
+        keys.map(key).into_iter().collect()
     };
     gw.caps.settled(day(), PicoUsd::new(120));
     gw.caps
-        .settled(vec![key("acme/task=t-1/total")], PicoUsd::new(-60));
+        .settled(vec![key("acme/task=t-1/total")].into(), PicoUsd::new(-60));
     gw.caps.settled(day(), PicoUsd::ZERO);
     let marks = gw.caps.take();
     let spenders = marks.spenders();

@@ -17,7 +17,7 @@ impl Settlement {
     /// corrected when its usage is stated.
     pub(crate) fn begun(&mut self, id: RemoteId, charge: Charge) {
         let charge = Known::Charge(Charge {
-            keys: self.hold.keys.clone(),
+            keys: self.hold.keys.to_vec(),
             amount: self.hold.amount,
             ..charge
         });
@@ -73,7 +73,7 @@ impl Settlement {
         gw.stores
             .budgets
             .correct(&charge.keys, ending.cost, ending.ended_at);
-        gw.caps.settled(charge.keys, ending.cost);
+        gw.caps.settled(charge.keys.into(), ending.cost);
         self.leave(Some(0));
         self.tell(stage, ending);
     }

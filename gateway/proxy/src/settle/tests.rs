@@ -1,6 +1,7 @@
 //! Each way a settlement can end, and that it ends once and at the right amount.
 
 use http::{Method, StatusCode};
+use tollgate_core::budget::Account;
 use tollgate_core::call::Request;
 use tollgate_core::identity::KeySet;
 use tollgate_core::ids::RecordId;
@@ -51,7 +52,7 @@ async fn held(tariff: Tariff) -> (Settlement, Arc<Fakes>) {
     let reserved = gateway
         .stores
         .budgets
-        .reserve(id, &[], amount, noon())
+        .reserve(id, &Account::default(), amount, noon())
         .await;
     let tollgate_core::budget::Reserved::Held(hold) = reserved.unwrap() else {
         panic!("there is room");

@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use foldhash::HashMap;
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use smallvec::SmallVec;
+use tollgate_core::budget::{
+    Account, Balance, Budget, BudgetKey, BudgetStore, Counters, Hold, Reserved, StoreError,
+};
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::time::{Timestamp, Window};
@@ -42,7 +45,6 @@ struct Purse {
 }
 
 struct Counter {
-    key: BudgetKey,
     balance: Balance,
     /// Holds that have not been settled. A counter is never forgotten before they are.
     holds: u32,
@@ -53,14 +55,14 @@ struct Counter {
 
 /// What a hold took, and where.
 struct Taken {
-    places: Vec<usize>,
+    counters: Counters,
+    places: Places,
     amount: PicoUsd,
 }
 
-/// One reservation never spans tenants: each pays for its own calls only.
-#[derive(Debug, thiserror::Error)]
-#[error("the budgets of one call belong to more than one tenant")]
-struct MixedTenants;
+/// Where the counters of one call are: of tenant, agent and task, by day and month, and one to
+/// spare.
+type Places = SmallVec<[usize; 6]>;
 
 impl Budgets {
     /// The state of a new gateway, or the one kept from before.
@@ -88,14 +90,14 @@ impl Budgets {
         let Some(first) = hold.keys.first() else {
             return;
         };
-        let uncapped = |key: &BudgetKey| Budget {
+        let uncapped = hold.keys.iter().map(|key| Budget {
             key: key.clone(),
             limit: None,
-        };
-        let budgets: Vec<Budget> = hold.keys.iter().map(uncapped).collect();
+        });
+        let account: Account = uncapped.collect();
         let purse = self.purse(&first.tenant);
         let mut purse = purse.lock().unwrap_or_else(PoisonError::into_inner);
-        purse.reserve(hold.id, &budgets, hold.amount, now);
+        purse.reserve(hold.id, &account, hold.amount, now);
     }
 
     fn known(&self, tenant: &TenantId) -> Option<Arc<Mutex<Purse>>> {
@@ -111,35 +113,42 @@ impl Budgets {
     }
 }
 
+impl Budgets {
+    /// What [`BudgetStore::reserve`] does; here nothing is waited for.
+    pub(super) fn reserve_now(
+        &self,
+        id: RecordId,
+        account: &Account,
+        amount: PicoUsd,
+        now: Timestamp,
+    ) -> Result<Reserved, StoreError> {
+        let amount = amount.max(PicoUsd::ZERO);
+        let tenant = account.tenant().map_err(|mixed| StoreError {
+            operation: "reserve",
+            store: "budget",
+            cause: Box::new(mixed),
+        })?;
+        let Some(tenant) = tenant else {
+            let keys = account.counters().clone();
+            return Ok(Reserved::Held(Hold { id, keys, amount }));
+        };
+        let purse = self.purse(tenant);
+        let mut purse = purse.lock().unwrap_or_else(PoisonError::into_inner);
+        purse.prune(now);
+        Ok(purse.reserve(id, account, amount, now))
+    }
+}
+
 #[async_trait]
 impl BudgetStore for Budgets {
     async fn reserve(
         &self,
         id: RecordId,
-        budgets: &[Budget],
+        account: &Account,
         amount: PicoUsd,
         now: Timestamp,
     ) -> Result<Reserved, StoreError> {
-        let amount = amount.max(PicoUsd::ZERO);
-        let Some(first) = budgets.first() else {
-            return Ok(Reserved::Held(Hold {
-                id,
-                keys: Vec::new(),
-                amount,
-            }));
-        };
-        let tenant = &first.key.tenant;
-        if budgets.iter().any(|budget| budget.key.tenant != *tenant) {
-            return Err(StoreError {
-                operation: "reserve",
-                store: "budget",
-                cause: Box::new(MixedTenants),
-            });
-        }
-        let purse = self.purse(tenant);
-        let mut purse = purse.lock().unwrap_or_else(PoisonError::into_inner);
-        purse.prune(now);
-        Ok(purse.reserve(id, budgets, amount, now))
+        self.reserve_now(id, account, amount, now)
     }
 
     fn settle(&self, hold: &Hold, actual: PicoUsd) {
@@ -171,31 +180,36 @@ impl BudgetStore for Budgets {
 
 impl Purse {
     fn balance(&self, key: &BudgetKey) -> Balance {
-        let place = self.places.get(key);
-        let counter = place.and_then(|place| self.counters.get(*place));
+        self.balance_at(self.places.get(key).copied())
+    }
+
+    /// What a counter holds; one that is nowhere holds nothing.
+    fn balance_at(&self, place: Option<usize>) -> Balance {
+        let counter = place.and_then(|place| self.counters.get(place));
         counter.map_or_else(Balance::default, |counter| counter.balance)
     }
 
     fn reserve(
         &mut self,
         id: RecordId,
-        budgets: &[Budget],
+        account: &Account,
         amount: PicoUsd,
         now: Timestamp,
     ) -> Reserved {
         if let Some(taken) = self.holds.get(&id) {
-            return Reserved::Held(self.hold(id, taken));
+            return taken.hold(id);
         }
-        if let Some(exhausted) = Reserved::refusal(budgets, amount, |key| self.balance(key)) {
+        let known: SmallVec<[Option<usize>; 6]> = account
+            .iter()
+            .map(|budget| self.places.get(&budget.key).copied())
+            .collect();
+        let balances = known.iter().map(|place| self.balance_at(*place));
+        if let Some(exhausted) = Reserved::refusal(account.iter().zip(balances), amount) {
             return exhausted;
         }
-        let mut places = Vec::with_capacity(budgets.len());
-        for Budget { key, .. } in budgets {
-            let place = self.open(key, now);
-            // Named twice, a counter is still taken from once.
-            if places.contains(&place) {
-                continue;
-            }
+        let mut places = Places::with_capacity(known.len());
+        for (Budget { key, .. }, place) in account.iter().zip(known) {
+            let place = place.unwrap_or_else(|| self.open(key, now));
             places.push(place);
             if let Some(counter) = self.counters.get_mut(place) {
                 counter.balance.reserved = counter.balance.reserved.saturating_add(amount);
@@ -203,14 +217,18 @@ impl Purse {
                 counter.touched_at = counter.touched_at.max(now);
             }
         }
-        let taken = Taken { places, amount };
-        let hold = self.hold(id, &taken);
+        let taken = Taken {
+            counters: account.counters().clone(),
+            places,
+            amount,
+        };
+        let held = taken.hold(id);
         self.holds.insert(id, taken);
-        Reserved::Held(hold)
+        held
     }
 
     fn settle(&mut self, id: RecordId, actual: PicoUsd) {
-        let Some(Taken { places, amount }) = self.holds.remove(&id) else {
+        let Some(Taken { places, amount, .. }) = self.holds.remove(&id) else {
             return;
         };
         for place in places {
@@ -239,7 +257,6 @@ impl Purse {
             return *place;
         }
         let counter = Counter {
-            key: key.clone(),
             balance: Balance::default(),
             holds: 0,
             touched_at: now,
@@ -258,15 +275,6 @@ impl Purse {
         };
         self.places.insert(key.clone(), place);
         place
-    }
-
-    fn hold(&self, id: RecordId, Taken { places, amount }: &Taken) -> Hold {
-        let counters = places.iter().filter_map(|place| self.counters.get(*place));
-        Hold {
-            id,
-            keys: counters.map(|counter| counter.key.clone()).collect(),
-            amount: *amount,
-        }
     }
 
     /// Once a day, forgets the counters of windows that are long over.
@@ -300,6 +308,16 @@ impl Purse {
             }
             keep
         });
+    }
+}
+
+impl Taken {
+    fn hold(&self, id: RecordId) -> Reserved {
+        Reserved::Held(Hold {
+            id,
+            keys: self.counters.clone(),
+            amount: self.amount,
+        })
     }
 }
 

@@ -11,9 +11,8 @@ pub(crate) mod segment;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,11 +52,8 @@ struct State {
     segment: u64,
     /// Length of the good lines in `file`.
     len: u64,
-    /// Lines not yet written.
-    pending: Vec<u8>,
-    /// The flusher sleeps until lines wait. Waking it costs a system call, so it is woken only
-    /// then.
-    flusher_sleeps: bool,
+    /// What is written at once; empty in between, kept for its memory.
+    batch: Vec<u8>,
     /// Bytes written since start, over all segments.
     total: u64,
     /// The files belong to somebody else by now: nothing is written any more.
@@ -75,6 +71,16 @@ struct State {
     ends: BTreeMap<u64, u64>,
 }
 
+/// Lines that wait for the next write. They have a lock of their own, so that nobody who leaves one
+/// waits for a write that is under way. Taken last, where both are.
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    /// The flusher sleeps until lines wait. Waking it costs a system call, so it is woken only
+    /// then.
+    flusher_sleeps: bool,
+}
+
 /// Figures for metrics.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -89,6 +95,7 @@ pub(crate) struct Journal {
     fsync: Fsync,
     segment_bytes: u64,
     state: Mutex<State>,
+    waiting: Mutex<Waiting>,
     /// Wakes the flusher when lines wait for it.
     pending: Condvar,
     /// Wakes the syncer when bytes wait for it.
@@ -110,7 +117,7 @@ impl Journal {
         previous: Option<End>,
         fsync: Fsync,
     ) -> io::Result<Self> {
-        let (file, len) = start_segment(dir, number, previous)?;
+        let (file, len) = segment::start(dir, number, previous)?;
         Ok(Self {
             dir: dir.to_owned(),
             fsync,
@@ -119,8 +126,7 @@ impl Journal {
                 file: Arc::new(file),
                 segment: number,
                 len,
-                pending: Vec::new(),
-                flusher_sleeps: false,
+                batch: Vec::new(),
                 total: len,
                 closed: false,
                 spoilt: false,
@@ -133,6 +139,7 @@ impl Journal {
                 unsynced: Vec::new(),
                 ends: BTreeMap::new(),
             }),
+            waiting: Mutex::default(),
             pending: Condvar::new(),
             written: Condvar::new(),
             synced: Condvar::new(),
@@ -147,16 +154,15 @@ impl Journal {
     /// Writes `entry` now. When this returns `Ok`, the line survives the process, and with
     /// [`Fsync::Always`] the machine. Otherwise the line is not there, or is taken back.
     pub(crate) async fn append(&self, id: RecordId, entry: &Written<'_>) -> io::Result<()> {
-        let ticket = with_line(entry, |line| self.write_now(line))??;
-        if self.fsync != Fsync::Always {
-            return Ok(());
+        if let Some(written) = self.append_now(entry) {
+            return written;
         }
+        let ticket = with_line(entry, |line| self.write_now(line))??;
         // Also runs when the caller stops waiting: a call that is not made has no intent.
         let mut withdrawal = Withdrawal {
             journal: self,
             id: Some(id),
         };
-        self.written.notify_one();
         let mut progress = self.progress.subscribe();
         let synced = progress
             .wait_for(|p| p.done >= ticket || p.covers(ticket))
@@ -170,26 +176,30 @@ impl Journal {
         Ok(())
     }
 
+    /// What [`append`](Self::append) does, where no sync has to be waited for.
+    pub(crate) fn append_now(&self, entry: &Written<'_>) -> Option<io::Result<()>> {
+        (self.fsync != Fsync::Always).then(|| self.append_unsynced(entry))
+    }
+
     /// Writes `entry` now. When this returns `Ok`, the line survives the process; whether it also
     /// survives the machine is not waited for.
     pub(crate) fn append_unsynced(&self, entry: &Written<'_>) -> io::Result<()> {
-        with_line(entry, |line| self.write_now(line))??;
-        self.written.notify_one();
-        Ok(())
+        let written = with_line(entry, |line| self.write_now(line));
+        written.map_err(io::Error::from).flatten().map(drop)
     }
 
     /// Writes `entry` together with the next intent, or soon. A `droppable` one is given up if
     /// the disk has long been taking nothing.
     pub(crate) fn append_later(&self, entry: &Written<'_>, droppable: bool) {
         let appended = with_line(entry, |line| {
-            let mut state = self.lock();
-            if droppable && state.pending.len() > PENDING_BYTES {
+            let mut waiting = self.waiting();
+            if droppable && waiting.lines.len() > PENDING_BYTES {
                 self.counters.lost.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            state.pending.extend_from_slice(line);
-            let flusher_sleeps = std::mem::take(&mut state.flusher_sleeps);
-            drop(state);
+            waiting.lines.extend_from_slice(line);
+            let flusher_sleeps = std::mem::take(&mut waiting.flusher_sleeps);
+            drop(waiting);
             if flusher_sleeps {
                 self.pending.notify_one();
             }
@@ -203,8 +213,9 @@ impl Journal {
     /// Writes what waits in memory.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut state = self.lock();
-        if !state.pending.is_empty() {
-            self.write_pending(&mut state)?;
+        let lines_wait = !self.waiting().lines.is_empty();
+        if lines_wait {
+            self.write(&mut state, &[])?;
         }
         if state.len >= self.segment_bytes {
             self.next_segment(&mut state)?;
@@ -221,7 +232,7 @@ impl Journal {
     pub(crate) fn probe(&self) -> io::Result<()> {
         let mut state = self.lock();
         state.mark_due = true;
-        self.write_pending(&mut state)
+        self.write(&mut state, &[])
     }
 
     /// Forces everything written so far to the disk.
@@ -289,7 +300,7 @@ impl Journal {
     pub(crate) fn behind(&self) -> u64 {
         let state = self.lock();
         let unsynced = state.total.saturating_sub(self.progress.borrow().done);
-        unsynced + state.pending.len() as u64
+        unsynced + self.waiting().lines.len() as u64
     }
 
     /// Whether the last write and the last sync worked.
@@ -304,12 +315,12 @@ impl Journal {
 
     /// Sleeps until lines wait in memory, `stop` is set, or `at_most` has passed.
     pub(crate) fn wait_for_lines(&self, stop: &AtomicBool, at_most: Duration) {
-        let state = self.lock();
-        let idle = |state: &mut State| {
-            state.flusher_sleeps = state.pending.is_empty() && !stop.load(Ordering::Relaxed);
-            state.flusher_sleeps
+        let waiting = self.waiting();
+        let idle = |waiting: &mut Waiting| {
+            waiting.flusher_sleeps = waiting.lines.is_empty() && !stop.load(Ordering::Relaxed);
+            waiting.flusher_sleeps
         };
-        drop(self.pending.wait_timeout_while(state, at_most, idle));
+        drop(self.pending.wait_timeout_while(waiting, at_most, idle));
     }
 
     /// Sleeps until bytes wait for a sync, `stop` is set, or `at_most` has passed.
@@ -328,8 +339,9 @@ impl Journal {
 
     /// Wakes every thread that sleeps here.
     pub(crate) fn wake_all(&self) {
-        // Taking the lock makes sure that nobody is between looking at `stop` and sleeping.
+        // Taking the locks makes sure that nobody is between looking at `stop` and sleeping.
         drop(self.lock());
+        drop(self.waiting());
         self.pending.notify_all();
         self.written.notify_all();
         self.synced.notify_all();
@@ -339,22 +351,20 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes the waiting lines and `line` in one go; returns the bytes written since start.
     fn write_now(&self, line: &[u8]) -> io::Result<u64> {
         let mut state = self.lock();
-        state.pending.extend_from_slice(line);
-        match self.write_pending(&mut state) {
-            Ok(()) => Ok(state.total),
-            Err(error) => {
-                // The caller is told no; the outcomes before it stay for the next write.
-                let others = state.pending.len() - line.len();
-                state.pending.truncate(others);
-                Err(error)
-            }
-        }
+        self.write(&mut state, line)?;
+        Ok(state.total)
     }
 
-    fn write_pending(&self, state: &mut State) -> io::Result<()> {
+    /// Writes a mark if one is due, the waiting lines, and `line` behind them. If that fails, the
+    /// caller of `line` is told so and the lines before it wait for the next write.
+    fn write(&self, state: &mut State, line: &[u8]) -> io::Result<()> {
         if state.closed {
             return Err(io::Error::other("the journal has been handed over"));
         }
@@ -362,31 +372,45 @@ impl Journal {
         if state.spoilt {
             self.next_segment(state)?;
         }
-        if state.mark_due && state.synced.segment == state.segment {
-            let others = state.pending.len();
-            entry::write_line(&mut state.pending, &Written::Synced(state.synced))?;
-            // The mark goes in front: the caller's own line must stay the last one, so that a
-            // write that fails half-way never leaves that line whole.
-            state.pending.rotate_left(others);
+        let mut batch = std::mem::take(&mut state.batch);
+        let marked = state.mark_due && state.synced.segment == state.segment;
+        if marked {
+            entry::write_line(&mut batch, &Written::Synced(state.synced))?;
         }
         state.mark_due = false;
-        if state.pending.is_empty() {
+        let others = batch.len();
+        batch.append(&mut self.waiting().lines);
+        let own = batch.len();
+        // The caller's own line must be the last one, so that a write that fails half-way never
+        // leaves that line whole.
+        batch.extend_from_slice(line);
+        let written = self.write_batch(state, &batch);
+        if written.is_err() {
+            state.mark_due = marked;
+            let kept = batch.drain(others..own);
+            drop(self.waiting().lines.splice(0..0, kept));
+        } else if idle && !batch.is_empty() {
+            self.written.notify_one();
+        }
+        batch.clear();
+        state.batch = batch;
+        written
+    }
+
+    fn write_batch(&self, state: &mut State, batch: &[u8]) -> io::Result<()> {
+        if batch.is_empty() {
             return Ok(());
         }
         let mut file: &File = &state.file;
-        let result = file.write_all(&state.pending);
+        let result = file.write_all(batch);
         self.write_ok.store(result.is_ok(), Ordering::Relaxed);
         if result.is_err() {
             state.spoilt = state.file.set_len(state.len).is_err();
             return result;
         }
-        let written = state.pending.len() as u64;
+        let written = batch.len() as u64;
         state.len += written;
         state.total += written;
-        state.pending.clear();
-        if idle {
-            self.written.notify_one();
-        }
         Ok(())
     }
 
@@ -395,7 +419,7 @@ impl Journal {
             segment: state.segment,
             length: state.len,
         };
-        let started = start_segment(&self.dir, end.segment + 1, Some(end));
+        let started = segment::start(&self.dir, end.segment + 1, Some(end));
         self.write_ok.store(started.is_ok(), Ordering::Relaxed);
         let (file, len) = started?;
         self.written.notify_one();
@@ -453,32 +477,6 @@ impl Drop for Withdrawal<'_> {
             self.journal.append_later(&Written::Withdrawn(id), false);
         }
     }
-}
-
-/// Creates a segment with its first line; leaves no file behind on failure, so that the number
-/// can be tried again.
-fn start_segment(dir: &Path, number: u64, previous: Option<End>) -> io::Result<(File, u64)> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
-    let path = segment::path(dir, number);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create_new(true)
-        .open(&path)?;
-    let mut line = Vec::new();
-    let written = entry::write_line(&mut line, &Written::Segment { previous })
-        .map_err(io::Error::other)
-        .and_then(|()| file.write_all(&line))
-        .and_then(|()| File::open(dir)?.sync_all());
-    if let Err(error) = written {
-        // If this fails too, the next attempt says so.
-        let _ = fs::remove_file(&path);
-        return Err(error);
-    }
-    Ok((file, line.len() as u64))
 }
 
 /// Calls `use_line` with the line for `entry`, built in a buffer each thread keeps.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use foldhash::HashMap;
+use smallvec::SmallVec;
 use tollgate_core::budget::StoreError;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::rate::{Counted, Limit, Paced, Pass, RateKey, RateStore, Size};
@@ -39,14 +40,20 @@ pub struct Rates {
 }
 
 struct Buckets {
-    by_key: HashMap<RateKey, Bucket>,
+    /// Where each bucket is, so that a call under way finds those it took from without looking
+    /// them up.
+    places: HashMap<RateKey, usize>,
+    buckets: Vec<Bucket>,
+    /// Places whose buckets have been dropped.
+    free: Vec<usize>,
     /// What each call under way has taken.
-    passes: HashMap<RecordId, Vec<Taken>>,
+    passes: HashMap<RecordId, Takings>,
     /// How many buckets there are when they are looked through next.
     sweep_at: usize,
 }
 
 struct Bucket {
+    key: RateKey,
     /// Calls that were admitted by it and are not over.
     under_way: u32,
     /// What a rate lets through; a limit on calls at once has none.
@@ -54,9 +61,12 @@ struct Bucket {
 }
 
 struct Taken {
-    key: RateKey,
+    place: usize,
     count: u64,
 }
+
+/// What one call has taken: of agent and tenant, calls and tokens.
+type Takings = SmallVec<[Taken; 4]>;
 
 /// One call never spans tenants: each has a pace of its own.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +110,9 @@ impl Rates {
     }
 }
 
-#[async_trait]
-impl RateStore for Rates {
-    async fn admit(
+impl Rates {
+    /// What [`RateStore::admit`] does; here nothing is waited for.
+    pub(super) fn admit_now(
         &self,
         id: RecordId,
         limits: &[Limit],
@@ -134,6 +144,18 @@ impl RateStore for Rates {
             },
         })
     }
+}
+
+#[async_trait]
+impl RateStore for Rates {
+    async fn admit(
+        &self,
+        id: RecordId,
+        limits: &[Limit],
+        tokens: u64,
+    ) -> Result<Paced, StoreError> {
+        self.admit_now(id, limits, tokens)
+    }
 
     fn release(&self, pass: &Pass, tokens: Option<u64>) {
         if let Some(buckets) = self.known(&pass.tenant) {
@@ -148,8 +170,10 @@ impl RateStore for Rates {
             let buckets = self.known(&key.tenant);
             let buckets = buckets.as_deref().map(Mutex::lock);
             let buckets = buckets.map(|lock| lock.unwrap_or_else(PoisonError::into_inner));
-            let bucket = buckets.as_ref().and_then(|all| all.by_key.get(key));
-            bucket.unwrap_or(&Bucket::FULL).left(*size, self.nanos())
+            match buckets.as_ref().and_then(|all| all.at(key)) {
+                Some(bucket) => bucket.left(*size, self.nanos()),
+                None => most(*size),
+            }
         };
         Ok(limits.iter().map(one).collect())
     }
@@ -158,7 +182,9 @@ impl RateStore for Rates {
 impl Default for Buckets {
     fn default() -> Self {
         Self {
-            by_key: HashMap::default(),
+            places: HashMap::default(),
+            buckets: Vec::new(),
+            free: Vec::new(),
             passes: HashMap::default(),
             sweep_at: MANY_BUCKETS,
         }
@@ -178,9 +204,12 @@ impl Buckets {
             return Ok(());
         }
         let mut longest: Option<(&RateKey, Duration)> = None;
+        let mut places: SmallVec<[Option<usize>; 4]> = SmallVec::new();
         for Limit { key, size } in limits {
+            let place = self.places.get(key).copied();
+            places.push(place);
             // A bucket that is not there is full, and a full one admits every call.
-            let bucket = self.by_key.get_mut(key);
+            let bucket = place.and_then(|place| self.buckets.get_mut(place));
             let wait = bucket.map_or(Duration::ZERO, |bucket| {
                 bucket.wait(*size, count(key.counted, tokens), now)
             });
@@ -191,38 +220,86 @@ impl Buckets {
         if let Some(longest) = longest {
             return Err(longest);
         }
-        self.sweep(now);
-        let mut taken = Vec::with_capacity(limits.len());
-        for Limit { key, size } in limits {
-            let count = count(key.counted, tokens);
-            let bucket = match self.by_key.get_mut(key) {
-                Some(bucket) => bucket,
-                None => self.by_key.entry(key.clone()).or_insert(Bucket::FULL),
-            };
-            taken.push(Taken {
-                key: key.clone(),
-                count: bucket.take(*size, count, now),
-            });
+        // Others may have taken the places of those that are dropped.
+        if self.sweep(now) {
+            places.fill(None);
         }
-        self.passes.insert(id, taken);
+        let mut takings = Takings::with_capacity(limits.len());
+        for (Limit { key, size }, place) in limits.iter().zip(places) {
+            let place = place.unwrap_or_else(|| self.open(key));
+            if let Some(bucket) = self.buckets.get_mut(place) {
+                let count = bucket.take(*size, count(key.counted, tokens), now);
+                takings.push(Taken { place, count });
+            }
+        }
+        self.passes.insert(id, takings);
         Ok(())
     }
 
     fn release(&mut self, id: RecordId, tokens: Option<u64>, now: u128) {
-        for Taken { key, count } in self.passes.remove(&id).into_iter().flatten() {
-            if let Some(bucket) = self.by_key.get_mut(&key) {
-                let used = tokens.filter(|_| key.counted == Counted::Tokens);
+        for Taken { place, count } in self.passes.remove(&id).into_iter().flatten() {
+            if let Some(bucket) = self.buckets.get_mut(place) {
+                let used = tokens.filter(|_| bucket.key.counted == Counted::Tokens);
                 bucket.give_back(count, used, now);
             }
         }
     }
 
-    /// Drops the buckets that are as good as new, if there have come to be many.
-    fn sweep(&mut self, now: u128) {
-        if self.by_key.len() >= self.sweep_at {
-            self.by_key.retain(|_, bucket| !bucket.is_as_new(now));
-            self.sweep_at = MANY_BUCKETS.max(self.by_key.len().saturating_mul(2));
+    fn at(&self, key: &RateKey) -> Option<&Bucket> {
+        self.buckets.get(*self.places.get(key)?)
+    }
+
+    /// Where the bucket of `key` is, which is a full one if there was none.
+    fn open(&mut self, key: &RateKey) -> usize {
+        if let Some(place) = self.places.get(key) {
+            return *place;
         }
+        let bucket = Bucket::full(key.clone());
+        let free = self.free.pop();
+        let place = match free.and_then(|place| Some((place, self.buckets.get_mut(place)?))) {
+            Some((place, dropped)) => {
+                *dropped = bucket;
+                place
+            }
+            None => {
+                self.buckets.push(bucket);
+                self.buckets.len() - 1
+            }
+        };
+        self.places.insert(key.clone(), place);
+        place
+    }
+
+    /// Drops the buckets that are as good as new, if there have come to be many; says whether it
+    /// did.
+    fn sweep(&mut self, now: u128) -> bool {
+        if self.places.len() < self.sweep_at {
+            return false;
+        }
+        let Self {
+            places,
+            buckets,
+            free,
+            ..
+        } = self;
+        places.retain(|_, place| {
+            let is_as_new = |bucket: &Bucket| bucket.is_as_new(now);
+            let keep = !buckets.get(*place).is_none_or(is_as_new);
+            if !keep {
+                free.push(*place);
+            }
+            keep
+        });
+        self.sweep_at = MANY_BUCKETS.max(self.places.len().saturating_mul(2));
+        true
+    }
+}
+
+/// What a full bucket lets through.
+fn most(size: Size) -> i64 {
+    match size {
+        Size::AtOnce(most) => most.get().into(),
+        Size::Rate(rate) => i64::try_from(rate.burst.get()).unwrap_or(i64::MAX),
     }
 }
 
@@ -235,10 +312,13 @@ const fn count(counted: Counted, tokens: u64) -> u64 {
 }
 
 impl Bucket {
-    const FULL: Self = Self {
-        under_way: 0,
-        flow: None,
-    };
+    const fn full(key: RateKey) -> Self {
+        Self {
+            key,
+            under_way: 0,
+            flow: None,
+        }
+    }
 
     fn wait(&mut self, size: Size, count: u64, now: u128) -> Duration {
         match (size, &mut self.flow) {
@@ -255,7 +335,7 @@ impl Bucket {
         match (size, &self.flow) {
             (Size::AtOnce(most), _) => i64::from(most.get()).saturating_sub(self.under_way.into()),
             (Size::Rate(rate), Some(flow)) => flow.left(rate, now),
-            (Size::Rate(rate), None) => i64::try_from(rate.burst.get()).unwrap_or(i64::MAX),
+            (Size::Rate(_), None) => most(size),
         }
     }
 

@@ -5,6 +5,7 @@
 //! written before anybody is told of it, so that a kill forgets none that somebody has seen. Worst
 //! case: under a flood of strangers all but a hundred a second go unrecorded, and are counted.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -75,23 +76,35 @@ impl Records {
 #[error("too many records wait for the object store")]
 struct TooMuchWaits;
 
+fn not_kept(cause: impl Error + Send + Sync + 'static) -> StoreError {
+    StoreError {
+        operation: "keep an intent",
+        store: "record",
+        cause: Box::new(cause),
+    }
+}
+
+const fn written(Intent { subject, hold }: &Intent) -> Written<'_> {
+    Written::Intent { subject, hold }
+}
+
 #[async_trait]
 impl RecordLog for Records {
     async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
-        let entry = Written::Intent {
-            subject: &intent.subject,
-            hold: &intent.hold,
-        };
-        let failed = |cause| StoreError {
-            operation: "keep an intent",
-            store: "record",
-            cause,
-        };
         if self.outbox.is_full() {
-            return Err(failed(Box::new(TooMuchWaits)));
+            return Err(not_kept(TooMuchWaits));
         }
-        let appended = self.journal.append(intent.subject.id, &entry).await;
-        appended.map_err(|error| failed(Box::new(error)))
+        let entry = written(intent);
+        let appended = self.journal.append(intent.subject.id, &entry);
+        appended.await.map_err(not_kept)
+    }
+
+    fn intend_now(&self, intent: &Intent) -> Option<Result<(), StoreError>> {
+        if self.outbox.is_full() {
+            return Some(Err(not_kept(TooMuchWaits)));
+        }
+        let appended = self.journal.append_now(&written(intent))?;
+        Some(appended.map_err(not_kept))
     }
 
     fn conclude(&self, id: RecordId, ending: &Ending) {

@@ -100,8 +100,8 @@ pub(crate) fn recover(
     let number = last.segment.max(position.segment) + 1;
     let journal = Journal::create(&dir, number, Some(last), onward.fsync)?;
     let (kept, lost) = match unended {
-        Unended::Interrupt => (Vec::new(), shipper.open()?),
-        Unended::Keep => split(shipper.open()?),
+        Unended::Interrupt => (Vec::new(), shipper.unended()?),
+        Unended::Keep => split(shipper.unended()?),
     };
     let interrupted = interrupt(&journal, lost, now);
     journal.flush()?;
@@ -127,7 +127,11 @@ fn split(open: Vec<(RecordId, Begun)>) -> (Vec<Hold>, Vec<(RecordId, Begun)>) {
     let mut lost = Vec::new();
     for (id, begun) in open {
         match begun {
-            Begun::Call(keys, amount) => kept.push(Hold { id, keys, amount }),
+            Begun::Call(keys, amount) => kept.push(Hold {
+                id,
+                keys: keys.into(),
+                amount,
+            }),
             Begun::AdminAction => lost.push((id, begun)),
         }
     }

@@ -27,6 +27,9 @@ use super::outbox::Waiting as InOutbox;
 /// Read at once from the journal: little enough to stay in the processor's cache throughout.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// Lines of intents whose memory is kept, at some 1,500 bytes each.
+const MOST_SPARE: usize = 256;
+
 /// Shipping stopped; what has not been shipped stays in the journal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShipError {
@@ -53,7 +56,7 @@ pub(crate) enum ShipError {
 
 struct Waiting {
     /// The intent's line, without its checksum.
-    line: Box<[u8]>,
+    line: Vec<u8>,
     segment: u64,
     /// Kept in the database, since its segment is no longer.
     parked: bool,
@@ -77,7 +80,10 @@ pub(crate) struct Shipper {
     outbox: Arc<InOutbox>,
     open: HashMap<RecordId, Waiting>,
     position: End,
-    /// Changes since the last checkpoint.
+    /// Memory of intents that have ended, for those that come.
+    spare: Vec<Vec<u8>>,
+    /// Changes since the last checkpoint, by counters with spaces between: calls that count in the
+    /// same ones share them.
     settled: HashMap<String, PicoUsd>,
     unparked: Vec<String>,
     /// What is known of deferred work, or no longer, since the last checkpoint.
@@ -105,7 +111,7 @@ impl Shipper {
             .into_iter()
             .filter_map(|(id, line)| {
                 let waiting = Waiting {
-                    line: line.into(),
+                    line,
                     segment: 0,
                     parked: true,
                 };
@@ -119,6 +125,7 @@ impl Shipper {
             outbox,
             open,
             position,
+            spare: Vec::new(),
             settled: HashMap::default(),
             unparked: Vec::new(),
             deferred: HashMap::default(),
@@ -151,7 +158,7 @@ impl Shipper {
     }
 
     /// Whatever has begun and not ended.
-    pub(crate) fn open(&self) -> Result<Vec<(RecordId, Begun)>, ShipError> {
+    pub(crate) fn unended(&self) -> Result<Vec<(RecordId, Begun)>, ShipError> {
         let open = self.open.iter().map(|(id, waiting)| {
             let begun = match self.parse(&waiting.line)? {
                 Entry::Intent { taken, .. } => Begun::Call(taken.counters(), taken.amount()),
@@ -256,7 +263,8 @@ impl Shipper {
     pub(crate) fn recall(&mut self, body: &[u8], segment: u64) -> Result<(), ShipError> {
         match self.parse(body)? {
             Entry::Intent { place, .. } | Entry::Action { place, .. } => {
-                self.open.insert(place.id, Waiting::new(body, segment));
+                let id = place.id;
+                self.open(id, body, segment);
             }
             Entry::Outcome { id, .. }
             | Entry::Correction { id, .. }
@@ -283,8 +291,8 @@ impl Shipper {
         match self.parse(body)? {
             Entry::Segment { .. } | Entry::Synced(_) => {}
             Entry::Intent { place, .. } | Entry::Action { place, .. } => {
-                let waiting = Waiting::new(body, self.position.segment);
-                self.open.insert(place.id, waiting);
+                let id = place.id;
+                self.open(id, body, self.position.segment);
             }
             Entry::Outcome { id, cost, ending } => {
                 self.conclude(db, id, Some(Settled { cost, to: None }), ending)?;
@@ -346,6 +354,9 @@ impl Shipper {
             return Err(error);
         }
         self.unpark(id, &waiting);
+        if self.spare.len() < MOST_SPARE {
+            self.spare.push(waiting.line);
+        }
         Ok(())
     }
 
@@ -376,15 +387,38 @@ impl Shipper {
             Some(keys) => (keys, cost.amount()),
             None => (&*taken.keys, cost.amount().max(PicoUsd::ZERO)),
         };
-        for key in keys.split_ascii_whitespace() {
-            match self.settled.get_mut(key) {
-                Some(sum) => *sum = sum.saturating_add(cost),
-                None => {
-                    self.settled.insert(key.to_owned(), cost);
-                }
+        match self.settled.get_mut(keys) {
+            Some(sum) => *sum = sum.saturating_add(cost),
+            None => {
+                self.settled.insert(keys.to_owned(), cost);
             }
         }
         Ok(())
+    }
+
+    /// What has been settled in each counter since the last checkpoint.
+    fn settled(&self) -> HashMap<String, PicoUsd> {
+        let mut sums: HashMap<String, PicoUsd> = HashMap::default();
+        for (keys, by) in &self.settled {
+            for key in keys.split_ascii_whitespace() {
+                let sum = sums.entry(key.to_owned()).or_default();
+                *sum = sum.saturating_add(*by);
+            }
+        }
+        sums
+    }
+
+    /// Keeps the line of what has begun until it ends.
+    fn open(&mut self, id: RecordId, body: &[u8], segment: u64) {
+        let mut line = self.spare.pop().unwrap_or_default();
+        line.clear();
+        line.extend_from_slice(body);
+        let waiting = Waiting {
+            line,
+            segment,
+            parked: false,
+        };
+        self.open.insert(id, waiting);
     }
 
     fn unpark(&mut self, id: RecordId, waiting: &Waiting) {
@@ -416,7 +450,7 @@ impl Shipper {
         let checkpoint = Checkpoint {
             position: self.position,
             style: self.chains.style(),
-            settled: &self.settled,
+            settled: &self.settled(),
             latest: self.latest,
             now,
             heads: self.chains.heads(),
@@ -457,16 +491,6 @@ struct Settled<'a> {
     cost: Cost,
     /// The counters it goes to, with spaces between, if not to those it was taken from.
     to: Option<&'a str>,
-}
-
-impl Waiting {
-    fn new(line: &[u8], segment: u64) -> Self {
-        Self {
-            line: line.into(),
-            segment,
-            parked: false,
-        }
-    }
 }
 
 fn lock(db: &Mutex<Db>) -> MutexGuard<'_, Db> {

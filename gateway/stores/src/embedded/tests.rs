@@ -4,7 +4,7 @@ use std::path::Path;
 use tollgate_archive::records::{self, Scope};
 use tollgate_archive::shelf::LocalShelf;
 use tollgate_core::audit::line_hash;
-use tollgate_core::budget::{Budget, BudgetStore, Hold, Reserved};
+use tollgate_core::budget::{Account, Budget, BudgetStore, Hold, Reserved};
 use tollgate_core::identity::new_private_key;
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
@@ -134,7 +134,8 @@ async fn begin_with(
     amount: i128,
 ) -> Hold {
     let amount = PicoUsd::new(amount);
-    let reserved = stores.budgets.reserve(subject.id, budgets, amount, now());
+    let account = Account::from(budgets);
+    let reserved = stores.budgets.reserve(subject.id, &account, amount, now());
     let Reserved::Held(hold) = reserved.await.expect("in memory") else {
         panic!("no limit was set");
     };

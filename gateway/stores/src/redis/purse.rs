@@ -18,9 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::{HashMap, HashSet};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use tollgate_core::admission::{Demand, Taken};
-use tollgate_core::budget::{Balance, Budget, BudgetKey, Hold, Reserved, StoreError};
+use tollgate_core::budget::{Account, Balance, BudgetKey, Counters, Hold, Reserved, StoreError};
 use tollgate_core::ids::{RecordId, TenantId};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::rate::{Counted, Limit, Pass, RateKey};
@@ -60,7 +61,7 @@ pub(super) struct Terms {
 /// A [`Demand`], kept while its call waits.
 pub(super) struct Wanted {
     id: RecordId,
-    budgets: Vec<Budget>,
+    account: Account,
     amount: PicoUsd,
     limits: Vec<Limit>,
     tokens: u64,
@@ -71,7 +72,7 @@ impl Wanted {
     fn new(demand: &Demand<'_>) -> Self {
         Self {
             id: demand.id,
-            budgets: demand.budgets.to_vec(),
+            account: demand.account.clone(),
             amount: demand.amount,
             limits: demand.limits.to_vec(),
             tokens: demand.tokens,
@@ -82,7 +83,7 @@ impl Wanted {
     fn demand(&self) -> Demand<'_> {
         Demand {
             id: self.id,
-            budgets: &self.budgets,
+            account: &self.account,
             amount: self.amount,
             limits: &self.limits,
             tokens: self.tokens,
@@ -116,9 +117,16 @@ pub(super) enum Waiter {
 }
 
 struct Part {
-    places: Vec<usize>,
+    counters: Counters,
+    places: Places,
     amount: PicoUsd,
 }
+
+/// Where the counters of one call are: of tenant, agent and task, by day and month, and one to
+/// spare.
+type Places = SmallVec<[usize; 6]>;
+/// Where the buckets of one call are, and how much of each.
+type Counts = SmallVec<[(usize, u64); 4]>;
 
 /// One tenant's money and pace on this replica.
 pub(super) struct Purse {
@@ -128,7 +136,7 @@ pub(super) struct Purse {
     buckets: Vec<Bucket>,
     bucket_places: HashMap<RateKey, usize>,
     holds: HashMap<RecordId, Part>,
-    passes: HashMap<RecordId, Vec<(usize, u64)>>,
+    passes: HashMap<RecordId, Counts>,
     waiting: VecDeque<Waiter>,
     /// Counters and buckets whose state Redis has not been told.
     stale: HashSet<usize>,
@@ -192,7 +200,7 @@ impl Purse {
         terms: &Terms,
     ) -> Result<Taken, oneshot::Receiver<Result<Taken, Arc<StoreError>>>> {
         self.prune(demand.now);
-        let unlimited = demand.budgets.iter().all(|budget| budget.limit.is_none());
+        let unlimited = demand.account.iter().all(|budget| budget.limit.is_none());
         let free = unlimited && demand.limits.is_empty();
         if (terms.leases || free || self.holds.contains_key(&demand.id))
             && self.waiting.is_empty()
@@ -222,7 +230,7 @@ impl Purse {
         if let Some(part) = self.holds.get(&id) {
             let pass = self.passes.contains_key(&id);
             let pass = pass.then(|| self.pass(id, tokens));
-            return Verdict::Taken(Taken::All(self.hold(id, part), pass));
+            return Verdict::Taken(Taken::All(part.hold(id), pass));
         }
         let places = match self.afford(demand, just) {
             Ok(places) => places,
@@ -232,11 +240,11 @@ impl Purse {
             Ok(counts) => counts,
             Err(verdict) => return verdict,
         };
-        let hold = self.put(id, places, demand.amount.max(PicoUsd::ZERO), demand.now);
+        let hold = self.put(demand, places);
         if demand.limits.is_empty() {
             return Verdict::Taken(Taken::All(hold, None));
         }
-        let mut taken = Vec::with_capacity(counts.len());
+        let mut taken = Counts::with_capacity(counts.len());
         for (place, count) in counts {
             self.stale_buckets.insert(place);
             taken.push((place, self.buckets[place].take(count)));
@@ -246,25 +254,23 @@ impl Purse {
     }
 
     /// The counters to take from, if each of them has room.
-    fn afford(&mut self, demand: &Demand<'_>, just: bool) -> Result<Vec<usize>, Verdict> {
+    fn afford(&mut self, demand: &Demand<'_>, just: bool) -> Result<Places, Verdict> {
         let amount = demand.amount.max(PicoUsd::ZERO);
-        let mut places = Vec::with_capacity(demand.budgets.len());
+        let mut places = Places::with_capacity(demand.account.len());
         let mut fits = true;
-        for budget in demand.budgets {
+        for budget in demand.account.iter() {
             let place = self.open(&budget.key, demand.now);
             let counter = &mut self.counters[place];
             counter.limit = budget.limit;
             fits &= amount == PicoUsd::ZERO || counter.fits(amount);
-            // Named twice, a counter is still taken from once.
-            if !places.contains(&place) {
-                places.push(place);
-            }
+            places.push(place);
         }
         if fits {
             return Ok(places);
         }
-        let seen = |key: &BudgetKey| self.seen(key);
-        Err(match Reserved::refusal(demand.budgets, amount, seen) {
+        let seen = places.iter().map(|place| self.counters[*place].balance());
+        let counters = demand.account.iter().zip(seen);
+        Err(match Reserved::refusal(counters, amount) {
             Some(Reserved::Exhausted {
                 key,
                 limit,
@@ -279,8 +285,8 @@ impl Purse {
     }
 
     /// The buckets to take from, and how much, if each of them lets it go.
-    fn keep_pace(&mut self, demand: &Demand<'_>, just: bool) -> Result<Vec<(usize, u64)>, Verdict> {
-        let mut counts = Vec::with_capacity(demand.limits.len());
+    fn keep_pace(&mut self, demand: &Demand<'_>, just: bool) -> Result<Counts, Verdict> {
+        let mut counts = Counts::with_capacity(demand.limits.len());
         let mut longest: Option<(&RateKey, Duration)> = None;
         let mut lacking = false;
         for limit in demand.limits {
@@ -309,21 +315,26 @@ impl Purse {
         }
     }
 
-    /// Takes from each of these counters.
-    fn put(&mut self, id: RecordId, places: Vec<usize>, amount: PicoUsd, now: Timestamp) -> Hold {
+    /// Takes what is demanded from each of these counters.
+    fn put(&mut self, demand: &Demand<'_>, places: Places) -> Hold {
+        let amount = demand.amount.max(PicoUsd::ZERO);
         for place in &places {
-            self.counters[*place].take(amount, now);
+            self.counters[*place].take(amount, demand.now);
             self.stale.insert(*place);
         }
-        let part = Part { places, amount };
-        let hold = self.hold(id, &part);
-        self.holds.insert(id, part);
+        let part = Part {
+            counters: demand.account.counters().clone(),
+            places,
+            amount,
+        };
+        let hold = part.hold(demand.id);
+        self.holds.insert(demand.id, part);
         hold
     }
 
     /// Replaces a hold by what the call cost.
     pub(super) fn settle(&mut self, id: RecordId, actual: PicoUsd) {
-        let Some(Part { places, amount }) = self.holds.remove(&id) else {
+        let Some(Part { places, amount, .. }) = self.holds.remove(&id) else {
             return;
         };
         for place in places {
@@ -405,15 +416,6 @@ impl Purse {
         place.map_or_else(Balance::default, |place| self.counters[*place].balance())
     }
 
-    fn hold(&self, id: RecordId, Part { places, amount }: &Part) -> Hold {
-        let keys = places.iter().map(|place| self.counters[*place].key.clone());
-        Hold {
-            id,
-            keys: keys.collect(),
-            amount: *amount,
-        }
-    }
-
     fn pass(&self, id: RecordId, tokens: u64) -> Pass {
         Pass {
             id,
@@ -464,6 +466,16 @@ impl Purse {
             .collect();
         self.buckets.clear();
         self.bucket_places.clear();
+    }
+}
+
+impl Part {
+    fn hold(&self, id: RecordId) -> Hold {
+        Hold {
+            id,
+            keys: self.counters.clone(),
+            amount: self.amount,
+        }
     }
 }
 

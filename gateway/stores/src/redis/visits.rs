@@ -117,11 +117,6 @@ impl Manner {
     }
 }
 
-/// One call never spans tenants: each pays for its own calls only.
-#[derive(Debug, thiserror::Error)]
-#[error("the counters of one call belong to more than one tenant")]
-struct MixedTenants;
-
 #[derive(Debug, thiserror::Error)]
 #[error("the counters of the fleet are being put together")]
 struct Gathering;

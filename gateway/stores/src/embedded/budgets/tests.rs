@@ -35,7 +35,7 @@ proptest! {
                 let cost = PicoUsd::new(cost).min(reserved.unwrap_or(PicoUsd::ZERO));
                 purse.settle(record_id(id), cost);
             } else {
-                purse.reserve(record_id(id), &both(), PicoUsd::new(amount), now());
+                purse.reserve(record_id(id), &Account::from(&both()), PicoUsd::new(amount), now());
             }
             for ((settled, reserved), limit) in sums(&purse).into_iter().zip([500, 300]) {
                 prop_assert!(settled >= 0 && reserved >= 0);
@@ -53,7 +53,7 @@ proptest! {
             let mut purse = Purse::default();
             for n in 0..costs.len() {
                 let id = record_id(u32::try_from(n).expect("small"));
-                purse.reserve(id, &both(), PicoUsd::new(10), now());
+                purse.reserve(id, &Account::from(&both()), PicoUsd::new(10), now());
             }
             for n in order {
                 let id = record_id(u32::try_from(*n).expect("small"));
@@ -79,7 +79,12 @@ fn old_windows_are_forgotten_and_held_ones_are_not() {
     };
     let budgets = [daily("acme", None), task.clone()];
     purse.prune(long_ago);
-    purse.reserve(record_id(1), &budgets, PicoUsd::new(5), long_ago);
+    purse.reserve(
+        record_id(1),
+        &Account::from(&budgets),
+        PicoUsd::new(5),
+        long_ago,
+    );
     for day in ["2026-11-25T00:00:00Z", "2026-11-26T00:00:00Z"] {
         purse.prune(at(day));
         assert_eq!(purse.places.len(), 2, "the hold is still out");
@@ -95,7 +100,7 @@ fn old_windows_are_forgotten_and_held_ones_are_not() {
     // Their places are used again, from zero.
     purse.reserve(
         record_id(2),
-        &both(),
+        &Account::from(&both()),
         PicoUsd::new(7),
         at("2027-03-02T00:00:00Z"),
     );
@@ -112,7 +117,7 @@ fn a_clock_that_runs_ahead_and_is_put_back_gives_no_money_twice() {
         purse.prune(now);
         purse.reserve(
             record_id(1),
-            std::slice::from_ref(&budget),
+            &Account::from(std::slice::from_ref(&budget)),
             PicoUsd::new(8),
             now,
         );
@@ -124,7 +129,7 @@ fn a_clock_that_runs_ahead_and_is_put_back_gives_no_money_twice() {
 #[tokio::test]
 async fn budgets_of_two_tenants_cannot_be_mixed() {
     let budgets = Budgets::default();
-    let mixed = [daily("acme", None), daily("globex", None)];
+    let mixed = Account::from(&[daily("acme", None), daily("globex", None)]);
     let answer = budgets.reserve(record_id(1), &mixed, PicoUsd::new(1), now());
     assert!(answer.await.is_err());
 }

@@ -42,7 +42,7 @@ async fn intend(stores: &Embedded, record: RecordId, tenant: &str, amount: i128)
         subject: subject(record, tenant, "bot"),
         hold: tollgate_core::budget::Hold {
             id: record,
-            keys: vec![name(&format!("{tenant}/tenant/day:2026-11-19"))],
+            keys: vec![name(&format!("{tenant}/tenant/day:2026-11-19"))].into(),
             amount: PicoUsd::new(amount),
         },
     };

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use tollgate_core::budget::{BudgetKey, BudgetStore as _, Hold};
+use tollgate_core::budget::{BudgetStore as _, Counters, Hold};
 use tollgate_core::deferred::DeferredCharges as _;
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
@@ -19,7 +19,7 @@ use tollgate_core::time::Timestamp;
 use super::{Ledgers, Told};
 
 /// Money that was settled, for whoever watches how it is spent.
-pub type Settled = (Vec<BudgetKey>, PicoUsd);
+pub type Settled = (Counters, PicoUsd);
 
 /// What a predecessor has left open.
 pub struct Inherited {
@@ -72,7 +72,7 @@ impl Inherited {
                 self.stores.budgets.settle(&hold, PicoUsd::ZERO);
                 let (by, at) = (ending.cost, ending.ended_at);
                 self.stores.budgets.correct(&keys, by, at);
-                Some((keys, by))
+                Some((keys.into(), by))
             }
             Told::Left {
                 id,

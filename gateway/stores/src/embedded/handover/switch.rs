@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tollgate_core::admission::{self, Admission, Demand, Taken};
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::admission::{Admission, Demand, Taken, held, paced};
+use tollgate_core::budget::{Account, Balance, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
 use tollgate_core::deferred::{DeferredCharges, Known, RemoteId};
 use tollgate_core::identity::Caller;
 use tollgate_core::ids::RecordId;
@@ -110,6 +110,21 @@ impl Switch {
         }
     }
 
+    fn take_here(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
+        let stores = self.stores();
+        let stores = stores.ok_or_else(|| handed_over("reserve", "budget"))?;
+        let Ledgers { budgets, rates, .. } = &*stores;
+        let Demand { id, account, .. } = *demand;
+        let reserved = budgets.reserve_now(id, account, demand.amount, demand.now)?;
+        match held(reserved) {
+            Ok(hold) => {
+                let answer = rates.admit_now(id, demand.limits, demand.tokens);
+                paced(&**budgets, hold, answer)
+            }
+            Err(exhausted) => Ok(exhausted),
+        }
+    }
+
     fn tell(&self, what: Told) {
         let told = match &*self.at.read().unwrap_or_else(PoisonError::into_inner) {
             At::Away(tell) => tell.send(what).is_ok(),
@@ -124,9 +139,11 @@ impl Switch {
 #[async_trait]
 impl Admission for Switch {
     async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
-        let stores = self.stores();
-        let stores = stores.ok_or_else(|| handed_over("reserve", "budget"))?;
-        admission::in_turn(&*stores.budgets, &*stores.rates, demand).await
+        self.take_here(demand)
+    }
+
+    fn take_now(&self, demand: &Demand<'_>) -> Option<Result<Taken, StoreError>> {
+        Some(self.take_here(demand))
     }
 }
 
@@ -135,13 +152,13 @@ impl BudgetStore for Switch {
     async fn reserve(
         &self,
         id: RecordId,
-        budgets: &[Budget],
+        account: &Account,
         amount: PicoUsd,
         now: Timestamp,
     ) -> Result<Reserved, StoreError> {
         let stores = self.stores();
         let stores = stores.ok_or_else(|| handed_over("reserve", "budget"))?;
-        stores.budgets.reserve(id, budgets, amount, now).await
+        stores.budgets.reserve_now(id, account, amount, now)
     }
 
     /// Away there is nothing to do: the ending that follows carries the cost.
@@ -175,7 +192,7 @@ impl RateStore for Switch {
     ) -> Result<Paced, StoreError> {
         let stores = self.stores();
         let stores = stores.ok_or_else(|| handed_over("admit", "rate"))?;
-        stores.rates.admit(id, limits, tokens).await
+        stores.rates.admit_now(id, limits, tokens)
     }
 
     fn release(&self, pass: &Pass, tokens: Option<u64>) {
@@ -231,6 +248,13 @@ impl RecordLog for Switch {
         let stores = self.stores();
         let stores = stores.ok_or_else(|| handed_over("keep an intent", "record"))?;
         stores.records.intend(intent).await
+    }
+
+    fn intend_now(&self, intent: &Intent) -> Option<Result<(), StoreError>> {
+        match self.stores() {
+            Some(stores) => stores.records.intend_now(intent),
+            None => Some(Err(handed_over("keep an intent", "record"))),
+        }
     }
 
     fn conclude(&self, id: RecordId, ending: &Ending) {

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use tollgate_core::budget::{BudgetStore, Hold, Reserved, Scope};
+use tollgate_core::budget::{Account, BudgetStore, Counters, Hold, Reserved, Scope};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::rate::{Counted, Limit, Paced, RateKey, RateStore, Size};
 use tollgate_core::record::{Ending, Intent, Outcome, RecordLog, UsageSource};
@@ -54,8 +54,8 @@ fn carried(told: &Receiver) -> Vec<Told> {
 
 async fn begin(switch: &Switch, n: u32, tenant: &str, cap: i128, amount: i128) -> Option<Hold> {
     let id = record_id(n);
-    let budgets = [daily(tenant, Some(cap))];
-    let reserved = switch.reserve(id, &budgets, PicoUsd::new(amount), now());
+    let account = Account::from(&[daily(tenant, Some(cap))]);
+    let reserved = switch.reserve(id, &account, PicoUsd::new(amount), now());
     let Reserved::Held(hold) = reserved.await.expect("here") else {
         return None;
     };
@@ -153,12 +153,12 @@ async fn away_nothing_is_admitted_and_nobody_writes_into_the_successors_director
     let Side { stores, switch } = first(dir.path());
     let left_behind = stores.ledgers();
     let (new, _inherited, _told) = hand_over(dir.path(), stores, &switch);
-    let budgets = [daily("acme", None)];
-    let reserved = switch.reserve(record_id(1), &budgets, PicoUsd::new(1), now());
+    let account = Account::from(&[daily("acme", None)]);
+    let reserved = switch.reserve(record_id(1), &account, PicoUsd::new(1), now());
     assert!(reserved.await.is_err());
     let held = Hold {
         id: record_id(1),
-        keys: Vec::new(),
+        keys: Counters::default(),
         amount: PicoUsd::ZERO,
     };
     let intent = Intent {

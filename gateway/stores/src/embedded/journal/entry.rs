@@ -407,10 +407,13 @@ pub(crate) struct End {
 
 const CHECKSUM_LEN: usize = 8;
 const PREFIX: &[u8; CHECKSUM_LEN + 1] = b"00000000 ";
+/// Longer than the line of an ordinary call, so that a new buffer need not grow by and by.
+const USUAL_LINE: usize = 2 << 10;
 
 /// Appends the line for `entry` to `buffer`.
 pub(crate) fn write_line(buffer: &mut Vec<u8>, entry: &Written<'_>) -> serde_json::Result<()> {
     let start = buffer.len();
+    buffer.reserve(USUAL_LINE);
     buffer.extend_from_slice(PREFIX);
     let body = buffer.len();
     if let Err(error) = write_body(buffer, entry) {

@@ -5,7 +5,8 @@
 //! disk that lied about a sync shows up as such a failure, and a person must decide.
 
 use std::fs;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::entry::{self, End, Entry};
@@ -28,6 +29,32 @@ pub(crate) fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Creates a segment with its first line; leaves no file behind on failure, so that the number
+/// can be tried again.
+pub(crate) fn start(dir: &Path, number: u64, previous: Option<End>) -> io::Result<(fs::File, u64)> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)?;
+    let path = path(dir, number);
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(&path)?;
+    let mut line = Vec::new();
+    let written = entry::write_line(&mut line, &entry::Written::Segment { previous })
+        .map_err(io::Error::other)
+        .and_then(|()| file.write_all(&line))
+        .and_then(|()| fs::File::open(dir)?.sync_all());
+    if let Err(error) = written {
+        // If this fails too, the next attempt says so.
+        let _ = fs::remove_file(&path);
+        return Err(error);
+    }
+    Ok((file, line.len() as u64))
 }
 
 /// Where the segment before `number` ends, as the first line of `number` has it.

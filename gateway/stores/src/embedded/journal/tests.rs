@@ -1,8 +1,9 @@
 use super::entry::Entry;
 use super::*;
+use std::fs::OpenOptions;
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
-use tollgate_core::budget::Hold;
+use tollgate_core::budget::{Counters, Hold};
 use tollgate_core::money::PicoUsd;
 use tollgate_testkit::contract::{completed, record_id, subject};
 
@@ -38,7 +39,7 @@ fn intend(journal: &Journal, n: u32) -> io::Result<()> {
     let subject = subject(id, "acme", "bot");
     let hold = Hold {
         id,
-        keys: Vec::new(),
+        keys: Counters::default(),
         amount: PicoUsd::ZERO,
     };
     let entry = Written::Intent {
@@ -168,7 +169,7 @@ fn with_fsync_always_an_intent_returns_after_the_sync_and_not_before() {
     let (id, subject) = (record_id(1), subject(record_id(1), "acme", "bot"));
     let hold = Hold {
         id,
-        keys: Vec::new(),
+        keys: Counters::default(),
         amount: PicoUsd::ZERO,
     };
     let entry = Written::Intent {
@@ -193,7 +194,7 @@ fn an_intent_whose_caller_left_or_whose_sync_failed_is_withdrawn() {
     let (id, subject) = (record_id(2), subject(record_id(2), "acme", "bot"));
     let hold = Hold {
         id,
-        keys: Vec::new(),
+        keys: Counters::default(),
         amount: PicoUsd::ZERO,
     };
     let entry = Written::Intent {

@@ -45,11 +45,7 @@ struct Key(BudgetKey, String);
 
 impl Key {
     fn of(key: &RateKey) -> Self {
-        let budget = BudgetKey {
-            tenant: key.tenant.clone(),
-            scope: key.scope.clone(),
-            window: Window::Total,
-        };
+        let budget = BudgetKey::new(key.tenant.clone(), key.scope.clone(), Window::Total);
         Self(budget, key.counted.as_str().to_owned())
     }
 
@@ -57,8 +53,8 @@ impl Key {
         let all = [Counted::Requests, Counted::Tokens, Counted::Concurrent];
         let counted = all.into_iter().find(|counted| counted.as_str() == self.1)?;
         Some(RateKey {
-            tenant: self.0.tenant,
-            scope: self.0.scope,
+            tenant: self.0.tenant.clone(),
+            scope: self.0.scope.clone(),
             counted,
         })
     }
@@ -73,7 +69,8 @@ impl Rates {
         let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
         for (tenant, buckets) in &*tenants {
             let buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            let used = buckets.by_key.iter();
+            let used = buckets.places.keys();
+            let used = used.filter_map(|key| Some((key, buckets.at(key)?)));
             let used = used.filter(|(_, bucket)| !bucket.is_as_new(now));
             taken.buckets.extend(used.map(|(key, bucket)| {
                 let flow = bucket.flow.as_ref().map(|flow| {
@@ -88,9 +85,9 @@ impl Rates {
                 (Key::of(key), BucketTaken { under_way, flow })
             }));
             taken.passes.extend(buckets.passes.iter().map(|(id, from)| {
-                let from = from
-                    .iter()
-                    .map(|Taken { key, count }| (Key::of(key), *count));
+                let from = from.iter().filter_map(|Taken { place, count }| {
+                    Some((Key::of(&buckets.buckets.get(*place)?.key), *count))
+                });
                 (tenant.clone(), *id, from.collect())
             }));
         }
@@ -113,17 +110,24 @@ impl Rates {
             });
             let buckets = self.buckets(&key.tenant);
             let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            buckets.by_key.insert(key, Bucket { under_way, flow });
+            let place = buckets.open(&key);
+            if let Some(bucket) = buckets.buckets.get_mut(place) {
+                *bucket = Bucket {
+                    key,
+                    under_way,
+                    flow,
+                };
+            }
         }
         for (tenant, id, from) in taken.passes {
-            let from = from.into_iter();
-            let from = from.filter_map(|(key, count)| {
-                let key = key.read()?;
-                Some(Taken { key, count })
-            });
             let buckets = self.buckets(&tenant);
             let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            buckets.passes.insert(id, from.collect());
+            let from = from.into_iter().filter_map(|(key, count)| {
+                let place = *buckets.places.get(&key.read()?)?;
+                Some(Taken { place, count })
+            });
+            let from = from.collect();
+            buckets.passes.insert(id, from);
         }
     }
 }

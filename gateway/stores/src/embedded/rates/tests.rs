@@ -215,7 +215,7 @@ async fn buckets_as_good_as_new_are_dropped_and_those_in_use_are_not() {
         clock.advance(10);
     }
     let buckets = rates.known(&name("acme")).expect("there are some");
-    let count = || buckets.lock().unwrap().by_key.len();
+    let count = || buckets.lock().unwrap().places.len();
     assert!(count() <= MANY_BUCKETS + 1, "{}", count());
     assert!(ask(&rates, 6_000, &[held], 0).await.is_err());
     rates.release(&pass.expect("room"), None);
@@ -273,7 +273,7 @@ proptest! {
                 Step::Pass(millis) => now += u128::from(millis) * 1_000_000,
             }
             prop_assert!(open.len() <= 3);
-            let under_way = buckets.by_key.values().map(|bucket| bucket.under_way);
+            let under_way = buckets.buckets.iter().map(|bucket| bucket.under_way);
             prop_assert!(under_way.into_iter().all(|calls| calls as usize == open.len()));
         }
         for id in open {
@@ -281,7 +281,7 @@ proptest! {
         }
         // Each of the 200 steps may have left a debt of an hour.
         now += 201 * 3_600 * 1_000_000_000;
-        prop_assert!(buckets.by_key.values().all(|bucket| bucket.is_as_new(now)));
+        prop_assert!(buckets.buckets.iter().all(|bucket| bucket.is_as_new(now)));
         prop_assert!(buckets.passes.is_empty());
     }
 }

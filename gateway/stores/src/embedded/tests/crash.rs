@@ -115,7 +115,7 @@ impl Stepped {
                     subject,
                     hold: Hold {
                         id,
-                        keys: vec![daily(TENANTS[*tenant], None).key],
+                        keys: vec![daily(TENANTS[*tenant], None).key].into(),
                         amount: PicoUsd::new(100),
                     },
                 };

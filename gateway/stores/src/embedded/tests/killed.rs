@@ -61,9 +61,10 @@ async fn make_calls(stores: Arc<Embedded>, first: u32) {
         let tenant = ["acme", "globex"][(n % 2) as usize];
         let budgets = [daily(tenant, None)];
         let id = record_id(n);
+        let account = Account::from(&budgets);
         let reserved = stores
             .budgets
-            .reserve(id, &budgets, PicoUsd::new(100), now());
+            .reserve(id, &account, PicoUsd::new(100), now());
         let Reserved::Held(hold) = reserved.await.expect("in memory") else {
             panic!("no limit was set");
         };

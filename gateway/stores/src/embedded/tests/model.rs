@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tollgate_core::budget::{Balance, BudgetKey, Scope};
+use tollgate_core::budget::{Account, Balance, BudgetKey, Scope};
 use tollgate_core::call::Terms;
 use tollgate_core::deferred::{Charge, DeferredCharges as _, Kind, Known, RemoteId};
 use tollgate_core::record::Ending;
@@ -137,11 +137,7 @@ impl Model {
 
     fn budgets(&self, who: usize) -> [Budget; 3] {
         let (tenant, agent) = CALLERS[who];
-        let key = |scope, window| BudgetKey {
-            tenant: name(tenant),
-            scope,
-            window,
-        };
+        let key = |scope, window| BudgetKey::new(name(tenant), scope, window);
         let day = Window::day(self.now);
         [
             (Scope::Tenant, Window::month(self.now), None),
@@ -161,7 +157,10 @@ impl Model {
         let budgets = self.budgets(who);
         let stores = self.stores();
         let amount = PicoUsd::new(amount);
-        let reserved = stores.budgets.reserve(id, &budgets, amount, self.now).await;
+        let reserved = stores
+            .budgets
+            .reserve(id, &Account::from(&budgets[..]), amount, self.now)
+            .await;
         let Reserved::Held(hold) = reserved.expect("in memory") else {
             return None;
         };
@@ -173,7 +172,7 @@ impl Model {
         };
         let kept = stores.records.intend(&intent).await;
         kept.expect("the disk takes it");
-        self.begun.insert(id, hold.keys.clone());
+        self.begun.insert(id, hold.keys.to_vec());
         Some(hold)
     }
 
@@ -184,7 +183,7 @@ impl Model {
         let id = id.expect("an id");
         let charge = Known::Charge(Charge {
             record: hold.id,
-            keys: hold.keys.clone(),
+            keys: hold.keys.to_vec(),
             amount: hold.amount,
             catalogue: None,
             model: None,

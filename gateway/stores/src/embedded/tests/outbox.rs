@@ -182,7 +182,7 @@ async fn with_a_full_outbox_no_call_is_kept_refusals_are_and_it_ends_by_itself()
             subject: subject(id, "acme", "bot"),
             hold: Hold {
                 id,
-                keys: Vec::new(),
+                keys: Vec::new().into(),
                 amount: PicoUsd::ZERO,
             },
         }

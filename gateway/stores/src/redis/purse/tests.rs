@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use tollgate_core::budget::Budget;
+use tollgate_core::budget::{Account, Budget};
 use tollgate_testkit::contract::{daily, name, now, record_id};
 
 use super::*;
@@ -84,7 +84,7 @@ impl Story {
         let amount = i128::from(self.chance.below(120) + 1);
         let demand = Demand {
             id: record_id(self.step),
-            budgets: std::slice::from_ref(&self.budget),
+            account: &Account::from(std::slice::from_ref(&self.budget)),
             amount: PicoUsd::new(amount),
             limits: &[],
             tokens: 0,

@@ -174,7 +174,7 @@ impl Purse {
         for waiter in &plan.aboard {
             match waiter {
                 Waiter::Call { wanted, .. } => {
-                    for Budget { key, limit } in &wanted.budgets {
+                    for Budget { key, limit } in wanted.account.iter() {
                         let place = self.open(key, at);
                         self.counters[place].limit = *limit;
                         if limit.is_some() {

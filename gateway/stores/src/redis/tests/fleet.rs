@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use tollgate_core::budget::{Balance, Budget, BudgetKey, Hold, Reserved};
+use tollgate_core::budget::{Account, Balance, Budget, BudgetKey, Hold, Reserved};
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::notice::{Notice, NoticeBook};
@@ -28,7 +28,7 @@ async fn reserve(replica: &Replica, id: RecordId, budget: &Budget, amount: i128)
     let budgets = std::slice::from_ref(budget);
     let store = replica.fleet().budgets();
     let reserved = store
-        .reserve(id, budgets, PicoUsd::new(amount), now())
+        .reserve(id, &Account::from(budgets), PicoUsd::new(amount), now())
         .await;
     match reserved.expect("the store is up") {
         Reserved::Held(hold) => Some(hold),
@@ -40,7 +40,12 @@ async fn is_refused(replica: &Replica, id: u32, budget: &Budget) -> bool {
     let store = replica.fleet().budgets();
     let budgets = std::slice::from_ref(budget);
     store
-        .reserve(record_id(id), budgets, PicoUsd::new(1), now())
+        .reserve(
+            record_id(id),
+            &Account::from(budgets),
+            PicoUsd::new(1),
+            now(),
+        )
         .await
         .is_err()
 }
@@ -214,7 +219,12 @@ async fn after_a_flush_nothing_is_taken_before_every_replica_has_said_what_it_us
         let asked = replica.fleet().budgets();
         let budgets = std::slice::from_ref(&budget);
         let taken = asked
-            .reserve(record_id(n), budgets, PicoUsd::new(1), now())
+            .reserve(
+                record_id(n),
+                &Account::from(budgets),
+                PicoUsd::new(1),
+                now(),
+            )
             .await;
         if let Ok(Reserved::Held(_)) = taken {
             more += 1;

@@ -1,6 +1,6 @@
 //! The forms that Redis comes in, and how one logs in there.
 
-use tollgate_core::budget::Reserved;
+use tollgate_core::budget::{Account, Reserved};
 use tollgate_core::money::PicoUsd;
 use tollgate_core::registry::{Liveness, Registered};
 use tollgate_testkit::authority::Authority;
@@ -14,13 +14,23 @@ async fn works(replica: &Replica) {
         let budgets = [daily(tenant, Some(100))];
         let store = replica.fleet().budgets();
         let taken = store
-            .reserve(record_id(n), &budgets, PicoUsd::new(60), now())
+            .reserve(
+                record_id(n),
+                &Account::from(&budgets),
+                PicoUsd::new(60),
+                now(),
+            )
             .await;
         let Reserved::Held(hold) = taken.expect("up") else {
             panic!("there is room");
         };
         let taken = store
-            .reserve(record_id(100 + n), &budgets, PicoUsd::new(60), now())
+            .reserve(
+                record_id(100 + n),
+                &Account::from(&budgets),
+                PicoUsd::new(60),
+                now(),
+            )
             .await;
         assert!(matches!(taken.expect("up"), Reserved::Exhausted { .. }));
         store.settle(&hold, PicoUsd::new(10));
@@ -64,7 +74,12 @@ async fn one_flushed_primary_of_a_cluster_is_found_out() {
             let store = replica.fleet().budgets();
             tries += 1;
             match store
-                .reserve(record_id(900 + tries), &budgets, PicoUsd::new(91), now())
+                .reserve(
+                    record_id(900 + tries),
+                    &Account::from(&budgets),
+                    PicoUsd::new(91),
+                    now(),
+                )
                 .await
             {
                 Ok(Reserved::Held(_)) => break true,

@@ -8,25 +8,27 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tollgate_core::admission::{Admission, Demand, Taken};
-use tollgate_core::budget::{Balance, Budget, BudgetKey, BudgetStore, Hold, Reserved, StoreError};
+use tollgate_core::budget::{
+    Account, Balance, BudgetKey, BudgetStore, Hold, MixedTenants, Reserved, StoreError,
+};
 use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_core::rate::{Limit, Paced, Pass, RateStore};
 use tollgate_core::time::Timestamp;
 
-use super::{Gathering, MixedTenants, Visits, failed, lock};
+use super::{Gathering, Visits, failed, lock};
 use crate::redis::link::LinkError;
 use crate::redis::purse::Waiter;
 
 #[async_trait]
 impl Admission for Visits {
     async fn take(&self, demand: &Demand<'_>) -> Result<Taken, StoreError> {
-        let tenants = demand.budgets.iter().map(|budget| &budget.key.tenant);
-        let mut tenants = tenants.chain(demand.limits.iter().map(|limit| &limit.key.tenant));
+        let whose = demand.account.tenant().map_err(failed)?.into_iter();
+        let mut tenants = whose.chain(demand.limits.iter().map(|limit| &limit.key.tenant));
         let Some(tenant) = tenants.next() else {
             let hold = Hold {
                 id: demand.id,
-                keys: Vec::new(),
+                keys: demand.account.counters().clone(),
                 amount: demand.amount,
             };
             return Ok(Taken::All(hold, None));
@@ -59,13 +61,13 @@ impl BudgetStore for Visits {
     async fn reserve(
         &self,
         id: RecordId,
-        budgets: &[Budget],
+        account: &Account,
         amount: PicoUsd,
         now: Timestamp,
     ) -> Result<Reserved, StoreError> {
         let demand = Demand {
             id,
-            budgets,
+            account,
             amount,
             limits: &[],
             tokens: 0,
@@ -124,7 +126,7 @@ impl RateStore for Visits {
     ) -> Result<Paced, StoreError> {
         let demand = Demand {
             id,
-            budgets: &[],
+            account: &Account::default(),
             amount: PicoUsd::ZERO,
             limits,
             tokens,

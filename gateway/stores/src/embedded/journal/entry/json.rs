@@ -6,10 +6,8 @@
 //! taken apart whole, so that a new field does not compile before it is written here. Worst case:
 //! a field that is renamed elsewhere only; the tests compare both.
 
-use std::fmt::{self, Write as _};
-
 use serde::Serialize;
-use tollgate_core::budget::BudgetKey;
+use tollgate_core::budget::Counters;
 use tollgate_core::ids::{HandleName, ProviderName};
 use tollgate_core::json::escaped;
 use tollgate_core::record::{Ending, Subject};
@@ -17,7 +15,8 @@ use tollgate_core::usage::Usage;
 
 use super::{Cost, Place};
 
-/// An object in the making. Each name comes with its quotes, its colon and what goes before it.
+/// An object in the making. Each name comes with its quotes, its colon and what goes before it, and
+/// that of a text with the quote after it.
 pub(super) struct Json<'a>(&'a mut Vec<u8>);
 
 impl<'a> Json<'a> {
@@ -32,9 +31,8 @@ impl<'a> Json<'a> {
     /// A text that holds nothing to escape: a checked name, an id, a time, an amount.
     fn plain(&mut self, name: &str, value: &str) {
         self.raw(name);
-        self.raw("\"");
         self.raw(value);
-        self.raw("\"");
+        self.0.push(b'"');
     }
 
     fn plain_if(&mut self, name: &str, value: Option<&str>) {
@@ -48,7 +46,9 @@ impl<'a> Json<'a> {
     }
 
     fn text_if(&mut self, name: &str, value: Option<&str>) {
-        self.plain_if(name, value.map(escaped).as_deref());
+        if let Some(value) = value {
+            self.text(name, value);
+        }
     }
 
     /// A number, or something that few calls have.
@@ -69,10 +69,10 @@ impl<'a> Json<'a> {
             agent,
             elevated,
         } = place;
-        self.plain(r#"{"id":"#, &id.text());
+        self.plain(r#"{"id":""#, &id.text());
         self.value(r#","at":"#, at)?;
-        self.plain_if(r#","tenant":"#, *partition);
-        self.plain_if(r#","agent":"#, *agent);
+        self.plain_if(r#","tenant":""#, *partition);
+        self.plain_if(r#","agent":""#, *agent);
         if *elevated {
             self.raw(r#","elevated":true"#);
         }
@@ -80,15 +80,9 @@ impl<'a> Json<'a> {
         Ok(())
     }
 
-    pub(super) fn hold(&mut self, keys: &[BudgetKey], pico: i128) -> serde_json::Result<()> {
-        self.raw(r#"{"keys":""#);
-        for (place, key) in keys.iter().enumerate() {
-            if place > 0 {
-                self.raw(" ");
-            }
-            write!(Escaped(self.0), "{key}").map_err(serde::ser::Error::custom)?;
-        }
-        self.value(r#"","pico":"#, &pico)?;
+    pub(super) fn hold(&mut self, counters: &Counters, pico: i128) -> serde_json::Result<()> {
+        self.plain(r#"{"keys":""#, counters.in_json());
+        self.value(r#","pico":"#, &pico)?;
         self.raw("}");
         Ok(())
     }
@@ -127,42 +121,42 @@ impl<'a> Json<'a> {
             untrusted,
             notes,
         } = subject;
-        self.plain(r#"{"tollgate.record.id":"#, &id.text());
-        self.plain(r#","tollgate.started_at":"#, &started_at.text());
-        self.plain(r#","tenant.id":"#, tenant.as_str());
-        self.plain(r#","gen_ai.agent.id":"#, agent.as_str());
-        self.plain(r#","tollgate.task.id":"#, task.as_str());
-        self.plain(r#","tollgate.token.id":"#, token.as_str());
+        self.plain(r#"{"tollgate.record.id":""#, &id.text());
+        self.plain(r#","tollgate.started_at":""#, &started_at.text());
+        self.plain(r#","tenant.id":""#, tenant.as_str());
+        self.plain(r#","gen_ai.agent.id":""#, agent.as_str());
+        self.plain(r#","tollgate.task.id":""#, task.as_str());
+        self.plain(r#","tollgate.token.id":""#, token.as_str());
         if let Some(certificate) = certificate {
             self.plain(
-                r#","tollgate.certificate.sha256":"#,
+                r#","tollgate.certificate.sha256":""#,
                 &certificate.to_string(),
             );
         }
         let provider = provider.as_ref().map(ProviderName::as_str);
-        self.plain_if(r#","gen_ai.provider.name":"#, provider);
-        self.text_if(r#","gen_ai.operation.name":"#, operation.as_deref());
+        self.plain_if(r#","gen_ai.provider.name":""#, provider);
+        self.text_if(r#","gen_ai.operation.name":""#, operation.as_deref());
         let model = request_model.as_ref().map(|model| model.as_str());
-        self.text_if(r#","gen_ai.request.model":"#, model);
-        self.text(r#","http.request.method":"#, method);
-        self.text(r#","url.path":"#, path);
-        self.text_if(r#","server.address":"#, upstream.as_deref());
+        self.text_if(r#","gen_ai.request.model":""#, model);
+        self.text(r#","http.request.method":""#, method);
+        self.text(r#","url.path":""#, path);
+        self.text_if(r#","server.address":""#, upstream.as_deref());
         let credential = credential.as_ref().map(HandleName::as_str);
-        self.plain_if(r#","tollgate.credential.name":"#, credential);
+        self.plain_if(r#","tollgate.credential.name":""#, credential);
         self.value_if(r#","tollgate.credential.version":"#, *credential_version)?;
-        self.text_if(r#","tollgate.price.version":"#, price_version.as_deref());
-        self.text_if(r#","tollgate.price.provider":"#, price_provider.as_deref());
+        self.text_if(r#","tollgate.price.version":""#, price_version.as_deref());
+        self.text_if(r#","tollgate.price.provider":""#, price_provider.as_deref());
         if let Some(reserved) = reserved {
-            self.plain(r#","tollgate.cost.reserved_usd":"#, &reserved.text());
+            self.plain(r#","tollgate.cost.reserved_usd":""#, &reserved.text());
         }
         if *elevated {
             self.raw(r#","tollgate.elevated":true"#);
         }
         if let Some(trace) = trace {
-            self.plain(r#","tollgate.trace.id":"#, &trace.to_string());
+            self.plain(r#","tollgate.trace.id":""#, &trace.to_string());
         }
         if let Some(span) = span {
-            self.plain(r#","tollgate.trace.span.id":"#, &span.to_string());
+            self.plain(r#","tollgate.trace.span.id":""#, &span.to_string());
         }
         if !untrusted.is_empty() {
             self.value(r#","tollgate.untrusted":"#, untrusted)?;
@@ -193,14 +187,14 @@ impl<'a> Json<'a> {
             first_byte_us,
             secret_scrubbed,
         } = ending;
-        self.plain(r#"{"tollgate.ended_at":"#, &ended_at.text());
-        self.plain(r#","tollgate.outcome":"#, outcome.as_str());
+        self.plain(r#"{"tollgate.ended_at":""#, &ended_at.text());
+        self.plain(r#","tollgate.outcome":""#, outcome.as_str());
         self.value_if(r#","http.response.status_code":"#, *status)?;
-        self.text_if(r#","error.type":"#, code.as_deref());
-        self.text_if(r#","tollgate.refusal.reason":"#, reason.as_deref());
-        self.text_if(r#","tollgate.refusal.limit":"#, limit.as_deref());
-        self.text_if(r#","gen_ai.response.model":"#, response_model.as_deref());
-        self.plain(r#","tollgate.usage.source":"#, usage_source.as_str());
+        self.text_if(r#","error.type":""#, code.as_deref());
+        self.text_if(r#","tollgate.refusal.reason":""#, reason.as_deref());
+        self.text_if(r#","tollgate.refusal.limit":""#, limit.as_deref());
+        self.text_if(r#","gen_ai.response.model":""#, response_model.as_deref());
+        self.plain(r#","tollgate.usage.source":""#, usage_source.as_str());
         if let Some(usage) = usage {
             self.usage(r#","tollgate.usage":"#, usage)?;
         }
@@ -211,9 +205,9 @@ impl<'a> Json<'a> {
             self.value(r#","tollgate.price.terms":"#, terms)?;
         }
         if let Some(reported) = reported_cost {
-            self.plain(r#","tollgate.cost.reported_usd":"#, &reported.text());
+            self.plain(r#","tollgate.cost.reported_usd":""#, &reported.text());
         }
-        self.plain(r#","tollgate.cost_usd":"#, &cost.text());
+        self.plain(r#","tollgate.cost_usd":""#, &cost.text());
         self.value_if(r#","tollgate.cost.adjusts":"#, *adjusts)?;
         self.value_if(r#","tollgate.first_byte_us":"#, *first_byte_us)?;
         if *secret_scrubbed {
@@ -277,16 +271,6 @@ impl<'a> Json<'a> {
         }
         // An object without members has not been opened yet.
         self.raw(if before == "{" { "{}" } else { "}" });
-        Ok(())
-    }
-}
-
-/// Takes text into a JSON string that is open, piece by piece.
-struct Escaped<'a>(&'a mut Vec<u8>);
-
-impl fmt::Write for Escaped<'_> {
-    fn write_str(&mut self, piece: &str) -> fmt::Result {
-        self.0.extend_from_slice(escaped(piece).as_bytes());
         Ok(())
     }
 }

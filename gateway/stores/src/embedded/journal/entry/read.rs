@@ -12,21 +12,20 @@ use super::{Cost, Place, Taken};
 
 /// The head of an intent.
 pub(super) fn intent(head: &[u8]) -> Option<(Place<'_>, Taken<'_>)> {
-    let mut rest = Rest(head);
-    rest.skip(br#"{"intent":[{"id":""#)?;
+    let mut rest = Rest::behind(r#"{"intent":[{"id":""#, head)?;
     let id = rest.parsed(b'"')?;
-    rest.skip(br#","at":"#)?;
+    rest.skip(r#","at":"#)?;
     let at = rest.parsed(b',')?;
-    rest.skip(br#""tenant":""#)?;
+    rest.skip(r#""tenant":""#)?;
     let partition = rest.text()?;
-    rest.skip(br#","agent":""#)?;
+    rest.skip(r#","agent":""#)?;
     let agent = rest.text()?;
-    let elevated = rest.skip(br#","elevated":true"#).is_some();
-    rest.skip(br#"},{"keys":""#)?;
+    let elevated = rest.skip(r#","elevated":true"#).is_some();
+    rest.skip(r#"},{"keys":""#)?;
     let keys = rest.text()?;
-    rest.skip(br#","pico":"#)?;
+    rest.skip(r#","pico":"#)?;
     let pico: i64 = rest.parsed(b'}')?;
-    rest.end(b"]}")?;
+    rest.end("]}")?;
     let place = Place {
         id,
         at,
@@ -41,48 +40,50 @@ pub(super) fn intent(head: &[u8]) -> Option<(Place<'_>, Taken<'_>)> {
 
 /// The head of an outcome.
 pub(super) fn outcome(head: &[u8]) -> Option<(RecordId, Cost)> {
-    let mut rest = Rest(head);
-    rest.skip(br#"{"outcome":[""#)?;
+    let mut rest = Rest::behind(r#"{"outcome":[""#, head)?;
     let id = rest.parsed(b'"')?;
-    rest.skip(br#",{"pico":"#)?;
+    rest.skip(r#",{"pico":"#)?;
     let pico: i64 = rest.parsed(b',')?;
-    rest.skip(br#""at":"#)?;
+    rest.skip(r#""at":"#)?;
     let at = rest.parsed(b'}')?;
-    rest.end(b"]}")?;
+    rest.end("]}")?;
     let pico = pico.into();
     Some((id, Cost { pico, at }))
 }
 
-/// What has not been read yet.
-struct Rest<'a>(&'a [u8]);
+/// What has not been read yet; nothing in it is escaped.
+struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    fn skip(&mut self, expected: &[u8]) -> Option<()> {
+    fn behind(beginning: &str, head: &'a [u8]) -> Option<Self> {
+        let rest = head.strip_prefix(beginning.as_bytes())?;
+        let plain = memchr::memchr(b'\\', rest).is_none();
+        plain.then(|| str::from_utf8(rest).ok()).flatten().map(Self)
+    }
+
+    fn skip(&mut self, expected: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(expected)?;
         Some(())
     }
 
-    fn end(&self, expected: &[u8]) -> Option<()> {
+    fn end(&self, expected: &str) -> Option<()> {
         (self.0 == expected).then_some(())
     }
 
-    /// Up to `end`, which is skipped.
+    /// Up to `end`, which is skipped. It is ASCII.
     fn until(&mut self, end: u8) -> Option<&'a str> {
-        let place = memchr::memchr(end, self.0)?;
+        let place = memchr::memchr(end, self.0.as_bytes())?;
         let (text, rest) = self.0.split_at_checked(place)?;
         self.0 = rest.get(1..)?;
-        str::from_utf8(text).ok()
+        Some(text)
     }
 
     fn parsed<T: FromStr>(&mut self, end: u8) -> Option<T> {
         self.until(end)?.parse().ok()
     }
 
-    /// The rest of a string in which nothing is escaped.
+    /// The rest of a string.
     fn text(&mut self) -> Option<&'a str> {
-        let text = self.until(b'"')?;
-        memchr::memchr(b'\\', text.as_bytes())
-            .is_none()
-            .then_some(text)
+        self.until(b'"')
     }
 }

@@ -222,7 +222,7 @@ proptest! {
         let (keys, amount) = (drawn.keys(), drawn.money(3));
         let texts: Vec<String> = keys.iter().map(BudgetKey::to_string).collect();
         let keys_json = by_serde(&texts.join(" "));
-        let hold = Hold { id: subject.id, keys, amount };
+        let hold = Hold { id: subject.id, keys: keys.into(), amount };
         let pico = amount.as_pico();
         prop_assert_eq!(
             written(&Written::Intent { subject: &subject, hold: &hold }),
@@ -261,7 +261,7 @@ proptest! {
     #[test]
     fn heads_are_read_alike_with_and_without_serde(drawn in drawn(), cut in 0_usize..400) {
         let (subject, ending) = (drawn.subject(), drawn.ending());
-        let hold = Hold { id: subject.id, keys: drawn.keys(), amount: drawn.money(3) };
+        let hold = Hold { id: subject.id, keys: drawn.keys().into(), amount: drawn.money(3) };
         let intent = written(&Written::Intent { subject: &subject, hold: &hold });
         let outcome = written(&Written::Outcome { id: subject.id, ending: &ending });
         let refused = written(&Written::Refused { subject: &subject, ending: &ending });
@@ -281,7 +281,7 @@ fn an_ordinary_call_needs_no_serde_and_a_quote_in_a_pattern_does() {
         let key = format!("acme/model={pattern}/total");
         let hold = Hold {
             id: subject.id,
-            keys: vec![name(&key), name("acme/tenant/day:2026-11-18")],
+            keys: vec![name(&key), name("acme/tenant/day:2026-11-18")].into(),
             amount: PicoUsd::new(1_500_000),
         };
         let line = written(&Written::Intent {
