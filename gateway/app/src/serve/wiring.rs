@@ -178,15 +178,11 @@ pub(super) fn wire(
         mint,
         registry: Arc::clone(&stores.registry),
     });
-    let live = Snapshot {
-        policy,
-        prices: Arc::new(prices),
-        keys: Arc::new(Keys::new(keys(settings, &desk))),
-    };
+    let first = snapshot(policy, prices, keys(settings, &desk));
     let engine = Arc::new(engine(settings));
     let (traces, spans) = traces::open(settings, stored.replica.as_str(), &registry)?;
     let gateway = Arc::new(Gateway {
-        live: Live::new(live),
+        live: Live::new(first),
         stores,
         standings: Standings::default(),
         upstreams: Upstreams::new(Arc::clone(&engine)),
@@ -225,6 +221,15 @@ pub(super) fn wire(
         of_tenants,
         tls,
     })
+}
+
+/// What calls are judged by at first.
+fn snapshot(policy: Arc<Policy>, prices: PriceBook, keys: KeySet) -> Snapshot {
+    Snapshot {
+        policy,
+        prices: Arc::new(prices),
+        keys: Arc::new(Keys::new(keys)),
+    }
 }
 
 /// Metrics, and where those are registered that name no tenant, and those that do.

@@ -15,7 +15,7 @@ fn charge(catalogue: &str, amount: i128) -> Charge {
         record: "019ab3c0000070008000000000000001".parse().expect("an id"),
         keys: vec!["acme/tenant/day:2026-11-20".parse().expect("a key")],
         amount: PicoUsd::new(amount),
-        catalogue: Some(catalogue.to_owned()),
+        catalogue: Some(catalogue.into()),
         model: None,
         aliases: Vec::new(),
         lines: 0,

@@ -34,7 +34,7 @@ fn full() -> Json {
     subject.provider = Some("openai".parse().expect("a provider"));
     subject.operation = Some("chat".into());
     subject.request_model = Some("gpt-4o".parse().expect("a model"));
-    subject.upstream = Some("api.openai.com:443".to_owned());
+    subject.upstream = Some("api.openai.com:443".into());
     subject.reserved = Some("0.5".parse().expect("an amount"));
     let mut ending = tollgate_core::record::Ending::new(now(), Outcome::Completed);
     ending.status = Some(200);

@@ -111,7 +111,7 @@ fn fine_tuned_models_have_their_own_price_or_none() {
 #[test]
 fn an_operators_file_wins_and_changes_the_version() {
     let version = book().version().to_owned();
-    assert_eq!(version, book().version());
+    assert_eq!(version, *book().version());
     let book = with(
         r#"{"format":1,"overrides":[
         {"provider":"openai","model":"gpt-4.1","prices":{"input_mtok":"1","output_mtok":4}},
@@ -120,7 +120,7 @@ fn an_operators_file_wins_and_changes_the_version() {
         {"provider":"vllm","model":"big","price_per_call":"0.01"},
         {"provider":"openai","model":"gpt-4o","max_output_tokens":7}]}"#,
     );
-    assert_ne!(book.version(), version);
+    assert_ne!(*book.version(), version);
     let cost = |provider, model| {
         let rates = book.rates(provider, model, noon()).expect("priced");
         assert!(rates.covers(Operation::ChatCompletions));
