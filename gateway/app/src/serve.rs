@@ -3,8 +3,9 @@
 //! ```text
 //! settings → files → (predecessor →) stores → gateway → admin → "ready" → … → drain → flush → end
 //! ```
-//! Decides no call. Calls have a runtime of their own; the admin side has another, so that slow
-//! operators never stall a call and `/readyz` answers while the calls drain.
+//! Decides no call. Calls have threads of their own ([`workers`]), what goes on beside them has a
+//! runtime, and the admin side another, so that slow operators never stall a call and `/readyz`
+//! answers while the calls drain.
 //!
 //! Told to stop (SIGTERM, SIGINT), the gateway says that it is not ready and stops accepting; at
 //! SIGTERM it goes on for `unready_seconds` first, so that whoever sends it calls can notice. It lets
@@ -29,6 +30,7 @@ mod retention;
 mod traces;
 mod usage;
 mod wiring;
+mod workers;
 
 use std::time::Duration;
 
@@ -45,6 +47,7 @@ use handover::{Handing, Predecessor, Sockets, Successors};
 use leave::Leave;
 use life::{Handed, Life};
 use notify::Notify;
+use workers::Workers;
 
 /// How long connections may take to send what is left, once the last call has ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
@@ -87,11 +90,13 @@ pub(crate) fn run(
         None
     };
     let (mut sockets, mut predecessor) = taken.unzip();
-    let calls = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("tollgate-calls")
+    let beside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("tollgate-beside")
         .enable_all()
         .build()?;
-    let mut leave = calls.block_on(async { Leave::on_signals(leashed) })?;
+    let workers = Workers::start()?;
+    let mut leave = beside.block_on(async { Leave::on_signals(leashed) })?;
     let mut earlier: Vec<Life> = Vec::new();
     let notify = Notify::of(&ProcessVars);
     loop {
@@ -102,15 +107,16 @@ pub(crate) fn run(
         };
         let mut life = {
             // Not in a future: what fails to start ends runtimes of its own.
-            let _calls = calls.enter();
-            Life::begin(settings, wired, &bound, predecessor.take(), &log.levels)?
+            let _beside = beside.enter();
+            let from = predecessor.take();
+            Life::begin(settings, wired, &bound, from, &log.levels, &workers)?
         };
         tell_ready(&life, earlier.is_empty())?;
         notify.say(notify::READY);
-        let ended = calls.block_on(serve(settings, &mut life, &bound, &mut leave))?;
+        let ended = beside.block_on(serve(settings, &mut life, &bound, &mut leave))?;
         let (reason, handing) = match ended {
             Ended::Back(itself) => {
-                calls.spawn(life.ended());
+                beside.spawn(life.ended());
                 earlier.push(life);
                 (sockets, predecessor) = (Some(bound), Some(itself));
                 prepared = wiring::prepare(settings)?;
@@ -121,10 +127,10 @@ pub(crate) fn run(
         };
         drop(bound);
         notify.say(notify::STOPPING);
-        calls.block_on(leave_calls(
+        beside.block_on(leave_calls(
             settings, &life, &earlier, reason, &handing, &mut leave,
         ));
-        return finish(calls, life, earlier, reason, handing);
+        return finish((workers, beside), life, earlier, reason, handing);
     }
 }
 
@@ -205,14 +211,15 @@ async fn leave_calls(
 
 /// Ends everything, in order. Dropping a call settles it, so the stores go after the calls.
 fn finish(
-    calls: Runtime,
+    (workers, beside): (Workers, Runtime),
     mut life: Life,
     earlier: Vec<Life>,
     reason: Option<&str>,
     handing: Option<Handing>,
 ) -> anyhow::Result<()> {
     life.wind_down();
-    calls.shutdown_timeout(CUT);
+    workers.end(CUT);
+    beside.shutdown_timeout(CUT);
     for life in earlier {
         life.end_handed(None);
     }

@@ -82,7 +82,9 @@ pub enum ListenError {
 /// A service that is ready to accept, and the addresses it has.
 pub struct Listening<H> {
     service: Service<Engine<H>>,
+    engine: Engine<H>,
     sockets: Vec<TcpListener>,
+    tls: Option<TlsFiles>,
     /// Its addresses, with real ports.
     pub addresses: Vec<SocketAddr>,
     /// Sends its clients to other connections.
@@ -90,8 +92,23 @@ pub struct Listening<H> {
 }
 
 impl<H: Handler> Listening<H> {
+    /// Another one at the same sockets, for another thread. Whoever is free first accepts a
+    /// connection, which stays on that thread.
+    ///
+    /// # Errors
+    /// [`ListenError`]: the sockets or the certificate cannot be used once more.
+    pub fn another(&self) -> Result<Self, ListenError> {
+        let sockets = self.sockets.iter().zip(&self.addresses);
+        let sockets = sockets.map(|(socket, &address)| {
+            let again = socket.try_clone();
+            again.map_err(|cause| ListenError::Address { address, cause })
+        });
+        let sockets = sockets.collect::<Result<_, _>>()?;
+        serve_at(sockets, self.tls.as_ref(), self.engine.clone())
+    }
+
     /// Accepts connections until `stop` turns true; then its copies of the sockets are closed.
-    /// Connections run on as tasks of the caller's runtime and take their leave by themselves.
+    /// Connections run on as tasks of the runtime it runs in and take their leave by themselves.
     ///
     /// # Panics
     /// If a socket or certificate cannot be used after all.
@@ -141,10 +158,15 @@ pub fn listen_on<H: Handler>(
     engine: Arc<EngineConfig>,
     tracker: Tracker,
 ) -> Result<Listening<H>, ListenError> {
-    let seen = Arc::new(Accepted(tracker.clone()));
-    let engine = Engine::new(handler, engine, tracker);
-    let farewell = engine.farewell();
-    let mut service = Service::new("gateway".to_owned(), engine);
+    serve_at(sockets, tls, Engine::new(handler, engine, tracker))
+}
+
+fn serve_at<H: Handler>(
+    sockets: Vec<TcpListener>,
+    tls: Option<&TlsFiles>,
+    engine: Engine<H>,
+) -> Result<Listening<H>, ListenError> {
+    let mut service = Service::new("gateway".to_owned(), engine.clone());
     let mut addresses = Vec::new();
     for socket in &sockets {
         let address = usable_socket(socket)?;
@@ -156,12 +178,14 @@ pub fn listen_on<H: Handler>(
         service.add_listener(endpoint);
         addresses.push(address);
     }
-    service.set_connection_filter(seen);
+    service.set_connection_filter(Arc::new(Accepted(engine.tracker())));
     Ok(Listening {
         service,
+        farewell: engine.farewell(),
+        engine,
         sockets,
+        tls: tls.cloned(),
         addresses,
-        farewell,
     })
 }
 

@@ -14,6 +14,7 @@ use foldhash::HashMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, uri};
 use hyper::body::Incoming;
+use tokio::runtime;
 use tokio::time::timeout;
 use tollgate_core::policy::Upstream;
 
@@ -87,10 +88,11 @@ pub struct UpstreamAnswer {
     pub reused: bool,
 }
 
-/// Every upstream's connections.
+/// Every upstream's connections. Each runtime has its own: a connection is a task of the runtime that
+/// opened it, and to use it from another thread would wake that thread for every piece of an answer.
 #[derive(Debug)]
 pub struct Upstreams {
-    peers: RwLock<HashMap<Upstream, Arc<Peer>>>,
+    peers: RwLock<HashMap<runtime::Id, HashMap<Upstream, Arc<Peer>>>>,
     dialer: Dialer,
     config: Arc<EngineConfig>,
 }
@@ -199,13 +201,16 @@ impl Upstreams {
     }
 
     fn peer(&self, upstream: &Upstream) -> Arc<Peer> {
+        let here = runtime::Handle::current().id();
         let known = self.peers.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(peer) = known.get(upstream) {
+        if let Some(peer) = known.get(&here).and_then(|known| known.get(upstream)) {
             return Arc::clone(peer);
         }
         drop(known);
         let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
         let peer = peers
+            .entry(here)
+            .or_default()
             .entry(upstream.clone())
             .or_insert_with(|| Arc::new(Peer::new(upstream.clone(), Arc::clone(&self.config))));
         Arc::clone(peer)

@@ -92,13 +92,26 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// A handler on the network.
+/// A handler on the network. Clones share its limits and count together, so that each thread can
+/// have one.
 pub struct Engine<H> {
     handler: Arc<H>,
     config: Arc<EngineConfig>,
     tracker: Tracker,
     connections: Arc<Semaphore>,
     farewell: Farewell,
+}
+
+impl<H> Clone for Engine<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: Arc::clone(&self.handler),
+            config: Arc::clone(&self.config),
+            tracker: self.tracker.clone(),
+            connections: Arc::clone(&self.connections),
+            farewell: self.farewell.clone(),
+        }
+    }
 }
 
 impl<H> std::fmt::Debug for Engine<H> {
@@ -125,6 +138,11 @@ impl<H: Handler> Engine<H> {
     #[must_use]
     pub fn farewell(&self) -> Farewell {
         self.farewell.clone()
+    }
+
+    /// What counts its exchanges.
+    pub(crate) fn tracker(&self) -> Tracker {
+        self.tracker.clone()
     }
 
     async fn connection(

@@ -11,10 +11,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tollgate_proxy::farewell::Farewell;
 use tollgate_proxy::gateway::Gateway;
+use tollgate_proxy::listener::Listening;
 use tollgate_proxy::pressure::lag::{self, Probe};
 use tollgate_stores::embedded::Embedded;
 use tollgate_stores::redis::Fleet;
@@ -24,6 +26,7 @@ use super::handover::{Attended, Handing, Predecessor, Sockets, Successor};
 use super::readiness::Ready;
 use super::retention::Retention;
 use super::wiring::{self, Wired};
+use super::workers::Workers;
 use super::{admin, figures, onward, traces};
 use crate::clock;
 use crate::config::Settings;
@@ -71,6 +74,27 @@ struct Accepting {
     farewell: Farewell,
 }
 
+impl Accepting {
+    /// Accepts on every one of the calls' runtimes.
+    fn begin(listener: Listening<Gateway>, on: &[Handle]) -> anyhow::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let farewell = listener.farewell.clone();
+        let others = on.iter().skip(1).map(|_| listener.another());
+        let mut listeners = others.collect::<Result<Vec<_>, _>>()?;
+        listeners.push(listener);
+        let mut accepting = JoinSet::new();
+        for (listener, runtime) in listeners.into_iter().zip(on) {
+            accepting.spawn_on(listener.serve(stopped.clone()), runtime);
+        }
+        let task = tokio::spawn(async move { while accepting.join_next().await.is_some() {} });
+        Ok(Self {
+            stop,
+            task,
+            farewell,
+        })
+    }
+}
+
 /// What came of a hand-over.
 pub(super) enum Handed {
     /// The successor is gone, and nothing has changed.
@@ -82,7 +106,8 @@ pub(super) enum Handed {
 }
 
 impl Life {
-    /// Begins to serve. Only where the calls' runtime has been entered.
+    /// Begins to serve, with calls on `workers`. Only where the runtime has been entered of what goes
+    /// on beside them.
     ///
     /// # Errors
     /// If something cannot be started.
@@ -92,6 +117,7 @@ impl Life {
         sockets: &Sockets,
         predecessor: Option<Predecessor>,
         levels: &Arc<Levels>,
+        workers: &Workers,
     ) -> anyhow::Result<Self> {
         let predecessor = predecessor
             .map(|from| from.attend(&wired.embedded, &wired.switch, &wired.gateway))
@@ -104,6 +130,7 @@ impl Life {
         let onward = onward::start(settings, &wired)?;
         let spans = traces::start(wired.spans.take()?)?;
         let listener = wiring::listener(&wired, sockets)?;
+        let addresses = listener.addresses.clone();
         let (stop_admin, admin_stopped) = watch::channel(false);
         let asked = Arc::clone(&retention);
         let listens = sockets.admin()?;
@@ -117,19 +144,14 @@ impl Life {
             listens,
             admin_stopped,
         )?;
-        let calls = listener.addresses.first().copied();
+        let calls = addresses.first().copied();
         let calls = calls.context("there is no address to listen on")?;
         wired.data.announce(admin.address)?;
         if let Some(predecessor) = &predecessor {
             predecessor.serving();
         }
-        let (stop, stopped) = watch::channel(false);
-        let accepting = Accepting {
-            stop,
-            farewell: listener.farewell.clone(),
-            task: tokio::spawn(listener.serve(stopped)),
-        };
-        let mut probe = Probe::start(wired.gateway.pressure.clone())?;
+        let accepting = Accepting::begin(listener, workers.handles())?;
+        let mut probe = Probe::start(wired.gateway.pressure.clone(), workers.handles())?;
         let lag = Watcher::every(lag::INTERVAL, "lag", move || probe.look())?;
         let levels = Arc::clone(levels);
         let levels = Watcher::every(LEVELS, "log-level", move || levels.look(clock::now()))?;

@@ -3,9 +3,10 @@
 //! The probe writes a byte to one end of a pair of sockets and a task of the calls' runtime reads
 //! it at the other: through the same poll, into the same queues. A timer would not do, since what
 //! a timer wakes goes ahead of the queue. There are several pairs, so that a new figure comes every
-//! few milliseconds also while each byte takes a hundred. Knows nothing of calls. Worst case: a
-//! figure is as old as the lag it tells of.
+//! few milliseconds also while each byte takes a hundred, and every thread has its turn. Knows
+//! nothing of calls. Worst case: a figure is as old as the lag it tells of.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as Blocking;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 
 use crate::pressure::Pressure;
 
@@ -40,7 +42,8 @@ const ARRIVED: u64 = u64::MAX;
 pub struct Probe {
     pressure: Pressure,
     start: Instant,
-    ways: Vec<(Blocking, Arc<Way>)>,
+    /// The one to be tried first is at the front.
+    ways: VecDeque<(Blocking, Arc<Way>)>,
     looks: u32,
 }
 
@@ -54,13 +57,15 @@ struct Way {
 }
 
 impl Probe {
-    /// Lays the ways through the runtime that this is called in.
+    /// Lays the ways through these runtimes, one or more through each.
     ///
     /// # Errors
     /// If there are no sockets for them.
-    pub fn start(pressure: Pressure) -> std::io::Result<Self> {
+    pub fn start(pressure: Pressure, through: &[Handle]) -> std::io::Result<Self> {
         let start = Instant::now();
-        let ways = (0..PAIRS).map(|_| lay(start)).collect::<Result<_, _>>()?;
+        let ways = through.iter().cycle().take(PAIRS.max(through.len()));
+        let ways = ways.map(|runtime| lay(start, runtime));
+        let ways = ways.collect::<Result<_, _>>()?;
         Ok(Self {
             pressure,
             start,
@@ -97,9 +102,12 @@ impl Probe {
 
     /// Sends a byte on a way that is free, if one is.
     fn send(&mut self, now: u64) {
-        let free = |way: &Way| way.sent_at.load(Ordering::Acquire) == ARRIVED;
-        let mut ways = self.ways.iter_mut();
-        if let Some((here, way)) = ways.find(|(_, way)| free(way)) {
+        let free = |(_, way): &(_, Arc<Way>)| way.sent_at.load(Ordering::Acquire) == ARRIVED;
+        let Some(place) = self.ways.iter().position(free) else {
+            return;
+        };
+        self.ways.rotate_left(place + 1);
+        if let Some((here, way)) = self.ways.back_mut() {
             way.sent_at.store(now, Ordering::Release);
             // One byte at a time always has room; were it lost, the lag would be seen to grow.
             let _sent = here.write(&[0]);
@@ -107,17 +115,18 @@ impl Probe {
     }
 }
 
-fn lay(start: Instant) -> std::io::Result<(Blocking, Arc<Way>)> {
+fn lay(start: Instant, runtime: &Handle) -> std::io::Result<(Blocking, Arc<Way>)> {
     let (here, there) = Blocking::pair()?;
     there.set_nonblocking(true)?;
     here.set_nonblocking(true)?;
+    let _registers_there = runtime.enter();
     let mut there = UnixStream::from_std(there)?;
     let way = Arc::new(Way {
         sent_at: AtomicU64::new(ARRIVED),
         arrived_at: AtomicU64::new(0),
         took: AtomicU64::new(0),
     });
-    tokio::spawn({
+    runtime.spawn({
         let way = Arc::clone(&way);
         async move {
             let mut byte = [0];

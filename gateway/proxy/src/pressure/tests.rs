@@ -1,5 +1,7 @@
 use std::time::Instant;
 
+use tokio::runtime::{Builder, Handle};
+
 use super::judge::{Controller, FIRST, Load, judge};
 use super::*;
 
@@ -214,9 +216,15 @@ fn a_tenant_is_above_the_mean_of_late_calls_until_they_fade() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_lag_is_how_long_a_byte_waits_for_a_thread() {
+async fn the_lag_is_how_long_a_byte_waits_for_the_thread_that_is_held_up_longest() {
     let pressure = pressure(1_000, Duration::from_millis(100));
-    let mut probe = lag::Probe::start(pressure.clone()).expect("a pair of sockets");
+    let free = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a thread that is never held up");
+    let threads = [free.handle().clone(), Handle::current()];
+    let mut probe = lag::Probe::start(pressure.clone(), &threads).expect("pairs of sockets");
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let _places: Vec<Place> = (0..100)
         .map(|n| pressure.enter(&tenant(&format!("t{n}"))).expect("a place"))
@@ -241,4 +249,5 @@ async fn the_lag_is_how_long_a_byte_waits_for_a_thread() {
     });
     look.await.expect("both are seen");
     busy.await.expect("an end");
+    free.shutdown_background();
 }
