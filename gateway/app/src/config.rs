@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) admin_listen: SocketAddr,
     /// Names in public DNS that browsers may call it by.
     pub(crate) admin_names: BTreeSet<String>,
+    /// Threads that make calls; otherwise one for each processor.
+    pub(crate) threads: Option<usize>,
     /// How long new calls are taken after it was told to end, while it says that it is not ready.
     pub(crate) unready: Duration,
     /// How long calls in flight may run on after a request to stop.

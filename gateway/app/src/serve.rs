@@ -95,7 +95,7 @@ pub(crate) fn run(
         .thread_name("tollgate-beside")
         .enable_all()
         .build()?;
-    let workers = Workers::start()?;
+    let workers = Workers::start(settings.threads)?;
     let mut leave = beside.block_on(async { Leave::on_signals(leashed) })?;
     let mut earlier: Vec<Life> = Vec::new();
     let notify = Notify::of(&ProcessVars);

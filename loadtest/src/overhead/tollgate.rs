@@ -211,7 +211,9 @@ fn redis(dir: &Path) -> anyhow::Result<(Running, SocketAddr)> {
     Ok((running, addr))
 }
 
-const GATEWAY_TOML: &str = "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n";
+/// One thread for calls, as nginx and haproxy have.
+const GATEWAY_TOML: &str =
+    "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nthreads = 1\n";
 
 fn provider_toml(mock: SocketAddr, operation: &str) -> String {
     format!(

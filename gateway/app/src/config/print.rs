@@ -18,6 +18,9 @@ impl fmt::Display for Settings {
         writeln!(f, "admin_names = [{}]", names.join(", "))?;
         writeln!(f, "clear_text_http2 = {}", self.clear_text_http2)?;
         writeln!(f, "data_dir = {}", quoted(&self.data_dir))?;
+        if let Some(threads) = self.threads {
+            writeln!(f, "threads = {threads}")?;
+        }
         writeln!(f, "unready_seconds = {}", self.unready.as_secs())?;
         writeln!(f, "drain_seconds = {}", self.drain.as_secs())?;
         if let Some(file) = &self.prices_file {

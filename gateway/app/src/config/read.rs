@@ -21,6 +21,8 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 /// No deadline is longer than a day: a longer one is a typing error.
 const DAY_SECONDS: u64 = 86_400;
+/// No machine has more processors for one process.
+const MOST_THREADS: u64 = 1_024;
 
 /// Settings from the text of `file`, the environment and the given directories.
 pub(super) fn settings(
@@ -73,6 +75,7 @@ fn read(
     let clear_text_http2 = root
         .optional("clear_text_http2", reader::boolean)
         .unwrap_or(true);
+    let threads = root.optional("threads", reader::integer(1..=MOST_THREADS));
     let unready = seconds(root, "unready_seconds", 0, 0);
     let drain = seconds(root, "drain_seconds", 0, 30);
     let insecure = root.table("insecure", read_insecure).unwrap_or_default();
@@ -100,6 +103,7 @@ fn read(
         clear_text_http2,
         admin_listen,
         admin_names: admin_names.map(|(name, _)| name).collect(),
+        threads: threads.map(size),
         unready,
         drain,
         prices_file,

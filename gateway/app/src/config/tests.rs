@@ -44,6 +44,7 @@ listen = ["[::]:8443", "127.0.0.1:0"]
 admin_listen = "0.0.0.0:9090"
 admin_names = ["tollgate.example.com"]
 data_dir = "/var/lib/tollgate \"x\""
+threads = 3
 unready_seconds = 15
 drain_seconds = 0
 prices_file = "/etc/prices.json"
@@ -125,6 +126,7 @@ admin_listen = "0.0.0.0:9090"
 admin_names = ["a.example:9090"]
 data = "x"
 drain_seconds = -1
+threads = 0
 [tls]
 certificate = "c.pem"
 [records]
@@ -143,12 +145,13 @@ p/gateway.toml:2:16: the admin listener speaks plain HTTP and 0.0.0.0:9090 can b
 p/gateway.toml:3:16: `admin_names` must be names of hosts without a port, such as ["tollgate.example.com"]
 p/gateway.toml:4:1: the file has no key `data`; did you mean `data_dir`?
 p/gateway.toml:5:17: `drain_seconds` must be a whole number from 0 to 86400, not -1
-p/gateway.toml:6:1: [tls] lacks `key`
-p/gateway.toml:9:9: `fsync` must be one of always, interval, not "sometimes"
-p/gateway.toml:10:11: `replica` is "EU", but a replica id must be 1 to 32 of a-z 0-9 - _, starting with a letter or digit
-p/gateway.toml:11:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
-p/gateway.toml:13:12: `head_kib` must be a whole number from 8 to 1024, not a text
-p/gateway.toml:15:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
+p/gateway.toml:6:11: `threads` must be a whole number from 1 to 1024, not 0
+p/gateway.toml:7:1: [tls] lacks `key`
+p/gateway.toml:10:9: `fsync` must be one of always, interval, not "sometimes"
+p/gateway.toml:11:11: `replica` is "EU", but a replica id must be 1 to 32 of a-z 0-9 - _, starting with a letter or digit
+p/gateway.toml:12:1: `body_memory_mib` must hold at least one body of `inspected_body_mib`
+p/gateway.toml:14:12: `head_kib` must be a whole number from 8 to 1024, not a text
+p/gateway.toml:16:1: [insecure] has no key `admin_beyond_loopbak`; did you mean `admin_beyond_loopback`?
 $TOLLGATE_LISTEN:1:1: is "everywhere", but must be an address with a port, such as 127.0.0.1:8080 or [::]:8080"#
     );
 }

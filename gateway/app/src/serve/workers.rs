@@ -25,19 +25,19 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts one for each processor that this process may use.
+    /// Starts so `many`, or one for each processor that this process may use.
     ///
     /// # Errors
     /// If there is no thread to be had, or nothing to wait for sockets with.
-    pub(super) fn start() -> io::Result<Self> {
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    pub(super) fn start(many: Option<usize>) -> io::Result<Self> {
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get);
         let (alive, ended) = mpsc::channel();
         let mut workers = Self {
             handles: Vec::new(),
             going: Vec::new(),
             ended,
         };
-        for number in 0..processors {
+        for number in 0..many.unwrap_or_else(processors) {
             workers.add(number, alive.clone())?;
         }
         Ok(workers)
