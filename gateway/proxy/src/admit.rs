@@ -59,7 +59,7 @@ pub(crate) async fn admit(
     body: &mut Option<Incoming>,
     draft: &mut Draft,
     now: Timestamp,
-) -> Result<Admitted, Rejected> {
+) -> Result<Box<Admitted>, Rejected> {
     let identified = authenticate(gw, live, head, shown, draft, now).await?; // who asks?
     let place = gw.pressure.enter(&identified.caller.tenant)?; //   is there room?
     let routed = route(live, head, draft)?; //                      for what, where?

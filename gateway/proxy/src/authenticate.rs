@@ -9,12 +9,13 @@
 
 mod certificate;
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 pub use certificate::Standings;
 use http::request::Parts;
 use quick_cache::sync::Cache;
+use siphasher::sip128::SipHasher13;
 use tollgate_core::budget::StoreError;
 use tollgate_core::identity::{Caller, ClientCertificate, KeySet, TokenFault, find_token, verify};
 use tollgate_core::ids::{AgentId, TenantId};
@@ -41,22 +42,25 @@ pub struct Keys {
 }
 
 /// What a token is known again by.
-type Mark = [u64; 2];
+type Mark = u128;
 
 /// Makes marks of tokens: 128 bits of SipHash under a key that is drawn at start and never leaves.
 /// Whoever does not know it cannot make two tokens of one mark, and it takes a tenth of what a
 /// cryptographic hash does.
-#[derive(Default)]
-struct Marker(RandomState);
+struct Marker(SipHasher13);
+
+impl Default for Marker {
+    fn default() -> Self {
+        // Its own key is random; what it makes of two numbers is as good a one.
+        let seed = RandomState::new();
+        let [first, second] = [0_u8, 1].map(|half| seed.hash_one(half));
+        Self(SipHasher13::new_with_keys(first, second))
+    }
+}
 
 impl Marker {
     fn mark(&self, token: &str) -> Mark {
-        [0, 1].map(|half| {
-            let mut hasher = self.0.build_hasher();
-            hasher.write_u8(half);
-            hasher.write(token.as_bytes());
-            hasher.finish()
-        })
+        self.0.hash(token.as_bytes()).as_u128()
     }
 }
 

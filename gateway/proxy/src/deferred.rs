@@ -254,11 +254,11 @@ pub(crate) enum Later {
     /// Nothing.
     Nothing,
     /// The id of what has been begun.
-    Begins(Kind, Known),
+    Begins(Kind, Box<Known>),
     /// How batches stand.
     States,
     /// What the work charged under an id has used.
-    Results(Operation, RemoteId, Charge, Arc<PriceBook>),
+    Results(Operation, Box<(RemoteId, Charge, Arc<PriceBook>)>),
 }
 
 /// What the answer to this call may tell.
@@ -289,7 +289,8 @@ pub(crate) fn later(
     let operation = permit.route.endpoint.operation;
     let begins = match tariff {
         Tariff::Deferred(advance) if advance.begins == Kind::File => {
-            return Later::Begins(Kind::File, Known::Input(advance.bound.clone()));
+            let input = Known::Input(advance.bound.clone());
+            return Later::Begins(Kind::File, Box::new(input));
         }
         Tariff::Deferred(advance) => {
             let models = advance.bound.models.iter();
@@ -320,7 +321,7 @@ pub(crate) fn later(
     };
     if let Some((kind, charge)) = begins {
         draft.is_deferred();
-        return Later::Begins(kind, Known::Charge(charge));
+        return Later::Begins(kind, Box::new(Known::Charge(charge)));
     }
     if operation == Operation::BatchStatus {
         return Later::States;
@@ -329,7 +330,7 @@ pub(crate) fn later(
         return Later::Nothing;
     };
     draft.corrects(charge.catalogue.as_ref(), live.prices.version());
-    Later::Results(operation, id, charge, Arc::clone(&live.prices))
+    Later::Results(operation, Box::new((id, charge, Arc::clone(&live.prices))))
 }
 
 /// The charge that the results behind this path correct.

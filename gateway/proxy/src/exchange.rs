@@ -132,7 +132,7 @@ pub(crate) fn dialect(live: &Snapshot, head: &Parts) -> Dialect {
 async fn forward(
     gw: &Arc<Gateway>,
     live: &Snapshot,
-    admitted: Admitted,
+    admitted: Box<Admitted>,
     timing: Timing,
     unread: Option<Incoming>,
 ) -> Result<Response<AnswerBody>, Rejected> {
@@ -147,7 +147,7 @@ async fn forward(
         mut settlement,
         later,
         scrub,
-    } = admitted;
+    } = *admitted;
     let fail =
         |settlement, outcome, rejected, sent| fail(settlement, outcome, rejected, dialect, sent);
     let (body, memory) = match payload {
@@ -192,7 +192,8 @@ async fn forward(
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
     if let Some(sealing) = Sealing::of(&live.policy, &caller, &provider, &endpoint) {
-        return sealed(gw, &sealing, dialect, answer, settlement, scrub).await;
+        let sealed = sealed(gw, &sealing, dialect, answer, settlement, scrub);
+        return Box::pin(sealed).await;
     }
     let watch = Watch::new(gw, (&caller.tenant, &provider.name), later, &answer);
     Ok(relay(
@@ -212,7 +213,7 @@ async fn sealed(
     sealing: &Sealing<'_>,
     dialect: Dialect,
     answer: UpstreamAnswer,
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     scrub: Option<Scrub>,
 ) -> Result<Response<AnswerBody>, Rejected> {
     let sealed = seal(gw, sealing, answer, settlement, scrub).await;
@@ -233,7 +234,7 @@ fn relay(
     gw: &Arc<Gateway>,
     caller: Arc<Caller>,
     answer: UpstreamAnswer,
-    mut settlement: Settlement,
+    mut settlement: Box<Settlement>,
     watch: Option<Watch>,
     mut scrub: Option<Scrub>,
     usage_was_asked_for: bool,
@@ -279,7 +280,7 @@ fn relay(
 
 /// Ends a call that has been written down but gets no answer from its upstream.
 fn fail(
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     outcome: Outcome,
     rejected: Rejected,
     dialect: Dialect,

@@ -21,7 +21,7 @@ pub(crate) struct MeterTap {
     meter: Option<Meter>,
     watch: Option<Watch>,
     scrub: Option<Scrub>,
-    settlement: Settlement,
+    settlement: Box<Settlement>,
     revoked: bool,
 }
 
@@ -34,7 +34,7 @@ impl MeterTap {
         meter: Option<Meter>,
         watch: Option<Watch>,
         scrub: Option<Scrub>,
-        settlement: Settlement,
+        settlement: Box<Settlement>,
     ) -> Self {
         Self {
             gw,

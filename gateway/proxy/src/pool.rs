@@ -166,14 +166,13 @@ impl Upstreams {
             .map_err(|error| Failed::Final(protocol(false, &error)))?;
         frame(&mut request);
         let upload = request.body().upload_state();
-        let sending = connection.send(request, upload.clone());
-        let sent = timeout(self.config.first_byte_deadline, sending)
-            .await
-            .map_err(|_elapsed| {
-                Failed::Final(UpstreamError::Timeout {
-                    stage: Stage::FirstByte,
-                })
-            })?;
+        let within = self.config.first_byte_deadline;
+        let sent = timeout(within, connection.send(request, upload.clone())).await;
+        let sent = sent.map_err(|_elapsed| {
+            Failed::Final(UpstreamError::Timeout {
+                stage: Stage::FirstByte,
+            })
+        })?;
         match sent {
             Sent::Answer(response, lease) => match distrust(&response) {
                 None => Ok((response, lease)),

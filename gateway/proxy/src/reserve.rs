@@ -36,7 +36,7 @@ use scopes::Scopes;
 /// A call that can be afforded.
 pub(crate) struct Held<'r> {
     pub(crate) call: Call<'r>,
-    pub(crate) settlement: Settlement,
+    pub(crate) settlement: Box<Settlement>,
     /// What the answer may tell of deferred work.
     pub(crate) later: Later,
 }

@@ -88,9 +88,9 @@ pub(crate) async fn seal(
     gw: &Gateway,
     sealing: &Sealing<'_>,
     answer: UpstreamAnswer,
-    mut settlement: Settlement,
+    mut settlement: Box<Settlement>,
     scrub: Option<Scrub>,
-) -> Result<Response<AnswerBody>, Box<(Settlement, Outcome, Rejected)>> {
+) -> Result<Response<AnswerBody>, Box<(Box<Settlement>, Outcome, Rejected)>> {
     let sealed = read_sealed(gw, sealing, answer).await;
     let (mut head, body) = match sealed {
         Ok(sealed) => sealed,

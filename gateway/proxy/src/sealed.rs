@@ -97,11 +97,11 @@ impl SealedTokens {
         caller: &Caller,
         provider: &ProviderName,
     ) -> Vec<Arc<Credential>> {
-        let now = Instant::now();
         let mut tenants = self.tenants();
         let Some(of_tenant) = tenants.get_mut(&caller.tenant) else {
             return Vec::new();
         };
+        let now = Instant::now();
         of_tenant.retain(|sealed| now < sealed.until);
         let credentials = of_tenant
             .iter()

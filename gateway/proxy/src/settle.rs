@@ -254,9 +254,10 @@ pub(crate) struct Settlement {
 }
 
 impl Settlement {
-    pub(crate) fn open(gw: Arc<Gateway>, hold: Hold, tariff: Tariff) -> Self {
+    /// Boxed, since it changes hands often and is large.
+    pub(crate) fn open(gw: Arc<Gateway>, hold: Hold, tariff: Tariff) -> Box<Self> {
         let under_way = gw.metrics.holds(&hold);
-        Self {
+        Box::new(Self {
             gw,
             hold,
             pass: None,
@@ -274,7 +275,7 @@ impl Settlement {
             stream: None,
             timing: None,
             ended: None,
-        }
+        })
     }
 
     /// The upstream is turned to now, in a span that stands there.
@@ -364,7 +365,7 @@ impl Settlement {
     }
 
     /// Ends the call at what its usage costs.
-    pub(crate) fn close(mut self, outcome: Outcome, reading: &Reading) {
+    pub(crate) fn close(mut self: Box<Self>, outcome: Outcome, reading: &Reading) {
         let charge = self.charge(reading);
         let asked = self.tariff.ask().map(|ask| &ask.terms);
         let ending = Ending {
@@ -379,7 +380,7 @@ impl Settlement {
 
     /// Ends a call whose client gets the gateway's own answer, `verdict`, in place of the
     /// upstream's. If nothing was sent, nothing can be billed; otherwise it is charged an estimate.
-    pub(crate) fn fail(mut self, outcome: Outcome, verdict: &Verdict, sent: bool) {
+    pub(crate) fn fail(mut self: Box<Self>, outcome: Outcome, verdict: &Verdict, sent: bool) {
         let charge = if sent {
             self.charge(&Reading::nothing())
         } else {

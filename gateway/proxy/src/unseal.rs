@@ -25,7 +25,8 @@ use crate::settle::Settlement;
 use crate::sign::sign;
 use crate::traces;
 
-/// A call that may leave: allowed, affordable, written down, and carrying its one credential.
+/// A call that may leave: allowed, affordable, written down, and carrying its one credential. Boxed
+/// wherever it goes, since it is large.
 pub(crate) struct Admitted {
     pub(crate) caller: Arc<Caller>,
     pub(crate) provider: Arc<Provider>,
@@ -36,7 +37,7 @@ pub(crate) struct Admitted {
     pub(crate) payload: Payload,
     /// Whether the stream was asked to end with its usage, which the client had not asked for.
     pub(crate) usage_was_asked_for: bool,
-    pub(crate) settlement: Settlement,
+    pub(crate) settlement: Box<Settlement>,
     /// What the answer may tell of deferred work.
     pub(crate) later: Later,
     /// Present if an answer could echo a secret.
@@ -45,7 +46,7 @@ pub(crate) struct Admitted {
 
 impl Admitted {
     /// The call occupies `place` until it is settled.
-    pub(crate) fn occupying(mut self, place: Place) -> Self {
+    pub(crate) fn occupying(mut self: Box<Self>, place: Place) -> Box<Self> {
         self.settlement.occupies(place);
         self
     }
@@ -56,7 +57,7 @@ pub(crate) async fn unseal(
     held: Held<'_>,
     head: &Parts,
     draft: &mut Draft,
-) -> Result<Admitted, Rejected> {
+) -> Result<Box<Admitted>, Rejected> {
     let Held {
         call,
         mut settlement,
@@ -103,7 +104,7 @@ pub(crate) async fn unseal(
     if let Some(trace) = draft.trace() {
         settlement.traced(trace);
     }
-    Ok(Admitted {
+    Ok(Box::new(Admitted {
         caller: permit.caller,
         dialect: permit.route.dialect(),
         endpoint: permit.route.endpoint,
@@ -114,7 +115,7 @@ pub(crate) async fn unseal(
         settlement,
         later,
         scrub,
-    })
+    }))
 }
 
 /// Brings a judged body into the form in which it is sent, before a credential is put into it or

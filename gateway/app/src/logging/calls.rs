@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 
-use tollgate_core::ids::{ModelName, ProviderName};
+use tollgate_core::ids::ModelName;
 use tollgate_core::json::escaped;
 use tollgate_core::record::{CallLog, Ending, Subject};
 use tollgate_proxy::call_log::{TARGET, took_us};
@@ -52,11 +52,12 @@ impl Line {
         self.0
             .push_str(r#"","level":"INFO","message":"call ended","request":""#);
         self.0.push_str(&subject.id.text());
-        self.text(r#"","tenant":""#, subject.tenant.as_str());
-        self.text(r#"","agent":""#, subject.agent.as_str());
-        self.text(r#"","task":""#, subject.task.as_str());
-        let provider = subject.provider.as_ref().map(ProviderName::as_str);
-        self.text_if(r#"","provider":""#, provider);
+        self.name(r#"","tenant":""#, subject.tenant.as_str());
+        self.name(r#"","agent":""#, subject.agent.as_str());
+        self.name(r#"","task":""#, subject.task.as_str());
+        if let Some(provider) = &subject.provider {
+            self.name(r#"","provider":""#, provider.as_str());
+        }
         self.text_if(r#"","operation":""#, subject.operation.as_deref());
         let model = subject.request_model.as_ref().map(ModelName::as_str);
         self.text_if(r#"","model":""#, model);
@@ -88,6 +89,12 @@ impl Line {
         self.0.push_str("\"}\n");
     }
 
+    /// A checked name, which holds nothing to escape.
+    fn name(&mut self, name: &str, value: &str) {
+        self.0.push_str(name);
+        self.0.push_str(value);
+    }
+
     fn text(&mut self, name: &str, value: &str) {
         self.0.push_str(name);
         self.0.push_str(&escaped(value));
@@ -101,7 +108,8 @@ impl Line {
 
     fn number_if(&mut self, name: &str, value: Option<u64>) {
         if let Some(value) = value {
-            let _written = write!(self.0, "{name}{value}");
+            self.0.push_str(name);
+            self.0.push_str(itoa::Buffer::new().format(value));
         }
     }
 }

@@ -76,18 +76,20 @@ impl Watch {
             _ if !status.is_success() || !is_plain(headers) => return None,
             Later::Begins(kind, known) => Sought::Id {
                 kind,
-                known,
+                known: *known,
                 in_events: framing(Operation::Responses) == Framing::Events,
             },
             Later::States => Sought::States(None),
             // A part of the results (206) never corrects anything.
             Later::Results(..) if status != StatusCode::OK => return None,
-            Later::Results(Operation::ResponseStatus, id, charge, prices) => {
+            Later::Results(Operation::ResponseStatus, charged) => {
+                let (id, charge, prices) = *charged;
                 let operation = Operation::Responses;
                 let meter = Meter::new(operation, framing(operation), false);
                 Sought::Response(id, Box::new((meter, Tally::new(charge, prices))))
             }
-            Later::Results(operation, id, charge, prices) => {
+            Later::Results(operation, charged) => {
+                let (id, charge, prices) = *charged;
                 let results = Results::new(operation);
                 Sought::Results(id, Box::new((results, Tally::new(charge, prices))), 0)
             }

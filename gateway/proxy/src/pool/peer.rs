@@ -181,9 +181,16 @@ impl Peer {
         if !fresh && let Some(connection) = self.take_idle().await {
             return Ok(self.connected(Kind::Http1(connection), true));
         }
-        let dialed = dialer.dial(&self.upstream, &self.config).await?;
-        let kind = self.handshake(dialed).await?;
+        // Few calls need a new one, and all would carry its state along.
+        let (kind, _http2) = Box::pin(self.open(dialer)).await?;
         Ok(self.connected(kind, false))
+    }
+
+    /// A new connection, and whether the upstream has chosen HTTP/2 for it.
+    async fn open(&self, dialer: &Dialer) -> Result<(Kind, bool), UpstreamError> {
+        let dialed = dialer.dial(&self.upstream, &self.config).await?;
+        let http2 = dialed.http2;
+        Ok((self.handshake(dialed).await?, http2))
     }
 
     /// One of the shared connections, or a new one. The lock is held while it is made, so that
@@ -199,9 +206,7 @@ impl Peer {
             let kind = connection.clone().enter();
             return Ok(self.connected(kind, true));
         }
-        let dialed = dialer.dial(&self.upstream, &self.config).await?;
-        let http2 = dialed.http2;
-        let kind = self.handshake(dialed).await?;
+        let (kind, http2) = Box::pin(self.open(dialer)).await?;
         if let Kind::Http2(connection, _) = &kind {
             shared.push(connection.clone());
         }

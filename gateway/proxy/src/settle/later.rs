@@ -33,7 +33,7 @@ impl Settlement {
     /// Ends a call whose answer states what the work behind `charge` has used. What it costs is the
     /// difference, and goes where the charge went.
     pub(crate) fn correct(
-        mut self,
+        mut self: Box<Self>,
         outcome: Outcome,
         Stated {
             id,

@@ -215,10 +215,13 @@ impl Shipper {
         let mut size = left.min(CHUNK_BYTES);
         let mut chunk = std::mem::take(&mut self.chunk);
         let whole = loop {
-            chunk.resize(size, 0);
-            file.read_exact_at(&mut chunk, length)
-                .map_err(ShipError::Read)?;
-            match memchr::memrchr(b'\n', &chunk) {
+            // Never made shorter in between: what grows is filled with zeros first.
+            if chunk.len() < size {
+                chunk.resize(size, 0);
+            }
+            let read = &mut chunk[..size];
+            file.read_exact_at(read, length).map_err(ShipError::Read)?;
+            match memchr::memrchr(b'\n', read) {
                 Some(newline) => break newline + 1,
                 None if size < left => size = left.min(size * 2),
                 None => {
