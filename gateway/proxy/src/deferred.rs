@@ -282,7 +282,7 @@ pub(crate) fn later(
         terms,
         at: now,
     };
-    let batch = Terms {
+    let batch = || Terms {
         processing: Some("batch".to_owned()),
         ..Terms::default()
     };
@@ -303,7 +303,7 @@ pub(crate) fn later(
                     .filter_map(|name| Some((name.clone(), known_as.get(name)?.clone())))
                     .collect(),
                 lines: advance.lines,
-                ..charge(advance.catalogue.clone(), batch)
+                ..charge(advance.catalogue.clone(), batch())
             };
             Some((advance.begins, charge))
         }

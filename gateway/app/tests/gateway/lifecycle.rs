@@ -380,3 +380,22 @@ async fn two_gateways_do_not_share_a_data_directory() {
     let ask = Ask::new("GET", "/openai/v1/models").bearer(&token);
     assert_eq!(world.send(&ask).await.status, 200, "and the first goes on");
 }
+
+#[tokio::test]
+async fn calls_are_made_by_as_many_threads_as_the_settings_say() {
+    let world = World::planned(|plan| plan.gateway.push_str("threads = 3\n")).await;
+    let mut threads = world.gateway.threads();
+    threads.retain(|name| name.starts_with("tollgate-call"));
+    threads.sort();
+    assert_eq!(
+        threads,
+        ["tollgate-call-0", "tollgate-call-1", "tollgate-call-2"]
+    );
+    let token = world.token("acme").await;
+    let ask = Ask::new("POST", CHAT).bearer(&token).json(&chat());
+    // Each on a connection of its own, which any of the threads may accept.
+    for _ in 0..12 {
+        assert_eq!(world.send(&ask).await.status, 200);
+    }
+    assert_eq!(world.gateway.site.records("acme").len(), 12);
+}

@@ -355,6 +355,13 @@ impl Gateway {
         self.log.lock().unwrap().clone()
     }
 
+    /// The names of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        names.map(|name| name.unwrap().trim().to_owned()).collect()
+    }
+
     /// The most memory it has ever had resident, in bytes.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
