@@ -209,7 +209,7 @@ fn glanced(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut fields = Vec::with_capacity(FEW_FIELDS);
     glance.object(|glance, name| {
         let name = std::str::from_utf8(name).ok()?;
-        fields.push((Cow::Borrowed(name), glance.raw()?));
+        fields.push((Cow::Borrowed(name), text.get(glance.span()?)?));
         (fields.len() <= MAX_FIELDS).then_some(())
     })?;
     glance.end()?;
@@ -343,11 +343,7 @@ pub fn disguises_ascii(body: &[u8]) -> bool {
 /// What stands between the quotes where JSON holds this text; mostly the text itself.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    // Without an early end, so that many bytes are looked at in one step.
-    let needed = text.bytes().fold(false, |found, byte| {
-        found | (byte < b' ') | (byte == b'"') | (byte == b'\\')
-    });
-    if !needed {
+    if glance::is_plain(text.as_bytes()) {
         return Cow::Borrowed(text);
     }
     // Text is always written.

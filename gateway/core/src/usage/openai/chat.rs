@@ -40,7 +40,7 @@ struct Said<'a> {
 impl<'a> Said<'a> {
     /// Reads a chunk of the usual shape in one pass; `None` says nothing about it.
     fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<Self> {
-        let mut glance = Glance::at(std::str::from_utf8(bytes).ok()?);
+        let mut glance = Glance::at_bytes(bytes);
         let (mut model, mut service_tier) = (None, None);
         let (mut choices, mut usage) = (None, None);
         glance.object(|value, name| match name {
@@ -50,7 +50,10 @@ impl<'a> Said<'a> {
             b"choices" => once(&mut choices, value.skip().map(|()| Choices::default())?),
             // Of a plain answer such a list is left out.
             b"usage" if value.peek()? == b'[' => None,
-            b"usage" => once(&mut usage, value.raw()?),
+            b"usage" => {
+                let written = bytes.get(value.span()?)?;
+                once(&mut usage, str::from_utf8(written).ok()?)
+            }
             b"x_groq" => None,
             _ => value.skip(),
         })?;
