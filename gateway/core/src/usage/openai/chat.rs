@@ -32,9 +32,9 @@ struct Said<'a> {
     model: Text<'a>,
     service_tier: Text<'a>,
     choices: Choices,
-    usage: Option<&'a str>,
-    /// The same where Groq puts it.
-    groq: Option<&'a str>,
+    usage: Option<Stated>,
+    /// Whether the usage stands where Groq puts it.
+    of_groq: bool,
 }
 
 impl<'a> Said<'a> {
@@ -42,17 +42,16 @@ impl<'a> Said<'a> {
     fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<Self> {
         let mut glance = Glance::at_bytes(bytes);
         let (mut model, mut service_tier) = (None, None);
-        let (mut choices, mut usage) = (None, None);
+        let (mut choices, mut stated) = (None, None);
+        let mut usage = None;
         glance.object(|value, name| match name {
             b"model" => once(&mut model, Text::glance(value)?),
             b"service_tier" => once(&mut service_tier, Text::glance(value)?),
             b"choices" if lists == Lists::Count => once(&mut choices, Choices::glance(value)?),
             b"choices" => once(&mut choices, value.skip().map(|()| Choices::default())?),
-            // Of a plain answer such a list is left out.
-            b"usage" if value.peek()? == b'[' => None,
             b"usage" => {
-                let written = bytes.get(value.span()?)?;
-                once(&mut usage, str::from_utf8(written).ok()?)
+                once(&mut stated, ())?;
+                read_usage(value, bytes, &mut usage)
             }
             b"x_groq" => None,
             _ => value.skip(),
@@ -62,23 +61,43 @@ impl<'a> Said<'a> {
             model: model.unwrap_or_default(),
             service_tier: service_tier.unwrap_or_default(),
             choices: choices.unwrap_or_default(),
-            usage: usage.filter(|usage| *usage != "null"),
-            groq: None,
+            usage,
+            of_groq: false,
         })
     }
 
     /// Reads any chunk; `None` if it is none.
     fn with_care(bytes: &'a [u8]) -> Option<Self> {
         let chunk: Chunk<'a> = serde_json::from_slice(bytes).ok()?;
-        let groq = part::<XGroq<'_>>(chunk.x_groq).and_then(|groq| groq.usage);
+        let groq = || part::<XGroq<'_>>(chunk.x_groq)?.usage;
+        let usage = chunk.usage.or_else(groq);
         Some(Self {
             model: chunk.model,
             service_tier: chunk.service_tier,
             choices: chunk.choices,
-            usage: chunk.usage.map(RawValue::get),
-            groq: groq.map(RawValue::get),
+            usage: usage.map(|usage| Stated::with_care(usage.get())),
+            of_groq: chunk.usage.is_none() && usage.is_some(),
         })
     }
+}
+
+/// Reads what is stated next in `bytes`: mostly nothing, or usage of the usual shape.
+fn read_usage(glance: &mut Glance<'_>, bytes: &[u8], usage: &mut Option<Stated>) -> Option<()> {
+    match glance.peek()? {
+        b'n' => return glance.skip(),
+        // Of a plain answer such a list is left out.
+        b'[' => return None,
+        _ => {}
+    }
+    let mut ahead = glance.clone();
+    *usage = Stated::glance(&mut ahead);
+    if usage.is_some() {
+        *glance = ahead;
+    } else {
+        let written = bytes.get(glance.span()?)?;
+        *usage = Some(Stated::with_care(str::from_utf8(written).ok()?));
+    }
+    Some(())
 }
 
 /// What becomes of the choices.
@@ -124,8 +143,8 @@ impl Chat {
         self.account.name(&said.model, &said.service_tier);
         self.finished |= said.choices.finished;
         self.account.generated(said.choices.text);
-        if let Some(usage) = said.usage.or(said.groq) {
-            self.account.state(Stated::read_text(usage));
+        if let Some(usage) = said.usage {
+            self.account.state(usage);
         }
     }
 }
@@ -163,7 +182,7 @@ impl tally::Tally for Chat {
             return false;
         };
         self.take(&said);
-        let alone = said.choices.empty && said.usage.is_some();
+        let alone = said.choices.empty && said.usage.is_some() && !said.of_groq;
         if alone && self.finished {
             self.account.end();
         }
