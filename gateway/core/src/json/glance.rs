@@ -229,6 +229,12 @@ impl<'a> Glance<'a> {
         }
     }
 
+    /// These bytes and nothing before them.
+    pub(crate) fn verbatim(&mut self, bytes: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(bytes)?;
+        Some(())
+    }
+
     fn word<const LENGTH: usize>(&mut self, word: &[u8; LENGTH]) -> Option<()> {
         let (first, rest) = self.rest.split_first_chunk::<LENGTH>()?;
         self.rest = rest;

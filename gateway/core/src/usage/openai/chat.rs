@@ -9,6 +9,10 @@
 //! Source: OpenAI API reference, "Chat completion chunk object"; Groq API reference, `x_groq`;
 //! vLLM, `continuous_usage_stats`.
 
+mod alike;
+
+use std::ops::Range;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,11 +21,13 @@ use crate::json::{Glance, once};
 use crate::policy::Operation;
 use crate::usage::text::{Choices, Count, Text, part};
 use crate::usage::{Reading, Usage, tally};
+use alike::{Alike, Places};
 
 /// What one answer has said so far.
 #[derive(Debug)]
 pub(in crate::usage) struct Chat {
     account: Account,
+    alike: Alike,
     finished: bool,
     has_output: bool,
 }
@@ -38,32 +44,42 @@ struct Said<'a> {
 }
 
 impl<'a> Said<'a> {
-    /// Reads a chunk of the usual shape in one pass; `None` says nothing about it.
-    fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<Self> {
+    /// Reads a chunk of the usual shape in one pass, and says where in it stands what differs from
+    /// chunk to chunk; `None` says nothing about it.
+    fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<(Self, Places)> {
         let mut glance = Glance::at_bytes(bytes);
         let (mut model, mut service_tier) = (None, None);
         let (mut choices, mut stated) = (None, None);
-        let mut usage = None;
+        let (mut usage, mut padding) = (None, 0..0);
         glance.object(|value, name| match name {
             b"model" => once(&mut model, Text::glance(value)?),
             b"service_tier" => once(&mut service_tier, Text::glance(value)?),
-            b"choices" if lists == Lists::Count => once(&mut choices, Choices::glance(value)?),
-            b"choices" => once(&mut choices, value.skip().map(|()| Choices::default())?),
+            b"choices" => once(&mut choices, lists.read(value)?),
             b"usage" => {
                 once(&mut stated, ())?;
                 read_usage(value, bytes, &mut usage)
             }
             b"x_groq" => None,
+            b"obfuscation" if value.peek()? == b'"' => {
+                padding = value.span()?;
+                Some(())
+            }
             _ => value.skip(),
         })?;
         glance.end()?;
-        Some(Self {
+        let (choices, place) = choices.unwrap_or_default();
+        let places = Places {
+            choices: place,
+            padding,
+        };
+        let said = Self {
             model: model.unwrap_or_default(),
             service_tier: service_tier.unwrap_or_default(),
-            choices: choices.unwrap_or_default(),
+            choices,
             usage,
             of_groq: false,
-        })
+        };
+        Some((said, places))
     }
 
     /// Reads any chunk; `None` if it is none.
@@ -109,6 +125,19 @@ enum Lists {
     Skip,
 }
 
+impl Lists {
+    /// Reads the choices that come next, and says where they stand.
+    fn read(self, glance: &mut Glance<'_>) -> Option<(Choices, Range<usize>)> {
+        glance.peek()?;
+        let start = glance.passed();
+        let choices = match self {
+            Self::Count => Choices::glance(glance)?,
+            Self::Skip => glance.skip().map(|()| Choices::default())?,
+        };
+        Some((choices, start..glance.passed()))
+    }
+}
+
 /// A chunk, or a plain answer, as it is written.
 #[derive(Debug, Deserialize)]
 struct Chunk<'a> {
@@ -134,15 +163,34 @@ impl Chat {
     pub(in crate::usage) fn new(operation: Operation) -> Self {
         Self {
             account: Account::default(),
+            alike: Alike::default(),
             finished: false,
             has_output: operation != Operation::Embeddings,
         }
     }
 
+    /// Reads a chunk; `None` if it is none.
+    fn read<'a>(&mut self, data: &'a [u8]) -> Option<Said<'a>> {
+        let Some((said, places)) = Said::at_a_glance(data, Lists::Count) else {
+            self.alike.forget();
+            return Said::with_care(data);
+        };
+        if said.usage.is_none() {
+            self.alike.note(data, places);
+        } else {
+            self.alike.forget();
+        }
+        Some(said)
+    }
+
+    fn hear(&mut self, choices: Choices) {
+        self.finished |= choices.finished;
+        self.account.generated(choices.text);
+    }
+
     fn take(&mut self, said: &Said<'_>) {
         self.account.name(&said.model, &said.service_tier);
-        self.finished |= said.choices.finished;
-        self.account.generated(said.choices.text);
+        self.hear(said.choices);
         if let Some(usage) = said.usage {
             self.account.state(usage);
         }
@@ -176,8 +224,11 @@ impl tally::Tally for Chat {
             }
             _ => {}
         }
-        let said = Said::at_a_glance(data, Lists::Count).or_else(|| Said::with_care(data));
-        let Some(said) = said else {
+        if let Some(choices) = self.alike.choices_of(data) {
+            self.hear(choices);
+            return false;
+        }
+        let Some(said) = self.read(data) else {
             self.account.unread(data.len());
             return false;
         };
@@ -191,7 +242,7 @@ impl tally::Tally for Chat {
 
     fn glance(&mut self, bytes: &[u8]) -> bool {
         let said = Said::at_a_glance(bytes, Lists::Skip);
-        if let Some(said) = &said {
+        if let Some((said, _places)) = &said {
             self.take(said);
             self.account.end();
         }
