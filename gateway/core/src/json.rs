@@ -44,6 +44,8 @@ pub enum JsonFault {
 pub struct Fields<'a> {
     text: &'a str,
     fields: Vec<(Cow<'a, str>, &'a str)>,
+    /// The [`mark`]s of all names.
+    marks: u64,
 }
 
 impl<'a> Fields<'a> {
@@ -72,12 +74,26 @@ impl<'a> Fields<'a> {
         if repeats_a_name(&fields) {
             return Err(JsonFault::DuplicateField);
         }
-        Ok(Self { text, fields })
+        let marks = fields.iter().fold(0, |marks, (name, _)| marks | mark(name));
+        Ok(Self {
+            text,
+            fields,
+            marks,
+        })
     }
 
     /// The JSON text of a field's value; `None` if there is no such field.
     #[must_use]
+    #[inline]
     pub fn raw(&self, name: &str) -> Option<&'a str> {
+        // Most fields that are asked for are not there.
+        if self.marks & mark(name) == 0 {
+            return None;
+        }
+        self.find(name)
+    }
+
+    fn find(&self, name: &str) -> Option<&'a str> {
         self.fields
             .iter()
             .find(|(field, _)| field == name)
@@ -86,6 +102,7 @@ impl<'a> Fields<'a> {
 
     /// Like [`Fields::raw`], with `null` taken as absent.
     #[must_use]
+    #[inline]
     pub fn given(&self, name: &str) -> Option<&'a str> {
         self.raw(name).filter(|&value| value != "null")
     }
@@ -187,6 +204,17 @@ pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// A bit that a name always has, and most others have not.
+#[inline]
+fn mark(name: &str) -> u64 {
+    let mixed = match name.as_bytes() {
+        [first, .., last] => *first ^ (*last << 2),
+        [only] => *only,
+        [] => 0,
+    };
+    1_u64.wrapping_shl(mixed.into())
+}
+
 /// Objects of so few fields are compared name by name, without sorting.
 const FEW_FIELDS: usize = 16;
 
@@ -209,7 +237,7 @@ fn glanced(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let mut fields = Vec::with_capacity(FEW_FIELDS);
     glance.object(|glance, name| {
         let name = std::str::from_utf8(name).ok()?;
-        fields.push((Cow::Borrowed(name), glance.raw()?));
+        fields.push((Cow::Borrowed(name), text.get(glance.span()?)?));
         (fields.len() <= MAX_FIELDS).then_some(())
     })?;
     glance.end()?;
@@ -343,11 +371,7 @@ pub fn disguises_ascii(body: &[u8]) -> bool {
 /// What stands between the quotes where JSON holds this text; mostly the text itself.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
-    // Without an early end, so that many bytes are looked at in one step.
-    let needed = text.bytes().fold(false, |found, byte| {
-        found | (byte < b' ') | (byte == b'"') | (byte == b'\\')
-    });
-    if !needed {
+    if glance::is_plain(text.as_bytes()) {
         return Cow::Borrowed(text);
     }
     // Text is always written.

@@ -86,9 +86,11 @@ impl PicoUsd {
         }
         if part > 0 {
             let digits = padded::<12>(part);
-            let digits = str::from_utf8(&digits).unwrap_or_default();
+            let zeros = digits.iter().rev().take_while(|digit| **digit == b'0');
+            let significant = digits.len().saturating_sub(zeros.count());
+            let digits = digits.get(..significant).unwrap_or_default();
             text.push('.');
-            text.push_str(digits.trim_end_matches('0'));
+            text.push_str(str::from_utf8(digits).unwrap_or_default());
         }
         text
     }

@@ -87,13 +87,13 @@ impl Timestamp {
         let [s1, s2] = padded(part(civil.second()));
         let micros = civil.subsec_nanosecond().unsigned_abs() / 1_000;
         let [u1, u2, u3, u4, u5, u6] = padded(micros.into());
-        let time = [
-            b'T', h1, h2, b':', m1, m2, b':', s1, s2, b'.', u1, u2, u3, u4, u5, u6, b'Z',
-        ];
-        let date = date_digits(civil.date());
-        let plain = date.as_ref().and_then(|date| {
-            text.try_push_str(str::from_utf8(date).ok()?).ok()?;
-            text.try_push_str(str::from_utf8(&time).ok()?).ok()
+        let plain = date_digits(civil.date()).and_then(|date| {
+            let [y1, y2, y3, y4, _, o1, o2, _, d1, d2] = date;
+            let all = [
+                y1, y2, y3, y4, b'-', o1, o2, b'-', d1, d2, b'T', h1, h2, b':', m1, m2, b':', s1,
+                s2, b'.', u1, u2, u3, u4, u5, u6, b'Z',
+            ];
+            text.try_push_str(str::from_utf8(&all).ok()?).ok()
         });
         if plain.is_none() {
             // The longest time there is fits.

@@ -21,24 +21,30 @@ static KEY_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-goog-api-key"),
 ];
 
-/// Every header a client authenticates with. None of a client's own reaches an upstream.
+/// Whether a client authenticates with this header. None of a client's own reaches an upstream.
 /// Cookies are among them: they are credentials to the upstream that set them, and a jar shared
 /// between tenants' calls would carry one tenant's session into another's.
-const CREDENTIAL_HEADERS: [&str; 13] = [
-    "authorization",
-    "proxy-authorization",
-    "x-api-key",
-    "api-key",
-    "apikey",
-    "x-goog-api-key",
-    "x-auth-token",
-    "x-access-token",
-    "private-token",
-    "ocp-apim-subscription-key",
-    "x-amz-security-token",
-    "cookie",
-    "cookie2",
-];
+fn is_credential(header: &str) -> bool {
+    matches!(
+        header,
+        "authorization"
+            | "proxy-authorization"
+            | "x-api-key"
+            | "api-key"
+            | "apikey"
+            | "x-goog-api-key"
+            | "x-auth-token"
+            | "x-access-token"
+            | "private-token"
+            | "ocp-apim-subscription-key"
+            | "x-amz-security-token"
+            | "cookie"
+            | "cookie2"
+    )
+}
+
+/// The scheme of a header that holds a token.
+const SCHEME: &str = "bearer";
 
 /// Query parameters that are credentials wherever they occur, in any case.
 const CREDENTIAL_PARAMETERS: [&str; 4] = ["access_token", "api_key", "api-key", "apikey"];
@@ -86,16 +92,17 @@ pub fn find_token<'a>(
     query: Option<&'a str>,
 ) -> Result<Presented<'a>, TokenFault> {
     let mut found = None;
+    let authorization = headers.get_all(AUTHORIZATION);
     if let Some(value) = sole(headers, &TOKEN_HEADER_NAME)? {
         let token = visible(value)
             .filter(|text| is_token(text))
             .ok_or(TokenFault::Malformed)?;
         offer(&mut found, token, TokenPlace::TokenHeader)?;
-    } else if headers.get_all(AUTHORIZATION).iter().nth(1).is_some() {
+    } else if authorization.iter().nth(1).is_some() {
         return Err(TokenFault::Ambiguous);
     }
     let has_token_header = found.is_some();
-    for value in headers.get_all(AUTHORIZATION) {
+    for value in authorization {
         match bearer(value) {
             Ok(Some(token)) => offer(&mut found, token, TokenPlace::Bearer)?,
             Err(fault) if !has_token_header => return Err(fault),
@@ -154,10 +161,12 @@ fn bearer(value: &HeaderValue) -> Result<Option<&str>, TokenFault> {
     let Some(text) = visible(value) else {
         return Ok(None);
     };
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && is_token(token) => {
-            Ok(Some(token))
-        }
+    let token = text
+        .split_at_checked(SCHEME.len())
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(SCHEME))
+        .and_then(|(_, rest)| rest.strip_prefix(' '));
+    match token {
+        Some(token) if is_token(token) => Ok(Some(token)),
         _ if text.split_ascii_whitespace().any(is_token) => Err(TokenFault::Malformed),
         _ => Ok(None),
     }
@@ -168,7 +177,7 @@ fn bearer(value: &HeaderValue) -> Result<Option<&str>, TokenFault> {
 #[must_use]
 pub fn is_stripped(name: &HeaderName) -> bool {
     let name = name.as_str();
-    CREDENTIAL_HEADERS.contains(&name) || name.starts_with(OWN_PREFIX)
+    is_credential(name) || name.starts_with(OWN_PREFIX)
 }
 
 /// Removes every header for which [`is_stripped`] holds.

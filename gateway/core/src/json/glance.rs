@@ -6,21 +6,32 @@
 //!
 //! It does not know what the text means. Worst case: unusual text is read twice.
 
+use std::ops::Range;
+
 /// The deepest nesting that is usual.
 const MAX_DEPTH: u8 = 16;
 /// The digits of the longest number that is usual. Without an exponent it is far within every
 /// reader's range.
 const MAX_DIGITS: usize = 24;
+/// In how many words of eight bytes the end of a string is looked for first: most strings are names
+/// and short values.
+const NEAR_WORDS: usize = 5;
+/// The larger steps behind these, in bytes.
+const STEP: usize = 64;
 /// The digits of the longest count that is usual: so many are exact in every reader.
 const MAX_COUNT_DIGITS: usize = 15;
 
 /// A text that is being read, and how far.
 #[derive(Debug, Clone)]
 pub(crate) struct Glance<'a> {
-    text: &'a str,
+    /// How many bytes it has.
+    length: usize,
     /// What is left of it.
     rest: &'a [u8],
     depth: u8,
+    /// Whether it is known to be UTF-8, which else every string is shown to be: nothing but
+    /// strings can hold other bytes than ASCII.
+    is_utf8: bool,
 }
 
 /// A string.
@@ -42,9 +53,18 @@ impl<'a> Quoted<'a> {
 impl<'a> Glance<'a> {
     pub(crate) const fn at(text: &'a str) -> Self {
         Self {
-            text,
-            rest: text.as_bytes(),
+            is_utf8: true,
+            ..Self::at_bytes(text.as_bytes())
+        }
+    }
+
+    /// The same for bytes that need not be UTF-8.
+    pub(crate) const fn at_bytes(bytes: &'a [u8]) -> Self {
+        Self {
+            length: bytes.len(),
+            rest: bytes,
             depth: 0,
+            is_utf8: false,
         }
     }
 
@@ -53,31 +73,32 @@ impl<'a> Glance<'a> {
         self.peek().is_none().then_some(())
     }
 
-    /// The first byte of what comes next.
+    /// The first byte of what comes next. What programs write for programs has no space before it.
     #[inline]
     pub(crate) fn peek(&mut self) -> Option<u8> {
+        match self.rest {
+            [first, ..] if *first > b' ' => Some(*first),
+            _ => self.peek_behind_space(),
+        }
+    }
+
+    fn peek_behind_space(&mut self) -> Option<u8> {
         while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.rest {
             self.rest = rest;
         }
         self.rest.first().copied()
     }
 
-    /// Takes one byte of punctuation if it comes next.
-    #[inline]
-    fn takes(&mut self, byte: u8) -> bool {
-        self.peek();
-        match self.rest {
-            [first, rest @ ..] if *first == byte => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
+    /// Takes one byte of punctuation, which must come next.
     #[inline]
     fn take(&mut self, byte: u8) -> Option<()> {
-        self.takes(byte).then_some(())
+        (self.peek()? == byte).then(|| self.pass_one())
+    }
+
+    /// Passes over the byte that was peeked at.
+    #[inline]
+    fn pass_one(&mut self) {
+        self.rest = self.rest.get(1..).unwrap_or_default();
     }
 
     /// An object. `member` is given each name and must read the value behind it.
@@ -106,7 +127,8 @@ impl<'a> Glance<'a> {
         mut item: impl FnMut(&mut Self) -> Option<()>,
     ) -> Option<()> {
         self.take(open)?;
-        if self.takes(close) {
+        if self.peek()? == close {
+            self.pass_one();
             return Some(());
         }
         self.depth = self
@@ -115,9 +137,10 @@ impl<'a> Glance<'a> {
             .filter(|depth| *depth < MAX_DEPTH)?;
         loop {
             item(self)?;
-            if !self.takes(b',') {
+            if self.peek()? != b',' {
                 break;
             }
+            self.pass_one();
         }
         self.depth = self.depth.saturating_sub(1);
         self.take(close)
@@ -127,6 +150,23 @@ impl<'a> Glance<'a> {
     pub(crate) fn quoted(&mut self) -> Option<Quoted<'a>> {
         self.take(b'"')?;
         let inside = self.rest;
+        let plain = plain_at_start(inside);
+        let (written, rest) = inside.split_at_checked(plain)?;
+        let [b'"', rest @ ..] = rest else {
+            return self.quoted_at_length(inside, rest);
+        };
+        self.rest = rest;
+        Some(Quoted {
+            written,
+            bytes: plain,
+        })
+    }
+
+    /// A string that is read up to `rest`, and is long or has something else in it than ASCII that
+    /// stands for itself.
+    #[inline(never)]
+    fn quoted_at_length(&mut self, inside: &'a [u8], rest: &'a [u8]) -> Option<Quoted<'a>> {
+        self.rest = rest;
         let mut saved = 0_usize;
         loop {
             self.rest = after_plain(self.rest);
@@ -134,8 +174,12 @@ impl<'a> Glance<'a> {
                 [b'"', rest @ ..] => {
                     let length = inside.len().saturating_sub(self.rest.len());
                     self.rest = rest;
+                    let written = inside.get(..length)?;
+                    if !self.is_utf8 {
+                        str::from_utf8(written).ok()?;
+                    }
                     return Some(Quoted {
-                        written: inside.get(..length)?,
+                        written,
                         bytes: length.saturating_sub(saved),
                     });
                 }
@@ -152,20 +196,24 @@ impl<'a> Glance<'a> {
     /// A count, or `null`.
     pub(crate) fn count(&mut self) -> Option<Option<u64>> {
         if self.peek()? == b'n' {
-            return self.word("null").map(|()| None);
+            return self.word(b"null").map(|()| None);
         }
         let (count, digits) = self.digits()?;
         let is_whole = self.rest.first() != Some(&b'.');
         (digits <= MAX_COUNT_DIGITS && is_whole).then_some(Some(count))
     }
 
-    /// A value of any kind, as it is written.
-    pub(crate) fn raw(&mut self) -> Option<&'a str> {
+    /// Passes over a value of any kind and says where it stands.
+    pub(crate) fn span(&mut self) -> Option<Range<usize>> {
         self.peek()?;
-        let start = self.text.len().checked_sub(self.rest.len())?;
+        let start = self.passed();
         self.skip()?;
-        let end = self.text.len().checked_sub(self.rest.len())?;
-        self.text.get(start..end)
+        Some(start..self.passed())
+    }
+
+    /// How many bytes have been read.
+    pub(crate) const fn passed(&self) -> usize {
+        self.length.saturating_sub(self.rest.len())
     }
 
     /// Passes over a value of any kind.
@@ -174,16 +222,23 @@ impl<'a> Glance<'a> {
             b'"' => self.quoted().map(drop),
             b'{' => self.object(|inner, _name| inner.skip()),
             b'[' => self.list(Self::skip),
-            b'n' => self.word("null"),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
+            b'n' => self.word(b"null"),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
             _ => self.number(),
         }
     }
 
-    fn word(&mut self, word: &str) -> Option<()> {
-        self.rest = self.rest.strip_prefix(word.as_bytes())?;
+    /// These bytes and nothing before them.
+    pub(crate) fn verbatim(&mut self, bytes: &[u8]) -> Option<()> {
+        self.rest = self.rest.strip_prefix(bytes)?;
         Some(())
+    }
+
+    fn word<const LENGTH: usize>(&mut self, word: &[u8; LENGTH]) -> Option<()> {
+        let (first, rest) = self.rest.split_first_chunk::<LENGTH>()?;
+        self.rest = rest;
+        (first == word).then_some(())
     }
 
     fn number(&mut self) -> Option<()> {
@@ -215,45 +270,92 @@ impl<'a> Glance<'a> {
     }
 }
 
-/// What follows the bytes at the start that stand for themselves in a string. Most strings are
-/// short: their end is looked for in eight bytes at a time, and in sixteen only from the fifth
-/// step on.
+/// How many bytes at the start are ASCII that stands for itself in a string: all of them where
+/// the end is near, as it mostly is.
 #[inline]
-fn after_plain(mut text: &[u8]) -> &[u8] {
-    for _ in 0..4 {
-        let Some((word, rest)) = text.split_first_chunk::<8>() else {
+fn plain_at_start(text: &[u8]) -> usize {
+    let (words, _rest) = text.as_chunks::<8>();
+    let mut plain = 0_usize;
+    for word in words.iter().take(NEAR_WORDS) {
+        let found = ends_in(*word) | beyond_ascii_in(*word);
+        if found != 0 {
+            return plain.saturating_add(first_marked(found));
+        }
+        plain = plain.saturating_add(8);
+    }
+    plain
+}
+
+/// What follows the bytes at the start that stand for themselves in a string. Escapes often come
+/// close together, so that large steps are not the first that are tried.
+fn after_plain(text: &[u8]) -> &[u8] {
+    let (mut text, ended) = after_plain_words(text, NEAR_WORDS);
+    if ended {
+        return text;
+    }
+    while let Some((chunk, rest)) = text.split_first_chunk::<STEP>() {
+        let nearest = chunk
+            .iter()
+            .fold(u8::MAX, |nearest, byte| nearest.min(from_end(*byte)));
+        if nearest == 0 {
             break;
-        };
-        let plain = plain_of_eight(*word);
-        if plain < 8 {
-            return text.get(plain..).unwrap_or_default();
         }
         text = rest;
     }
-    while let Some((chunk, rest)) = text.split_first_chunk::<16>() {
-        if chunk.iter().fold(false, |found, byte| found | ends(*byte)) {
-            break;
-        }
-        text = rest;
+    let (text, ended) = after_plain_words(text, STEP);
+    if ended {
+        return text;
     }
-    let plain = text.iter().position(|byte| ends(*byte));
+    let plain = text.iter().position(|byte| from_end(*byte) == 0);
     text.get(plain.unwrap_or(text.len())..).unwrap_or_default()
 }
 
-/// Whether a byte does not stand for itself in a string. Without branches, so that many bytes are
-/// looked at in one step.
-const fn ends(byte: u8) -> bool {
-    (byte < b' ') | (byte == b'"') | (byte == b'\\')
+/// The same within so many words of eight bytes, and whether the run ends in them.
+fn after_plain_words(mut text: &[u8], words: usize) -> (&[u8], bool) {
+    for _ in 0..words {
+        let Some((word, rest)) = text.split_first_chunk::<8>() else {
+            break;
+        };
+        let found = ends_in(*word);
+        if found != 0 {
+            let end = text.get(first_marked(found)..).unwrap_or_default();
+            return (end, true);
+        }
+        text = rest;
+    }
+    (text, false)
 }
 
-/// How many of eight bytes come before the first that [`ends`] the run, without a branch.
+/// Whether text stands for itself in a string from its start to its end.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    let (words, rest) = text.as_chunks::<8>();
+    // The last eight bytes are the rest and some that are looked at twice.
+    let rest_is_plain = match text.last_chunk::<8>() {
+        Some(last) => ends_in(*last) == 0,
+        None => rest.iter().all(|byte| from_end(*byte) != 0),
+    };
+    rest_is_plain && words.iter().all(|word| ends_in(*word) == 0)
+}
+
+/// Zero for a byte that does not stand for itself in a string: quotation mark, backslash, control
+/// character. The least of many is found without a branch.
+#[inline]
+fn from_end(byte: u8) -> u8 {
+    let from_control = byte & !(b' ' - 1);
+    (byte ^ b'"').min(byte ^ b'\\').min(from_control)
+}
+
+const EACH: u64 = u64::from_le_bytes([1; 8]);
+/// What is marked of a byte: its highest bit.
+const HIGHEST: u64 = EACH << 7;
+
+/// Marks the first of eight bytes that does not stand for itself in a string, and perhaps some
+/// behind it, without a branch.
 ///
 /// A byte below a bound of at most 128 is one whose highest bit is set by subtracting the bound
 /// and was not before. Borrowing disturbs only bytes behind the first such byte.
 #[inline]
-const fn plain_of_eight(bytes: [u8; 8]) -> usize {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
-    const HIGHEST: u64 = EACH << 7;
+const fn ends_in(bytes: [u8; 8]) -> u64 {
     const fn below(bytes: u64, bound: u8) -> u64 {
         bytes.wrapping_sub(EACH.wrapping_mul(bound as u64)) & !bytes & HIGHEST
     }
@@ -261,8 +363,17 @@ const fn plain_of_eight(bytes: [u8; 8]) -> usize {
         below(bytes ^ EACH.wrapping_mul(byte as u64), 1)
     }
     let bytes = u64::from_le_bytes(bytes);
-    let found = below(bytes, b' ') | equal(bytes, b'"') | equal(bytes, b'\\');
-    (found.trailing_zeros() >> 3) as usize
+    below(bytes, b' ') | equal(bytes, b'"') | equal(bytes, b'\\')
+}
+
+/// Marks those of eight bytes that are no ASCII.
+const fn beyond_ascii_in(bytes: [u8; 8]) -> u64 {
+    u64::from_le_bytes(bytes) & HIGHEST
+}
+
+/// Which byte is the first that is marked.
+const fn first_marked(marks: u64) -> usize {
+    (marks.trailing_zeros() >> 3) as usize
 }
 
 /// Puts a value where there is none yet. What comes twice is unusual.

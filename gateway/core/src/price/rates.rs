@@ -203,19 +203,19 @@ impl Rates {
         let others = card.others(&usage, self.model.least_audio_ms, annotated);
         // What one of these bills, the others only describe: a minute of audio is not billed
         // again by the tokens that stand for it, unless the model has a price for both.
+        let tokens_used = usage.input_tokens > 0 || usage.output_tokens > 0;
         let kinds = [
-            (usage.input_tokens, !unpriced_tokens),
-            (usage.output_tokens, !unpriced_tokens),
-            (
-                usage.audio_ms,
-                card.charged(Unit::InputAudioHours).is_some(),
-            ),
-            (usage.characters, card.has(Unit::Characters)),
-            (usage.pages, card.has(Unit::Pages)),
-            (usage.search_units, card.has(Unit::Rerank)),
+            (usage.audio_ms, Unit::InputAudioHours),
+            (usage.characters, Unit::Characters),
+            (usage.pages, Unit::Pages),
+            (usage.search_units, Unit::Rerank),
         ];
         let mut used = kinds.iter().filter(|(count, _)| *count > 0).peekable();
-        let whole = used.peek().is_none() || used.any(|(_, priced)| *priced);
+        let whole = if tokens_used {
+            !unpriced_tokens
+        } else {
+            used.peek().is_none()
+        } || used.any(|&(_, unit)| card.charged(unit).is_some());
         Cost {
             sum: tokens.saturating_mul(card.factor.0).saturating_add(others),
             whole,

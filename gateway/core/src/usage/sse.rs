@@ -52,7 +52,22 @@ impl Events {
 
     /// Hands on every piece that `bytes` completes, in order; together with what is kept, the
     /// pieces are the stream.
-    pub(super) fn feed(&mut self, bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
+    pub(super) fn feed(&mut self, mut bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
+        while self.is_between_events()
+            && let Some((event, rest)) = one_line(bytes)
+        {
+            piece(event);
+            bytes = rest;
+        }
+        self.feed_lines(bytes, piece);
+    }
+
+    /// Whether nothing has come yet of the event that comes next.
+    fn is_between_events(&self) -> bool {
+        self.pending.is_idle() && self.line == Line::Empty
+    }
+
+    fn feed_lines(&mut self, bytes: &[u8], mut piece: impl FnMut(Piece<'_>)) {
         let mut event_start = 0;
         let mut line_start = 0;
         for newline in memchr::memchr_iter(b'\n', bytes) {
@@ -78,6 +93,27 @@ impl Events {
     }
 }
 
+/// The event at the start of `bytes` and what follows it, if it is a single line of data, as most
+/// are: then nothing has to be looked for but the end of that line.
+fn one_line(bytes: &[u8]) -> Option<(Piece<'_>, &[u8])> {
+    let data = value(bytes)?;
+    let end = memchr::memchr(b'\n', data)?;
+    let (data, after) = data.split_at_checked(end)?;
+    let rest = after.strip_prefix(b"\n\n")?;
+    let length = bytes.len().saturating_sub(rest.len());
+    let event = Piece::Whole {
+        bytes: bytes.get(..length)?,
+        data: Cow::Borrowed(data.strip_suffix(b"\r").unwrap_or(data)),
+    };
+    Some((event, rest))
+}
+
+/// What follows the name of the field in a line of data.
+fn value(line: &[u8]) -> Option<&[u8]> {
+    let value = line.strip_prefix(b"data:")?;
+    Some(value.strip_prefix(b" ").unwrap_or(value))
+}
+
 fn whole(bytes: &[u8]) -> Piece<'_> {
     Piece::Whole {
         bytes,
@@ -94,10 +130,9 @@ fn data(event: &[u8]) -> Cow<'_, [u8]> {
         let (line, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
         rest = after.get(1..).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(value) = line.strip_prefix(b"data:") else {
+        let Some(value) = value(line) else {
             continue;
         };
-        let value = value.strip_prefix(b" ").unwrap_or(value);
         joined = Some(match joined {
             None => Cow::Borrowed(value),
             Some(before) => {

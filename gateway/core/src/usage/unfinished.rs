@@ -27,6 +27,11 @@ impl Unfinished {
         self.kept.is_empty()
     }
 
+    /// Whether nothing has come of the next piece.
+    pub(super) fn is_idle(&self) -> bool {
+        self.kept.is_empty() && !self.oversized
+    }
+
     /// Takes more of a piece that does not end in `part`.
     pub(super) fn keep(&mut self, part: &[u8], piece: &mut impl FnMut(Piece<'_>)) {
         if self.oversized {

@@ -5,10 +5,15 @@ use super::*;
 
 /// The text of a value as a glance gives it, where nothing follows.
 fn glanced(text: &str) -> Option<&str> {
-    let mut glance = Glance::at(text);
-    let raw = glance.raw()?;
+    let of_bytes = spanned(Glance::at_bytes(text.as_bytes()));
+    assert_eq!(spanned(Glance::at(text)), of_bytes, "{text}");
+    text.get(of_bytes?)
+}
+
+fn spanned(mut glance: Glance<'_>) -> Option<Range<usize>> {
+    let span = glance.span()?;
     glance.end()?;
-    Some(raw)
+    Some(span)
 }
 
 #[test]
@@ -125,6 +130,23 @@ proptest! {
         let text = [run.as_bytes(), &[end], &behind].concat();
         prop_assert_eq!(after_plain(&text), &text[run.len()..]);
         prop_assert_eq!(after_plain(run.as_bytes()), b"");
+        prop_assert!(is_plain(run.as_bytes()));
+        prop_assert!(!is_plain(&text));
+        let ascii = run.bytes().position(|byte| !byte.is_ascii());
+        prop_assert!(plain_at_start(&text) <= ascii.unwrap_or(run.len()));
+    }
+
+    #[test]
+    fn a_glance_at_bytes_takes_what_is_utf_8(
+        mut bytes in json().prop_map(String::into_bytes),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let taken = spanned(Glance::at_bytes(&bytes));
+        let text = std::str::from_utf8(&bytes).ok();
+        prop_assert_eq!(taken, text.and_then(|text| spanned(Glance::at(text))));
     }
 
     #[test]

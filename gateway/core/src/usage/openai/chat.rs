@@ -9,6 +9,10 @@
 //! Source: OpenAI API reference, "Chat completion chunk object"; Groq API reference, `x_groq`;
 //! vLLM, `continuous_usage_stats`.
 
+mod alike;
+
+use std::ops::Range;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -17,11 +21,13 @@ use crate::json::{Glance, once};
 use crate::policy::Operation;
 use crate::usage::text::{Choices, Count, Text, part};
 use crate::usage::{Reading, Usage, tally};
+use alike::{Alike, Places};
 
 /// What one answer has said so far.
 #[derive(Debug)]
 pub(in crate::usage) struct Chat {
     account: Account,
+    alike: Alike,
     finished: bool,
     has_output: bool,
 }
@@ -32,50 +38,82 @@ struct Said<'a> {
     model: Text<'a>,
     service_tier: Text<'a>,
     choices: Choices,
-    usage: Option<&'a str>,
-    /// The same where Groq puts it.
-    groq: Option<&'a str>,
+    usage: Option<Stated>,
+    /// Whether the usage stands where Groq puts it.
+    of_groq: bool,
 }
 
 impl<'a> Said<'a> {
-    /// Reads a chunk of the usual shape in one pass; `None` says nothing about it.
-    fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<Self> {
-        let mut glance = Glance::at(std::str::from_utf8(bytes).ok()?);
+    /// Reads a chunk of the usual shape in one pass, and says where in it stands what differs from
+    /// chunk to chunk; `None` says nothing about it.
+    fn at_a_glance(bytes: &'a [u8], lists: Lists) -> Option<(Self, Places)> {
+        let mut glance = Glance::at_bytes(bytes);
         let (mut model, mut service_tier) = (None, None);
-        let (mut choices, mut usage) = (None, None);
+        let (mut choices, mut stated) = (None, None);
+        let (mut usage, mut padding) = (None, 0..0);
         glance.object(|value, name| match name {
             b"model" => once(&mut model, Text::glance(value)?),
             b"service_tier" => once(&mut service_tier, Text::glance(value)?),
-            b"choices" if lists == Lists::Count => once(&mut choices, Choices::glance(value)?),
-            b"choices" => once(&mut choices, value.skip().map(|()| Choices::default())?),
-            // Of a plain answer such a list is left out.
-            b"usage" if value.peek()? == b'[' => None,
-            b"usage" => once(&mut usage, value.raw()?),
+            b"choices" => once(&mut choices, lists.read(value)?),
+            b"usage" => {
+                once(&mut stated, ())?;
+                read_usage(value, bytes, &mut usage)
+            }
             b"x_groq" => None,
+            b"obfuscation" if value.peek()? == b'"' => {
+                padding = value.span()?;
+                Some(())
+            }
             _ => value.skip(),
         })?;
         glance.end()?;
-        Some(Self {
+        let (choices, place) = choices.unwrap_or_default();
+        let places = Places {
+            choices: place,
+            padding,
+        };
+        let said = Self {
             model: model.unwrap_or_default(),
             service_tier: service_tier.unwrap_or_default(),
-            choices: choices.unwrap_or_default(),
-            usage: usage.filter(|usage| *usage != "null"),
-            groq: None,
-        })
+            choices,
+            usage,
+            of_groq: false,
+        };
+        Some((said, places))
     }
 
     /// Reads any chunk; `None` if it is none.
     fn with_care(bytes: &'a [u8]) -> Option<Self> {
         let chunk: Chunk<'a> = serde_json::from_slice(bytes).ok()?;
-        let groq = part::<XGroq<'_>>(chunk.x_groq).and_then(|groq| groq.usage);
+        let groq = || part::<XGroq<'_>>(chunk.x_groq)?.usage;
+        let usage = chunk.usage.or_else(groq);
         Some(Self {
             model: chunk.model,
             service_tier: chunk.service_tier,
             choices: chunk.choices,
-            usage: chunk.usage.map(RawValue::get),
-            groq: groq.map(RawValue::get),
+            usage: usage.map(|usage| Stated::with_care(usage.get())),
+            of_groq: chunk.usage.is_none() && usage.is_some(),
         })
     }
+}
+
+/// Reads what is stated next in `bytes`: mostly nothing, or usage of the usual shape.
+fn read_usage(glance: &mut Glance<'_>, bytes: &[u8], usage: &mut Option<Stated>) -> Option<()> {
+    match glance.peek()? {
+        b'n' => return glance.skip(),
+        // Of a plain answer such a list is left out.
+        b'[' => return None,
+        _ => {}
+    }
+    let mut ahead = glance.clone();
+    *usage = Stated::glance(&mut ahead);
+    if usage.is_some() {
+        *glance = ahead;
+    } else {
+        let written = bytes.get(glance.span()?)?;
+        *usage = Some(Stated::with_care(str::from_utf8(written).ok()?));
+    }
+    Some(())
 }
 
 /// What becomes of the choices.
@@ -85,6 +123,19 @@ enum Lists {
     Count,
     /// They are passed over: the bytes of the answer stand for its text.
     Skip,
+}
+
+impl Lists {
+    /// Reads the choices that come next, and says where they stand.
+    fn read(self, glance: &mut Glance<'_>) -> Option<(Choices, Range<usize>)> {
+        glance.peek()?;
+        let start = glance.passed();
+        let choices = match self {
+            Self::Count => Choices::glance(glance)?,
+            Self::Skip => glance.skip().map(|()| Choices::default())?,
+        };
+        Some((choices, start..glance.passed()))
+    }
 }
 
 /// A chunk, or a plain answer, as it is written.
@@ -112,17 +163,36 @@ impl Chat {
     pub(in crate::usage) fn new(operation: Operation) -> Self {
         Self {
             account: Account::default(),
+            alike: Alike::default(),
             finished: false,
             has_output: operation != Operation::Embeddings,
         }
     }
 
+    /// Reads a chunk; `None` if it is none.
+    fn read<'a>(&mut self, data: &'a [u8]) -> Option<Said<'a>> {
+        let Some((said, places)) = Said::at_a_glance(data, Lists::Count) else {
+            self.alike.forget();
+            return Said::with_care(data);
+        };
+        if said.usage.is_none() {
+            self.alike.note(data, places);
+        } else {
+            self.alike.forget();
+        }
+        Some(said)
+    }
+
+    fn hear(&mut self, choices: Choices) {
+        self.finished |= choices.finished;
+        self.account.generated(choices.text);
+    }
+
     fn take(&mut self, said: &Said<'_>) {
         self.account.name(&said.model, &said.service_tier);
-        self.finished |= said.choices.finished;
-        self.account.generated(said.choices.text);
-        if let Some(usage) = said.usage.or(said.groq) {
-            self.account.state(Stated::read_text(usage));
+        self.hear(said.choices);
+        if let Some(usage) = said.usage {
+            self.account.state(usage);
         }
     }
 }
@@ -154,13 +224,16 @@ impl tally::Tally for Chat {
             }
             _ => {}
         }
-        let said = Said::at_a_glance(data, Lists::Count).or_else(|| Said::with_care(data));
-        let Some(said) = said else {
+        if let Some(choices) = self.alike.choices_of(data) {
+            self.hear(choices);
+            return false;
+        }
+        let Some(said) = self.read(data) else {
             self.account.unread(data.len());
             return false;
         };
         self.take(&said);
-        let alone = said.choices.empty && said.usage.is_some();
+        let alone = said.choices.empty && said.usage.is_some() && !said.of_groq;
         if alone && self.finished {
             self.account.end();
         }
@@ -169,7 +242,7 @@ impl tally::Tally for Chat {
 
     fn glance(&mut self, bytes: &[u8]) -> bool {
         let said = Said::at_a_glance(bytes, Lists::Skip);
-        if let Some(said) = &said {
+        if let Some((said, _places)) = &said {
             self.take(said);
             self.account.end();
         }

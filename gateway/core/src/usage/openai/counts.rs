@@ -133,17 +133,22 @@ impl Stated {
         Self::at_a_glance(usage).unwrap_or_else(|| Self::with_care(usage))
     }
 
-    /// Reads one of the usual shape, in which every count is a count; `None` says nothing about
-    /// it.
     fn at_a_glance(usage: &str) -> Option<Self> {
         let mut glance = Glance::at(usage);
-        let (counts, [input, output]) = Counts::glance(&mut glance)?;
+        let stated = Self::glance(&mut glance)?;
         glance.end()?;
+        Some(stated)
+    }
+
+    /// Reads one of the usual shape, in which every count is a count; `None` says nothing about
+    /// it.
+    pub(super) fn glance(glance: &mut Glance<'_>) -> Option<Self> {
+        let (counts, [input, output]) = Counts::glance(glance)?;
         Some(Self::of(&counts, &input, &output))
     }
 
     /// Reads any.
-    fn with_care(usage: &str) -> Self {
+    pub(super) fn with_care(usage: &str) -> Self {
         match serde_json::from_str::<Counts<'_>>(usage) {
             Ok(counts) => Self {
                 odd: !is_sound_text(usage),

@@ -6,16 +6,61 @@ use crate::usage::plain::Body;
 
 const CHUNK: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m",
     "service_tier":null,"choices":[{"index":0,"delta":{"content":"a\nb"},"logprobs":null,
-    "finish_reason":"stop"}],"usage":{"prompt_tokens":1}}"#;
+    "finish_reason":"stop"}],"usage":{"prompt_tokens":1},"obfuscation":"abc"}"#;
 
 #[test]
 fn the_usual_is_read_at_a_glance() {
-    let said = Said::at_a_glance(CHUNK.as_bytes(), Lists::Count).expect("usual");
+    let (said, places) = Said::at_a_glance(CHUNK.as_bytes(), Lists::Count).expect("usual");
+    assert!(CHUNK[places.choices].starts_with("[{\"index\":0,"));
+    assert_eq!(&CHUNK[places.padding], "\"abc\"");
     assert_eq!(Some(said), Said::with_care(CHUNK.as_bytes()));
     assert!(Said::at_a_glance(CHUNK.as_bytes(), Lists::Skip).is_some());
 }
 
-const NAMES: [&str; 14] = [
+#[test]
+fn a_chunk_is_recognised_by_what_stands_around_its_choices_and_padding() {
+    let (_, places) = Said::at_a_glance(CHUNK.as_bytes(), Lists::Count).expect("usual");
+    let mut alike = Alike::default();
+    assert_eq!(alike.choices_of(CHUNK.as_bytes()), None);
+    alike.note(CHUNK.as_bytes(), places);
+    for (from, to, text) in [
+        ("a\\nb", "a\\nb", Some(3)),
+        ("a\\nb", "\u{e9}", Some(2)),
+        ("a\\nb", "a\"}}],\"choices\":[{\"delta\":{\"a\":\"", None),
+        ("\"stop\"}]", "null}],\"choices\":[]", None),
+        ("\"m\"", "\"n\"", None),
+        ("null,\"choices", "\"flex\",\"choices", None),
+        (":1}", ":2}", None),
+        ("\"abc\"", "\"\"", Some(3)),
+        ("\"abc\"", "\"\",\"a\":\"\"", None),
+        ("\"abc\"", "{}", None),
+        (",\"obfuscation\":\"abc\"", "", None),
+    ] {
+        let chunk = CHUNK.replace(from, to);
+        let choices = alike.choices_of(chunk.as_bytes());
+        assert_eq!(choices.map(|it| it.text.0), text, "{chunk}");
+    }
+    let places = Places {
+        choices: 2..4,
+        padding: 0..0,
+    };
+    alike.note(&[b' '; 5_000], places);
+    assert_eq!(alike.choices_of(&[b' '; 5_000]), None);
+}
+
+/// Chunks that a chat reads one after another, each by itself or recognised by the one before.
+fn heard(chunks: &[String], recognises: bool) -> Reading {
+    let mut chat = Box::new(Chat::new(Operation::ChatCompletions));
+    for chunk in chunks {
+        if !recognises {
+            chat.alike.forget();
+        }
+        tally::Tally::event(&mut *chat, chunk.as_bytes());
+    }
+    tally::Tally::finish(chat)
+}
+
+const NAMES: [&str; 15] = [
     "model",
     "service_tier",
     "choices",
@@ -29,6 +74,7 @@ const NAMES: [&str; 14] = [
     "logprobs",
     "tool_calls",
     "arguments",
+    "obfuscation",
     "mod\\u0065l",
 ];
 
@@ -82,14 +128,38 @@ proptest! {
     #[test]
     fn a_glance_says_what_care_says(chunk in chunk()) {
         let bytes = chunk.as_bytes();
-        if let Some(said) = Said::at_a_glance(bytes, Lists::Count) {
+        if let Some((said, _)) = Said::at_a_glance(bytes, Lists::Count) {
             prop_assert_eq!(Some(said), Said::with_care(bytes), "{}", chunk);
         }
     }
 
     #[test]
+    fn chunks_that_are_recognised_say_what_they_say_by_themselves(
+        before in select(&["{", "{\"model\":\"m\",", "{\"id\":0 , "][..]),
+        behind in select(&[
+            "}",
+            ",\"model\":\"n\"}",
+            " , \"usage\":null,\"obfuscation\":\"PAD\"}",
+            ",\"obfuscation\": \"PAD\",\"model\":\"n\" }",
+            "]",
+        ][..]),
+        chunks in proptest::collection::vec((any::<bool>(), value(), chunk()), 1..5),
+    ) {
+        let chunks: Vec<String> = chunks
+            .into_iter()
+            .enumerate()
+            .map(|(nth, (inside, choice, chunk))| match inside {
+                true => format!("{before}\"choices\": [{choice}]{behind}")
+                    .replace("PAD", &"x".repeat(nth)),
+                false => chunk,
+            })
+            .collect();
+        prop_assert_eq!(heard(&chunks, true), heard(&chunks, false), "{:?}", chunks);
+    }
+
+    #[test]
     fn a_glance_at_a_plain_answer_says_what_care_says_of_what_is_kept(chunk in chunk()) {
-        if let Some(said) = Said::at_a_glance(chunk.as_bytes(), Lists::Skip) {
+        if let Some((said, _)) = Said::at_a_glance(chunk.as_bytes(), Lists::Skip) {
             let mut body = Body::new(1_000_000, true);
             body.feed(chunk.as_bytes());
             let kept = body.into_kept().expect("little is kept");
