@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check unit doc-test gateway-test cost renew-cost sdk bench bench-peers fuzz build-tools test-tools
+.PHONY: help quickstart test check unit doc-test gateway-test cost decision-cost call-cost renew-cost sdk bench bench-peers fuzz build-tools test-tools
 
 CARGO ?= cargo
 # The oldest compiler that will do.
@@ -64,13 +64,27 @@ gateway-test: build-tools sdk ## Runs the tests of the whole gateway: the real b
 	$(if $(LEFT_OUT),@echo "left out: $(NEEDS_ROOT)… needs root" >&2)
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --workspace --locked --test '*' -- $(LEFT_OUT)
 
-cost: build-tools ## Counts the instructions of the decisions on a call's path and compares them with a baseline.
-	$(call need,valgrind valgrind)
-	$(CARGO) run --quiet --profile cost --locked --package tollgate-cost
+cost: decision-cost call-cost ## Counts what calls cost, and the decisions on their path, and compares with what was agreed on.
 
-renew-cost: build-tools ## Makes what they cost now the baseline.
+# Optimised, but core alone: in a minute.
+COUNT_DECISIONS := $(CARGO) run --quiet --profile cost --locked --package tollgate-cost
+# The gateway that its tests start, as they build it: not optimised, and there already.
+DEBUG := $(or $(CARGO_TARGET_DIR),target)/debug
+COUNT_CALLS := $(CARGO) test --quiet --workspace --locked --test '*' --no-run && \
+	$(DEBUG)/loadtest cost --gateway $(DEBUG)/tollgate
+
+decision-cost: build-tools ## Counts instructions and allocations of the decisions on a call's path.
 	$(call need,valgrind valgrind)
-	$(CARGO) run --quiet --profile cost --locked --package tollgate-cost -- renew
+	$(COUNT_DECISIONS)
+
+call-cost: build-tools ## Counts instructions, allocations and system calls of a whole call and a whole stream.
+	$(call need,valgrind valgrind strace strace)
+	$(COUNT_CALLS)
+
+renew-cost: build-tools ## Agrees on what both cost now.
+	$(call need,valgrind valgrind strace strace)
+	$(COUNT_DECISIONS) -- renew
+	$(COUNT_CALLS) --renew
 
 sdk: $(SDK)/python.stamp $(SDK)/frameworks.stamp $(SDK)/crewai.stamp $(SDK)/node.stamp ## Installs the pinned SDKs and agent frameworks that the tests use, under target/.
 

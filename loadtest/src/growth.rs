@@ -7,7 +7,6 @@
 //! are no instructions, and memory alone is judged.
 
 mod calls;
-mod counter;
 mod dimension;
 mod fit;
 mod measure;

@@ -3,6 +3,7 @@
 //! Nothing here knows the gateway's insides: it is a program and a URL like any other. Everything
 //! stays on loopback, unless the user of [`load`] claims leave to load another host.
 
+mod callgrind;
 mod children;
 pub mod growth;
 pub mod load;

@@ -40,6 +40,10 @@ enum Command {
     ///
     /// Prints a table on stderr. Exit code 1 if an answer was wrong or, with --enforce, if the ratio is above the bar.
     Overhead(measure::OverheadArgs),
+    /// Count instructions, allocations and system calls of a plain call and a stream, and compare with a baseline.
+    ///
+    /// Prints a table. Exit code 1 if something has become dearer by more than its tolerance.
+    Cost(measure::CostArgs),
     /// Show that a cap is never passed, and never locked before it is used up.
     ///
     /// Prints a table for each kind of fault on stderr. Exit code 1 if a promise did not hold.
@@ -223,6 +227,7 @@ fn main() -> ExitCode {
         Command::Mock(args) => provider::run(args),
         Command::Load(args) => load::run(&args).map(exit),
         Command::Overhead(args) => measure::overhead(args),
+        Command::Cost(args) => measure::cost(args),
         Command::Overshoot(args) => overshoot(args),
         Command::Crash(args) => crash(args),
         Command::Drift(args) => drift(args),

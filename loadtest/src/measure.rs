@@ -1,4 +1,4 @@
-//! The command that measures what the gateway costs beside others.
+//! The commands that measure what the gateway costs: beside others, and beside what was agreed on.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use tollgate_loadtest::overhead;
+
+use super::exit;
 
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
@@ -102,4 +104,30 @@ pub(crate) fn overhead(args: OverheadArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CostArgs {
+    /// The gateway's program.
+    #[arg(long, default_value = "target/debug/tollgate")]
+    gateway: PathBuf,
+    /// File for what the gateway says on stderr.
+    #[arg(long)]
+    gateway_log: Option<PathBuf>,
+    /// File with what was agreed on.
+    #[arg(long, default_value = "loadtest/baseline.toml")]
+    baseline: PathBuf,
+    /// Make what a call costs now what is agreed on.
+    #[arg(long)]
+    renew: bool,
+}
+
+pub(crate) fn cost(args: CostArgs) -> anyhow::Result<ExitCode> {
+    let config = overhead::CostConfig {
+        gateway: args.gateway,
+        gateway_log: args.gateway_log,
+        baseline: args.baseline,
+        renew: args.renew,
+    };
+    Ok(exit(overhead::cost(&config)?))
 }

@@ -12,6 +12,7 @@
 mod answer;
 mod choice;
 mod client;
+mod cost;
 mod figures;
 mod footprint;
 mod pace;
@@ -19,6 +20,7 @@ mod peer;
 mod phase;
 mod profile;
 mod summary;
+mod syscalls;
 mod table;
 mod target;
 mod tollgate;
@@ -35,6 +37,7 @@ use tempfile::TempDir;
 
 use crate::children::raise_file_limit;
 use choice::Choice;
+pub use cost::{CostConfig, run as cost};
 use figures::{EVERYTHING_ON, Figures, Footprint, Profile, Sample};
 use phase::{Mode, Stage};
 use target::{DIRECT, Entry, Lengths, Target};

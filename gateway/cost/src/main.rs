@@ -8,17 +8,24 @@
 //! Counts of another compiler or processor are others: then the figures are shown and judged by
 //! nobody.
 
-mod baseline;
 mod callgrind;
 mod inputs;
 mod operations;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::bail;
+use tollgate_baseline::{Baseline, Figures, Tolerance};
 
-use baseline::Baseline;
+use callgrind::Count;
+
+/// What is counted, in the baseline's words.
+const KIND: &str = "decision";
+
+const INSTRUCTIONS: &str = "instructions";
+const ALLOCATIONS: &str = "allocations";
 
 /// What this program is called with when it is to be counted.
 const COUNTED: &str = "counted";
@@ -33,11 +40,12 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Some("renew") => {
             let now = measure(&decisions)?;
-            now.write()?;
+            now.write(path())?;
             Ok(ExitCode::SUCCESS)
         }
         None => {
-            let comparison = measure(&decisions)?.against(&Baseline::read()?);
+            let agreed = Baseline::read(KIND, path())?;
+            let comparison = measure(&decisions)?.against(&agreed, tolerance);
             std::io::stdout().write_all(comparison.text.as_bytes())?;
             Ok(ExitCode::from(u8::from(!comparison.holds)))
         }
@@ -48,5 +56,27 @@ fn main() -> anyhow::Result<ExitCode> {
 fn measure(decisions: &[operations::Named]) -> anyhow::Result<Baseline> {
     let counts = callgrind::count(COUNTED, decisions.len())?;
     let names = decisions.iter().map(|decision| decision.name.to_owned());
-    Ok(Baseline::of(names.zip(counts)))
+    let figures = counts.into_iter().map(figures);
+    Ok(Baseline::of(KIND, names.zip(figures)))
+}
+
+fn figures(count: Count) -> Figures {
+    Figures::from([
+        (INSTRUCTIONS.to_owned(), count.instructions as f64),
+        (ALLOCATIONS.to_owned(), count.allocations as f64),
+    ])
+}
+
+/// How much dearer a decision may become. Instructions move when code beside it changes and the compiler
+/// lays things out anew.
+fn tolerance(figure: &str) -> Option<Tolerance> {
+    let (percent, count) = match figure {
+        INSTRUCTIONS => (3.0, 100.0),
+        _ => (0.0, 0.0),
+    };
+    Some(Tolerance { percent, count })
+}
+
+fn path() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.toml"))
 }

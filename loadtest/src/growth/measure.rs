@@ -15,8 +15,8 @@ use tokio::task::JoinSet;
 
 use super::Config;
 use super::calls::{self, Aim, Open, Until};
-use super::counter::Counter;
 use super::dimension::{Dimension, Scene};
+use crate::callgrind::Counter;
 use crate::proof::caller::Caller;
 use crate::proof::estate::{Estate, Provider, Serving};
 
@@ -203,7 +203,7 @@ impl Stage {
             .count(pid, calls::make(&aim, CONNECTIONS, wanted))
             .await?;
         let idle = counter.idle(pid, took).await?;
-        let each = ratio(all.saturating_sub(idle), made);
+        let each = ratio(all.instructions().saturating_sub(idle.instructions()), made);
         if self.dimension != Dimension::Tokens {
             return Ok((each, None));
         }
@@ -214,7 +214,13 @@ impl Stage {
             .count(pid, calls::make(&aim, CONNECTIONS, once))
             .await?;
         let idle = counter.idle(pid, took).await?;
-        Ok((each, Some(ratio(all.saturating_sub(idle), made))))
+        Ok((
+            each,
+            Some(ratio(
+                all.instructions().saturating_sub(idle.instructions()),
+                made,
+            )),
+        ))
     }
 
     async fn counted_events(
@@ -232,8 +238,8 @@ impl Stage {
         let work = open.until(events + config.calls);
         let (all, took, ()) = counter.count(pid, work).await?;
         let came = open.events().saturating_sub(events);
-        let idle = ratio(idle, 1) * took.as_secs_f64() / span.as_secs_f64();
-        Ok((ratio(all, 1) - idle).max(0.0) / ratio(came, 1))
+        let idle = ratio(idle.instructions(), 1) * took.as_secs_f64() / span.as_secs_f64();
+        Ok((ratio(all.instructions(), 1) - idle).max(0.0) / ratio(came, 1))
     }
 
     fn aim(&self, addr: SocketAddr, tokens: Vec<String>) -> Aim {

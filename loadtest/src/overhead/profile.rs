@@ -20,21 +20,12 @@ use super::client;
 use super::figures::{PerCall, Profile, rounded};
 use super::target::{Entry, Prepared};
 use super::tollgate::Variant;
+use crate::callgrind::{self, Counted, HASHING};
 
 /// Few connections: the counts are about calls, not about concurrency.
 const CONNECTIONS: usize = 8;
 /// Calls of the shorter and the longer run.
 const CALLS: [u64; 2] = [1_000, 4_000];
-
-/// The name under which instructions of SHA-256 are counted.
-const HASHING: &str = "sha256";
-
-/// What a tracer saw in total.
-#[derive(Debug, Default)]
-struct Counted {
-    total: u64,
-    by_name: BTreeMap<String, u64>,
-}
 
 /// A gateway that is profiled.
 struct Profiled<'a> {
@@ -89,7 +80,7 @@ fn instructions_and_allocations(profiled: &mut Profiled<'_>) -> (PerCall, PerCal
         let mut tracer: Vec<String> = tracer.map(String::from).into();
         tracer.push(format!("--callgrind-out-file={}", out.display()));
         profiled.trace(&tracer, calls)?;
-        read_callgrind(&out)
+        callgrind::read(&out)
     });
     match counted {
         Ok((instructions, mut counted)) => {
@@ -187,7 +178,7 @@ impl Profiled<'_> {
         let tollgate = self.prepared.tollgate.as_mut().context("no gateway")?;
         let name = tracer.first().map_or("data", String::as_str);
         // What an earlier gateway left behind would be worked off here, and counted.
-        tollgate.renew_data(&format!("{name}-{calls}"))?;
+        tollgate.prepare_traced(&format!("{name}-{calls}"))?;
         let (mut running, addr) = tollgate.start(tracer)?;
         let token = self.prepared.token("profile")?;
         let aim = self
@@ -197,60 +188,6 @@ impl Profiled<'_> {
         let load = client::load(&aim, CONNECTIONS, Some(calls), &tally);
         self.runtime.block_on(load)?;
         running.end_traced("TERM")
-    }
-}
-
-/// Totals, calls of allocation functions and instructions of hashing, from callgrind's own format.
-///
-/// A `calls=` line is followed by one that holds the cost of those calls; every other line that
-/// starts with a position holds the cost of the function named last.
-fn read_callgrind(path: &Path) -> anyhow::Result<Counted> {
-    let text = std::fs::read_to_string(path).context("callgrind wrote no result")?;
-    let mut counted = Counted::default();
-    let (mut caller, mut callee, mut of_calls) = ("", "", false);
-    for line in text.lines() {
-        let number = |text: &str| {
-            text.split_whitespace()
-                .next()
-                .unwrap_or_default()
-                .parse::<u64>()
-        };
-        if let Some(total) = line.strip_prefix("totals:") {
-            counted.total = number(total)?;
-        } else if let Some(name) = line.strip_prefix("fn=") {
-            caller = name;
-        } else if let Some(name) = line.strip_prefix("cfn=") {
-            callee = name;
-        } else if let Some(calls) = line.strip_prefix("calls=") {
-            of_calls = true;
-            if let (Some(kind), None) = (allocation(callee), allocation(caller)) {
-                *counted.by_name.entry(kind.to_owned()).or_default() += number(calls)?;
-            }
-        } else if line.starts_with(|c: char| c.is_ascii_digit() || "+-*".contains(c)) {
-            let cost = line
-                .split_whitespace()
-                .nth(1)
-                .and_then(|cost| cost.parse::<u64>().ok());
-            if !of_calls && caller.contains("sha256::compress") {
-                *counted.by_name.entry(HASHING.to_owned()).or_default() += cost.unwrap_or(0);
-            }
-            of_calls = false;
-        }
-    }
-    ensure!(counted.total > 0, "callgrind's result has no total");
-    Ok(counted)
-}
-
-/// What kind of allocation a function is: mimalloc's and the system's entry points.
-fn allocation(function: &str) -> Option<&'static str> {
-    let name = function.split(['\'', '@']).next().unwrap_or(function);
-    match name {
-        "malloc" | "mi_malloc" | "mi_malloc_aligned" | "aligned_alloc" | "posix_memalign" => {
-            Some("malloc")
-        }
-        "calloc" | "mi_zalloc" | "mi_zalloc_aligned" | "mi_calloc" => Some("calloc"),
-        "realloc" | "mi_realloc" | "mi_realloc_aligned" => Some("realloc"),
-        _ => None,
     }
 }
 
@@ -273,6 +210,7 @@ fn read_strace(path: &Path) -> anyhow::Result<Counted> {
     Ok(Counted {
         total: by_name.values().sum(),
         by_name: by_name.into_iter().collect(),
+        ..Counted::default()
     })
 }
 
@@ -292,23 +230,5 @@ mod tests {
         std::fs::write(file.path(), table).unwrap();
         let counted = read_strace(file.path()).unwrap();
         assert_eq!((counted.total, counted.by_name["recvfrom"]), (400, 300));
-    }
-
-    #[test]
-    fn allocations_inside_the_allocator_are_counted_once() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let text = "fn=app\n1 5\ncfn=mi_malloc_aligned\ncalls=7 0\n1 70\n\
-                    fn=mi_malloc_aligned\n1 5\ncfn=mi_malloc\ncalls=7 0\n1 70\n\
-                    fn=sha2::sha256::compress256\n+3 40\n* 2\ncfn=work\ncalls=1 0\n1 99\ntotals: 1234\n";
-        std::fs::write(file.path(), text).unwrap();
-        let counted = read_callgrind(file.path()).unwrap();
-        assert_eq!(
-            (
-                counted.total,
-                counted.by_name["malloc"],
-                counted.by_name[HASHING]
-            ),
-            (1234, 7, 42)
-        );
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Tollgate {
     /// Name of its data directory.
     data: String,
     redis: Option<(Running, SocketAddr)>,
+    /// Whether it is to run under a tracer.
+    traced: bool,
 }
 
 impl Tollgate {
@@ -90,13 +92,20 @@ impl Tollgate {
             mock,
             data: String::new(),
             redis,
+            traced: false,
         };
         tollgate.renew_data("data")?;
         Ok(tollgate)
     }
 
+    /// Lets the next gateway run under a tracer, with data of its own.
+    pub(super) fn prepare_traced(&mut self, name: &str) -> anyhow::Result<()> {
+        self.traced = true;
+        self.renew_data(name)
+    }
+
     /// Lets the next gateway start with data of its own: nothing in it but the secret.
-    pub(super) fn renew_data(&mut self, name: &str) -> anyhow::Result<()> {
+    fn renew_data(&mut self, name: &str) -> anyhow::Result<()> {
         name.clone_into(&mut self.data);
         let policies = self.dir.join("policies");
         let (operation, tenant) = match self.variant {
@@ -111,14 +120,15 @@ impl Tollgate {
     }
 
     fn gateway_toml(&self) -> anyhow::Result<String> {
+        let limits = if self.traced { TRACED_TOML } else { "" };
         let Some((_, redis)) = &self.redis else {
-            return Ok(GATEWAY_TOML.to_owned());
+            return Ok(format!("{GATEWAY_TOML}{limits}"));
         };
         let shared = self.dir.join(format!("{}-shared", self.data));
         fs::create_dir_all(&shared)?;
         // Under a tracer or on a busy machine a round trip takes longer than any call should wait for it.
         Ok(format!(
-            "{GATEWAY_TOML}\n[fleet]\nredis = \"single\"\nnodes = [\"{redis}\"]\nprefix = \"{}\"\nshared_dir = \"{}\"\n\
+            "{GATEWAY_TOML}{limits}\n[fleet]\nredis = \"single\"\nnodes = [\"{redis}\"]\nprefix = \"{}\"\nshared_dir = \"{}\"\n\
              max_wait_ms = 10000\n",
             self.data,
             shared.display()
@@ -214,6 +224,9 @@ fn redis(dir: &Path) -> anyhow::Result<(Running, SocketAddr)> {
 /// One thread for calls, as nginx and haproxy have.
 const GATEWAY_TOML: &str =
     "listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nthreads = 1\n";
+
+/// Under a tracer tasks wait as they do on a machine with far too much to do, and calls would be refused.
+const TRACED_TOML: &str = "\n[limits]\nlag_ms = 60000\n";
 
 fn provider_toml(mock: SocketAddr, operation: &str) -> String {
     format!(

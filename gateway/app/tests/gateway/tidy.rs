@@ -18,8 +18,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("tollgate-admin", &["tollgate-core"]),
     ("tollgate-testkit", &["tollgate-core"]),
     ("tollgate-fuzz", &["tollgate-core"]),
-    ("tollgate-cost", &["tollgate-core"]),
-    ("tollgate-loadtest", &[]),
+    ("tollgate-baseline", &[]),
+    ("tollgate-cost", &["tollgate-core", "tollgate-baseline"]),
+    ("tollgate-loadtest", &["tollgate-baseline"]),
     (
         "tollgate",
         &[

@@ -9,6 +9,9 @@ fn main() {
         .ok()
         .and_then(|output| String::from_utf8(output.stdout).ok())
         .unwrap_or_default();
-    println!("cargo::rustc-env=TOLLGATE_COST_RUSTC={}", version.trim());
+    println!(
+        "cargo::rustc-env=TOLLGATE_BASELINE_RUSTC={}",
+        version.trim()
+    );
     println!("cargo::rerun-if-changed=build.rs");
 }
