@@ -112,7 +112,8 @@ impl RecordSegment {
                 Placed::Whole => {
                     self.file = Some(opened);
                     self.length += self.pending.len() as u64;
-                    self.pending.clear();
+                    // Not kept for the next: there is one for each partition.
+                    self.pending = Vec::new();
                     self.unsynced = true;
                     self.moved = true;
                 }
