@@ -192,8 +192,7 @@ async fn forward(
         return Err(fail(settlement, Outcome::UpstreamFailed, withheld, true));
     }
     if let Some(sealing) = Sealing::of(&live.policy, &caller, &provider, &endpoint) {
-        let sealed = sealed(gw, &sealing, dialect, answer, settlement, scrub);
-        return Box::pin(sealed).await;
+        return Box::pin(sealed(gw, &sealing, dialect, answer, settlement, scrub)).await;
     }
     let watch = Watch::new(gw, (&caller.tenant, &provider.name), later, &answer);
     Ok(relay(

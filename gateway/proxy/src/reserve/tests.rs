@@ -61,7 +61,7 @@ fn world(limits: &str) -> World {
 }
 
 impl World {
-    async fn reserve(&self, to: (Method, &str), body: &str) -> Result<Settlement, Rejected> {
+    async fn reserve(&self, to: (Method, &str), body: &str) -> Result<Box<Settlement>, Rejected> {
         self.reserve_at(to, body, noon()).await
     }
 
@@ -70,7 +70,7 @@ impl World {
         (method, path): (Method, &str),
         body: &str,
         now: Timestamp,
-    ) -> Result<Settlement, Rejected> {
+    ) -> Result<Box<Settlement>, Rejected> {
         let live = self.gw.live.snapshot();
         let head = head(method, path, &[]);
         let route = find(&live.policy, &head.method, head.uri.path()).unwrap();

@@ -45,7 +45,7 @@ fn usd(text: &str) -> PicoUsd {
     text.parse().unwrap()
 }
 
-async fn held(tariff: Tariff) -> (Settlement, Arc<Fakes>) {
+async fn held(tariff: Tariff) -> (Box<Settlement>, Arc<Fakes>) {
     let (gateway, fakes) = gateway(snapshot(ACME, KeySet::new("tollgate")));
     let id = RecordId::new(uuid::Uuid::from_u128(1));
     let amount = tariff.worst_case();
@@ -61,7 +61,7 @@ async fn held(tariff: Tariff) -> (Settlement, Arc<Fakes>) {
     (Settlement::open(gateway, hold, tariff), fakes)
 }
 
-async fn intended(tariff: Tariff) -> (Settlement, Arc<Fakes>) {
+async fn intended(tariff: Tariff) -> (Box<Settlement>, Arc<Fakes>) {
     let (mut settlement, fakes) = held(tariff).await;
     let draft = draft(&head(Method::POST, "/openai/v1/chat/completions", &[]));
     settlement.intend(draft.subject(&caller())).await.unwrap();
