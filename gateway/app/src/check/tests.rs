@@ -150,8 +150,9 @@ fn the_shipped_gateway_file_shows_every_default() {
                 "secret_file",
                 "ca_file",
                 "replica = ",
-                // Follows from how many files may be open.
+                // Follow from how many files may be open, and how many processors there are.
                 "calls_in_flight",
+                "threads = ",
             ];
             !optional.iter().any(|key| line.starts_with(key))
         })
