@@ -133,8 +133,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(Some(_))) || send_signal(self.pid(), "TERM").is_err()
-        {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        // A tracer that is ended first leaves behind what it traces.
+        for child in children_of(self.pid()) {
+            let _gone = send_signal(child, "TERM");
+        }
+        if send_signal(self.pid(), "TERM").is_err() {
             return;
         }
         let deadline = Instant::now() + END_PATIENCE;

@@ -86,7 +86,14 @@ impl Accepting {
         for (listener, runtime) in listeners.into_iter().zip(on) {
             accepting.spawn_on(listener.serve(stopped.clone()), runtime);
         }
-        let task = tokio::spawn(async move { while accepting.join_next().await.is_some() {} });
+        let task = tokio::spawn(async move {
+            while let Some(ended) = accepting.join_next().await {
+                // What is left would serve, and nobody would hear that a thread is missing.
+                if ended.is_err() {
+                    accepting.abort_all();
+                }
+            }
+        });
         Ok(Self {
             stop,
             task,
