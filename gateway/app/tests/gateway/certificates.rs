@@ -46,6 +46,8 @@ impl Bench {
         std::fs::write(path("tls.key"), private_key).unwrap();
         std::fs::write(path("ca.pem"), authority.pem()).unwrap();
         let world = World::planned(|plan| {
+            // A session is resumed by the thread that has begun it.
+            plan.gateway.push_str("threads = 1\n");
             plan.gateway.push_str(&format!(
                 "[tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n",
                 path("tls.crt"),

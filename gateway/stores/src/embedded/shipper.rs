@@ -215,10 +215,8 @@ impl Shipper {
         let mut size = left.min(CHUNK_BYTES);
         let mut chunk = std::mem::take(&mut self.chunk);
         let whole = loop {
-            // Never made shorter in between: what grows is filled with zeros first.
-            if chunk.len() < size {
-                chunk.resize(size, 0);
-            }
+            // Never shortened in between: what grows is filled with zeros first.
+            chunk.resize(size.max(chunk.len()), 0);
             let read = &mut chunk[..size];
             file.read_exact_at(read, length).map_err(ShipError::Read)?;
             match memchr::memrchr(b'\n', read) {
