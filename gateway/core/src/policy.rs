@@ -3,6 +3,7 @@
 //!
 //! A [`Policy`] is always whole and valid; [`parse()`] is the only way to make one.
 
+mod credentials;
 mod elevated;
 mod endpoints;
 mod grant;
@@ -29,6 +30,7 @@ use crate::rate::Limits;
 use crate::shared_str::SharedStr;
 use crate::vault::SecretName;
 
+pub use credentials::Credentials;
 pub use elevated::{ElevatedRule, Elevation};
 pub use endpoints::Endpoints;
 pub use grant::{Grant, Grants, covers};
@@ -242,7 +244,7 @@ pub struct Tenant {
     /// What of it is elevated, and for whom.
     pub elevated: Vec<ElevatedRule>,
     /// Its credentials by handle name.
-    pub credentials: BTreeMap<HandleName, Arc<Credential>>,
+    pub credentials: Credentials,
     /// Agents with limits of their own. An agent that is not listed has only the tenant's.
     pub agents: BTreeMap<AgentId, ScopeLimits>,
     /// Agents that are locked out.

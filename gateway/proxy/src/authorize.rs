@@ -30,8 +30,7 @@ impl Permit<'_> {
         if !credentials.is_empty() {
             let mut tenant = Tenant::clone(&self.tenant);
             for credential in credentials {
-                let name = credential.name.clone();
-                tenant.credentials.entry(name).or_insert(credential);
+                tenant.credentials.add(credential);
             }
             self.tenant = Arc::new(tenant);
         }

@@ -185,15 +185,12 @@ fn about_grants(policy: &Policy, tenant: &Tenant, found: &mut Vec<String>) {
             .providers
             .get(name)
             .is_some_and(|p| p.place.is_none());
-        let mut keys = tenant
-            .credentials
-            .values()
-            .filter(|key| key.provider == *name);
-        if granted && !keyless && keys.clone().next().is_none() {
+        let keys = tenant.credentials.of(name);
+        if granted && !keyless && keys.is_empty() {
             found.push(format!(
                 "tenant `{id}` may call `{name}` but has no credential for it"
             ));
-        } else if granted && !keyless && !keys.any(|key| key.is_default) {
+        } else if granted && !keyless && !keys.iter().any(|key| key.is_default) {
             found.push(format!(
                 "tenant `{id}` has no default credential for `{name}`: every request must name one"
             ));

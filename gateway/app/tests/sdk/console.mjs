@@ -197,7 +197,9 @@ async function looksAtAToken(page) {
   await page.keyboard.press("Escape");
   await page.locator("main").focus();
   await page.keyboard.press("5");
+  await page.getByRole("heading", { name: "Tokens", exact: true }).waitFor();
   await page.keyboard.press("/");
+  await page.locator("input:focus, textarea:focus").waitFor();
   await page.keyboard.type(env.QUICK);
   await page.keyboard.press("Enter");
   await page.getByText("This token is live.").waitFor();

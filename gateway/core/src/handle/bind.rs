@@ -207,8 +207,9 @@ fn named<'a>(found: &Found, tenant: &'a Tenant) -> Result<&'a Arc<Credential>, R
 fn default<'a>(tenant: &'a Tenant, provider: &Provider) -> Result<&'a Arc<Credential>, Refusal> {
     tenant
         .credentials
-        .values()
-        .find(|credential| credential.is_default && credential.provider == provider.name)
+        .of(&provider.name)
+        .iter()
+        .find(|credential| credential.is_default)
         .ok_or(denied("credential_no_default"))
 }
 

@@ -201,10 +201,7 @@ impl<'a> Search<'a> {
 
     /// The tenant's credentials for this provider.
     fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> + Clone {
-        self.tenant
-            .credentials
-            .values()
-            .filter(|credential| credential.provider == self.provider.name)
+        self.tenant.credentials.of(&self.provider.name).iter()
     }
 
     /// The places credentials for this provider may go.

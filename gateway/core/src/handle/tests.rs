@@ -7,8 +7,8 @@ use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use super::*;
 use crate::ids::AgentId;
 use crate::policy::{
-    Binding, Caps, Credential, Dialect, Endpoints, Grants, ModelLimits, Place, Provider, Tenant,
-    Upstream,
+    Binding, Caps, Credential, Credentials, Dialect, Endpoints, Grants, ModelLimits, Place,
+    Provider, Tenant, Upstream,
 };
 use crate::rate::Limits;
 use crate::refusal::Refusal;
@@ -92,10 +92,7 @@ fn tenant(credentials: Vec<Credential>) -> Tenant {
         default_max_output_tokens: 4096,
         grants: Grants::default(),
         elevated: Vec::new(),
-        credentials: credentials
-            .into_iter()
-            .map(|credential| (credential.name.clone(), Arc::new(credential)))
-            .collect(),
+        credentials: credentials.into_iter().map(Arc::new).collect(),
         agents: BTreeMap::new(),
         disabled_agents: std::collections::BTreeSet::new(),
         records: Default::default(),
@@ -159,8 +156,12 @@ impl Case {
     }
 
     fn edit(&mut self, change: impl FnOnce(&mut Credential)) {
-        let credential = self.tenant.credentials.values_mut().next();
-        change(Arc::get_mut(credential.expect("a credential")).expect("not shared"));
+        let taken = std::mem::take(&mut self.tenant.credentials);
+        let mut all: Vec<_> = taken.values().cloned().collect();
+        drop(taken);
+        let credential = all.first_mut().and_then(Arc::get_mut);
+        change(credential.expect("a credential that is not shared"));
+        self.tenant.credentials = all.into_iter().collect();
     }
 
     fn bind(&self) -> Result<Bound, Refusal> {
@@ -332,7 +333,7 @@ fn case_03_every_denial_looks_the_same() {
     let cases = [
         (
             "credential_unknown",
-            changed(|case| case.tenant.credentials.clear()),
+            changed(|case| case.tenant.credentials = Credentials::default()),
         ),
         (
             "credential_provider",

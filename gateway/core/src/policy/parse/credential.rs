@@ -7,14 +7,14 @@ use super::tenant::{Known, checked, patterns, read_paths, read_provider};
 use super::{Providers, kind, place};
 use crate::ids::{HandleName, ProviderName, TenantId};
 use crate::policy::reader::{self, Section};
-use crate::policy::{Binding, Credential, CredentialKind, SEALED_PREFIX};
+use crate::policy::{Binding, Credential, CredentialKind, Credentials, SEALED_PREFIX};
 use crate::vault::{SecretName, VaultScope};
 
 pub(super) fn read(
     root: &Section<'_>,
     providers: &Providers,
     tenant: Option<&TenantId>,
-) -> BTreeMap<HandleName, Arc<Credential>> {
+) -> Credentials {
     let mut defaults: BTreeMap<ProviderName, HandleName> = BTreeMap::new();
     let read = root.entries("credentials", |name, at, section| {
         let name: Option<HandleName> = checked(section, at, name);
@@ -48,7 +48,7 @@ pub(super) fn read(
         };
         let (binding, kind) = binding?;
         let credential = Credential {
-            name: name.clone(),
+            name,
             secret,
             provider,
             is_default,
@@ -56,7 +56,7 @@ pub(super) fn read(
             binding,
             kind,
         };
-        Some((name, Arc::new(credential)))
+        Some(Arc::new(credential))
     });
     read.into_iter().flatten().collect()
 }
