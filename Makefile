@@ -41,7 +41,7 @@ quickstart: build-tools ## Builds Tollgate and runs a throw-away gateway with tw
 	$(CARGO) build --locked --package tollgate
 	./target/debug/tollgate quickstart $(ARGS)
 
-test: test-tools sdk check unit doc-test gateway-test cost ## Runs every check and every test.
+test: test-tools sdk check unit doc-test cost gateway-test ## Runs every check and every test.
 
 check: build-tools ## Checks the form of the code: formatting and lints.
 	$(CARGO) fmt --all -- --check

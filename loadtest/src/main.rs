@@ -182,13 +182,13 @@ struct OverloadArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Offered load, in hundredths of what the gateway can serve.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 125)]
     percent: u64,
     /// Seconds that it lasts.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Connections that it comes over.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 9_000)]
     connections: usize,
     /// Tenants, one of them greedy.
     #[arg(long, default_value_t = 10)]

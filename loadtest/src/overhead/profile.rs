@@ -18,7 +18,7 @@ use super::Config;
 use super::answer::Expected;
 use super::client;
 use super::figures::{PerCall, Profile, rounded};
-use super::target::{Entry, Prepared};
+use super::target::{Entry, Prepared, until_answered};
 use super::tollgate::Variant;
 use crate::callgrind::{self, Counted, HASHING};
 
@@ -184,6 +184,7 @@ impl Profiled<'_> {
         let aim = self
             .prepared
             .aim(addr, &token, false, self.config, self.expected);
+        until_answered(self.runtime, &mut running, &aim)?;
         let tally = Rc::default();
         let load = client::load(&aim, CONNECTIONS, Some(calls), &tally);
         self.runtime.block_on(load)?;

@@ -89,9 +89,10 @@ async fn run(
     };
     let shots = shots(&serving, config.tenants).await?;
     let first = shots.first().context("no tenant")?;
-    // Not so many that the guard would have a say in what can be served.
+    // Enough to keep it busy while most wait for the provider, and not so many that the guard would
+    // have a say in what can be served.
     let warm = Duration::from_secs(3);
-    let calls = crowd::saturate(serving.addr, 200, warm, first).await?;
+    let calls = crowd::saturate(serving.addr, 1_000, warm, first).await?;
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     let rate = calls as f64 / warm.as_secs_f64() * config.percent as f64 / 100.0;
     let before = serving.running.cpu()?;
