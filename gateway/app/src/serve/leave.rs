@@ -81,7 +81,7 @@ impl Leave {
     }
 }
 
-/// Most calls in flight at one time if no setting says otherwise: at some 72 KiB each, 1.2 GB.
+/// Most calls in flight at one time if no setting says otherwise: at some 50 KiB each, 0.8 GB.
 const MOST_CALLS: u64 = 16_384;
 
 /// How many calls there are files for: each takes a connection to its upstream and may come over
