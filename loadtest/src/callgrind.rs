@@ -54,6 +54,11 @@ impl Threads {
         self.0.iter().map(|thread| thread.total).sum()
     }
 
+    /// User instructions of all of them, less those of a time without anything to do.
+    pub(crate) fn instructions_beyond(&self, idle: &Self) -> u64 {
+        self.instructions().saturating_sub(idle.instructions())
+    }
+
     /// Instructions and allocations of those that wait for sockets, which are those that serve calls.
     /// The others look after something at intervals, or write down what has gathered in the meantime:
     /// how often they do so for a call depends on how long it takes.

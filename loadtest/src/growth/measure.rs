@@ -203,7 +203,7 @@ impl Stage {
             .count(pid, calls::make(&aim, CONNECTIONS, wanted))
             .await?;
         let idle = counter.idle(pid, took).await?;
-        let each = ratio(all.instructions().saturating_sub(idle.instructions()), made);
+        let each = ratio(all.instructions_beyond(&idle), made);
         if self.dimension != Dimension::Tokens {
             return Ok((each, None));
         }
@@ -214,13 +214,7 @@ impl Stage {
             .count(pid, calls::make(&aim, CONNECTIONS, once))
             .await?;
         let idle = counter.idle(pid, took).await?;
-        Ok((
-            each,
-            Some(ratio(
-                all.instructions().saturating_sub(idle.instructions()),
-                made,
-            )),
-        ))
+        Ok((each, Some(ratio(all.instructions_beyond(&idle), made))))
     }
 
     async fn counted_events(
