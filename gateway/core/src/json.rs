@@ -39,11 +39,15 @@ pub enum JsonFault {
     TooManyFields,
 }
 
+/// A name, decoded, and the text of its value.
+type Field<'a> = (Cow<'a, str>, &'a [u8]);
+
 /// The fields of one JSON object, as they stand in its text.
 #[derive(Debug)]
 pub struct Fields<'a> {
-    text: &'a str,
-    fields: Vec<(Cow<'a, str>, &'a str)>,
+    /// UTF-8, as every value in it is.
+    text: &'a [u8],
+    fields: Vec<Field<'a>>,
     /// The [`mark`]s of all names.
     marks: u64,
 }
@@ -54,9 +58,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`JsonFault`]: the body is no JSON object, or could be read in two ways.
     pub fn scan(body: &'a [u8]) -> Result<Self, JsonFault> {
-        let text = std::str::from_utf8(body)
-            .map_err(|_not_utf8: std::str::Utf8Error| JsonFault::NotAnObject)?;
-        Self::scan_text(text)
+        Self::of(body, glanced(Glance::at_bytes(body), body))
     }
 
     /// [`Fields::scan`] for text, such as the value of another object's field.
@@ -64,7 +66,12 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// As for [`Fields::scan`].
     pub fn scan_text(text: &'a str) -> Result<Self, JsonFault> {
-        let fields = match glanced(text) {
+        Self::of(text.as_bytes(), glanced(Glance::at(text), text.as_bytes()))
+    }
+
+    /// Those of `text` that were found in it at a glance, or else all that are in it.
+    fn of(text: &'a [u8], glanced: Option<Vec<Field<'a>>>) -> Result<Self, JsonFault> {
+        let fields = match glanced {
             Some(fields) => fields,
             None => collected(text)?,
         };
@@ -86,6 +93,12 @@ impl<'a> Fields<'a> {
     #[must_use]
     #[inline]
     pub fn raw(&self, name: &str) -> Option<&'a str> {
+        // It is UTF-8. Values that are asked for are mostly short.
+        str::from_utf8(self.value(name)?).ok()
+    }
+
+    #[inline]
+    fn value(&self, name: &str) -> Option<&'a [u8]> {
         // Most fields that are asked for are not there.
         if self.marks & mark(name) == 0 {
             return None;
@@ -93,7 +106,7 @@ impl<'a> Fields<'a> {
         self.find(name)
     }
 
-    fn find(&self, name: &str) -> Option<&'a str> {
+    fn find(&self, name: &str) -> Option<&'a [u8]> {
         self.fields
             .iter()
             .find(|(field, _)| field == name)
@@ -107,19 +120,24 @@ impl<'a> Fields<'a> {
         self.raw(name).filter(|&value| value != "null")
     }
 
+    /// Whether it is there, and is not `null`.
+    #[must_use]
+    #[inline]
+    pub fn is_given(&self, name: &str) -> bool {
+        self.value(name).is_some_and(|value| value != b"null")
+    }
+
     /// Where in the text a field's value stands.
     #[must_use]
     pub fn span(&self, name: &str) -> Option<Range<usize>> {
-        let value = self.raw(name)?;
+        let value = self.value(name)?;
         let start = offset(value, self.text)?;
         Some(start..start.checked_add(value.len())?)
     }
 
     /// Where a field that is not there yet goes, and what is written there.
     fn new_field(&self, name: &str, value: &str) -> (Range<usize>, String) {
-        let after_brace = self
-            .text
-            .find('{')
+        let after_brace = memchr::memchr(b'{', self.text)
             .map_or(self.text.len(), |brace| brace.saturating_add(1));
         let comma = if self.fields.is_empty() { "" } else { "," };
         (
@@ -146,7 +164,7 @@ impl<'a> Fields<'a> {
 /// Changes to fields of one JSON text and of the objects in it, made all at once.
 #[derive(Debug)]
 pub struct Edits<'a> {
-    text: &'a str,
+    text: &'a [u8],
     edits: Vec<(Range<usize>, String)>,
 }
 
@@ -183,18 +201,18 @@ impl<'a> Edits<'a> {
         let mut copied = 0;
         for (span, with) in &self.edits {
             let kept = self.text.get(copied..span.start).unwrap_or_default();
-            out.extend_from_slice(kept.as_bytes());
+            out.extend_from_slice(kept);
             out.extend_from_slice(with.as_bytes());
             copied = span.end;
         }
         let rest = self.text.get(copied..).unwrap_or_default();
-        out.extend_from_slice(rest.as_bytes());
+        out.extend_from_slice(rest);
         out
     }
 }
 
 /// Where in `whole` its slice `part` begins; `None` if it is no slice of it.
-pub(crate) fn offset(part: &str, whole: &str) -> Option<usize> {
+pub(crate) fn offset(part: &[u8], whole: &[u8]) -> Option<usize> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (start.checked_add(part.len())? <= whole.len()).then_some(start)
 }
@@ -218,7 +236,7 @@ fn mark(name: &str) -> u64 {
 /// Objects of so few fields are compared name by name, without sorting.
 const FEW_FIELDS: usize = 16;
 
-fn repeats_a_name(fields: &[(Cow<'_, str>, &str)]) -> bool {
+fn repeats_a_name(fields: &[Field<'_>]) -> bool {
     if fields.len() <= FEW_FIELDS {
         let mut rest = fields.iter();
         return std::iter::from_fn(|| rest.next().map(|(name, _)| (name, rest.as_slice())))
@@ -232,11 +250,10 @@ fn repeats_a_name(fields: &[(Cow<'_, str>, &str)]) -> bool {
 }
 
 /// The fields of an object of the usual shape, which has a usual number of them.
-fn glanced(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
-    let mut glance = Glance::at(text);
+fn glanced<'a>(mut glance: Glance<'a>, text: &'a [u8]) -> Option<Vec<Field<'a>>> {
     let mut fields = Vec::with_capacity(FEW_FIELDS);
     glance.object(|glance, name| {
-        let name = std::str::from_utf8(name).ok()?;
+        let name = str::from_utf8(name).ok()?;
         fields.push((Cow::Borrowed(name), text.get(glance.span()?)?));
         (fields.len() <= MAX_FIELDS).then_some(())
     })?;
@@ -245,7 +262,8 @@ fn glanced(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
 }
 
 /// The fields of any object.
-fn collected(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, JsonFault> {
+fn collected(text: &[u8]) -> Result<Vec<Field<'_>>, JsonFault> {
+    let text = str::from_utf8(text).map_err(|_not_utf8| JsonFault::NotAnObject)?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let fields = Collect
         .deserialize(&mut reader)
@@ -260,7 +278,7 @@ struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 struct Collect;
 
 impl<'de> serde::de::DeserializeSeed<'de> for Collect {
-    type Value = Vec<(Cow<'de, str>, &'de str)>;
+    type Value = Vec<Field<'de>>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -268,7 +286,7 @@ impl<'de> serde::de::DeserializeSeed<'de> for Collect {
 }
 
 impl<'de> Visitor<'de> for Collect {
-    type Value = Vec<(Cow<'de, str>, &'de str)>;
+    type Value = Vec<Field<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -279,7 +297,7 @@ impl<'de> Visitor<'de> for Collect {
         while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
             // One more than allowed is kept, so that the caller sees the excess.
             if fields.len() <= MAX_FIELDS {
-                fields.push((name.0, value.get()));
+                fields.push((name.0, value.get().as_bytes()));
             }
         }
         Ok(fields)

@@ -29,7 +29,7 @@ pub(super) fn read(
     // A shape for the answer is described to the model by a prompt of the provider's own.
     ask.tools = ["output_config", "output_format"]
         .iter()
-        .any(|name| fields.given(name).is_some());
+        .any(|name| fields.is_given(name));
     read_input(ask, fields, request.body);
     tools::read(ask, fields)?;
     tools::read_searches(ask, fields)
@@ -41,10 +41,7 @@ pub(super) fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     static PICTURE: Word = Word::new("\"image\"");
     static CACHE: [Word; 2] = words!["cache_control", "1h"];
     let disguised = disguises_ascii(body);
-    if disguised
-        || fields.given("container").is_some()
-        || PARTS.iter().any(|kind| kind.is_a_type(body))
-    {
+    if disguised || fields.is_given("container") || PARTS.iter().any(|kind| kind.is_a_type(body)) {
         ask.widen(Input::Referenced);
     }
     let pictures = length(PICTURE.parts(body));
@@ -52,7 +49,7 @@ pub(super) fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     let compacts = fields
         .given("context_management")
         .is_some_and(|management| !only_clears(management));
-    if compacts || fields.given("mcp_servers").is_some() {
+    if compacts || fields.is_given("mcp_servers") {
         ask.widen(Input::Looping);
     }
     let [marker, hour] = &CACHE;

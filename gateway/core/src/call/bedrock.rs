@@ -82,7 +82,7 @@ pub(super) fn read_invocation(
     ask.terms = openai::terms(fields)?;
     read_input(ask, fields, request.body);
     anthropic::read_input(ask, fields, request.body);
-    if fields.given("toolConfig").is_some() {
+    if fields.is_given("toolConfig") {
         read_converse_tools(ask, fields)?;
     }
     tools::read(ask, fields)
@@ -152,9 +152,7 @@ fn read_input(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     ];
     static CACHE: [Word; 2] = words!["cachePoint", "1h"];
     let disguised = disguises_ascii(body);
-    if disguised
-        || fields.given("promptVariables").is_some()
-        || PARTS.iter().any(|part| part.occurs(body))
+    if disguised || fields.is_given("promptVariables") || PARTS.iter().any(|part| part.occurs(body))
     {
         ask.widen(Input::Referenced);
     }

@@ -24,13 +24,13 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     ask.stream = flag(fields, "stream", "stream must be a boolean")?;
     let bound = largest(fields, &BOUNDS)?;
     ask.max_output_tokens = anthropic::with_budget(bound, fields, "thinking", "token_budget")?;
-    if fields.given("conversation_id").is_some()
+    if fields.is_given("conversation_id")
         || disguises_ascii(body)
         || PARTS.iter().any(|part| part.occurs(body))
     {
         ask.widen(Input::Referenced);
     }
-    if fields.given("connectors").is_some() {
+    if fields.is_given("connectors") {
         ask.widen(Input::Looping);
         add_searches(&mut ask.most, UNSTATED_TOOL_CALLS);
     }
@@ -41,7 +41,7 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
 pub(super) fn read_embedding(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) {
     static PARTS: [Word; 1] = words!["image_url"];
     ask.max_output_tokens = Some(0);
-    if fields.given("images").is_some()
+    if fields.is_given("images")
         || disguises_ascii(body)
         || PARTS.iter().any(|part| part.occurs(body))
     {

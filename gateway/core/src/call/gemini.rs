@@ -38,7 +38,7 @@ pub(super) fn read(
     }
     if ["cachedContent", "cached_content"]
         .iter()
-        .any(|name| fields.given(name).is_some())
+        .any(|name| fields.is_given(name))
         || disguises_ascii(request.body)
         || PARTS.iter().any(|part| part.occurs(request.body))
     {
@@ -105,7 +105,7 @@ fn read_tools(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
     ask.tools = true;
     for tool in elements(raw).ok_or_else(|| invalid(TOOLS_DETAIL))? {
         let tool = Fields::scan_text(tool.get()).map_err(|_fault| invalid(TOOLS_DETAIL))?;
-        for name in tool.names().filter(|name| tool.given(name).is_some()) {
+        for name in tool.names().filter(|name| tool.is_given(name)) {
             match name {
                 "functionDeclarations"
                 | "function_declarations"

@@ -58,9 +58,7 @@ pub(super) fn read_image(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refus
         "input_images",
         "reference_images",
     ];
-    if ask.operation == Operation::ImageEdits
-        || given.iter().any(|name| fields.given(name).is_some())
-    {
+    if ask.operation == Operation::ImageEdits || given.iter().any(|name| fields.is_given(name)) {
         ask.widen(Input::Referenced);
     }
     Ok(())

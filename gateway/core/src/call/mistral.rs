@@ -23,5 +23,5 @@ pub(super) fn read_ocr(ask: &mut Ask, fields: &Fields<'_>) {
     // Annotated pages have a price of their own.
     ask.tools = ["document_annotation_format", "bbox_annotation_format"]
         .iter()
-        .any(|name| fields.given(name).is_some());
+        .any(|name| fields.is_given(name));
 }

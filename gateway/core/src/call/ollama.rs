@@ -23,7 +23,7 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
             Some(text) => predicted(text)?,
         };
     }
-    ask.tools = fields.given("tools").is_some();
+    ask.tools = fields.is_given("tools");
     // Tokens of an earlier answer are given as numbers and so in at least two bytes each.
     if disguises_ascii(body) || PARTS.iter().any(|part| part.occurs(body)) {
         ask.widen(Input::Referenced);

@@ -71,13 +71,13 @@ pub(super) const fn chat_bounds(ask: &Ask) -> (&'static [&'static str], &'static
 
 /// Reads a chat completion.
 pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Result<(), Refusal> {
-    let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
+    let given = |names: &[&str]| names.iter().any(|name| fields.is_given(name));
     read_stream(ask, fields)?;
     let (known, raising) = chat_bounds(ask);
     ask.max_output_tokens = with_thinking(output_bound(fields, known, raising)?, fields)?;
     ask.choices = choices(fields)?;
     ask.terms = terms(fields)?;
-    ask.prediction = fields.given("prediction").is_some();
+    ask.prediction = fields.is_given("prediction");
     // xAI makes such an answer later and hands it out at another path.
     ask.deferred = flag(fields, "deferred", "deferred must be a boolean")?;
     // Mistral puts prompts of its own before the others.
@@ -119,7 +119,7 @@ pub(super) fn read_response(
     ask.max_output_tokens = output_bound(fields, &RESPONSE_BOUNDS, &RAISING_RESPONSES)?;
     ask.terms = terms(fields)?;
     ask.deferred = flag(fields, "background", "background must be a boolean")?;
-    let given = |names: &[&str]| names.iter().any(|name| fields.given(name).is_some());
+    let given = |names: &[&str]| names.iter().any(|name| fields.is_given(name));
     if given(&["previous_response_id", "conversation"])
         || items_refer_to_the_unseen(fields.given("input").unwrap_or_default(), body)
     {
@@ -159,8 +159,8 @@ pub(super) fn read_embedding(
             })
         });
     // Texts are strings or token ids; an object may point to an image.
-    let in_messages = fields.given("messages").is_some()
-        && (refers_to_the_unseen(fields, body) || pictures(body) > 0);
+    let in_messages =
+        fields.is_given("messages") && (refers_to_the_unseen(fields, body) || pictures(body) > 0);
     if of_objects || in_messages {
         ask.widen(Input::Referenced);
     }

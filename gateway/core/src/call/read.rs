@@ -248,7 +248,7 @@ pub(super) fn refuse_other_spellings(fields: &Fields<'_>) -> Result<(), Refusal>
 /// Refuses what lets the provider answer with another model than the one that is judged:
 /// OpenRouter's fallbacks and presets.
 pub(super) fn refuse_other_models(fields: &Fields<'_>, model: &ModelName) -> Result<(), Refusal> {
-    if fields.given("preset").is_some() || model.as_str().contains("@preset/") {
+    if fields.is_given("preset") || model.as_str().contains("@preset/") {
         return Err(invalid("a preset may choose another model; name one model"));
     }
     let Some(models) = fields.given("models") else {

@@ -130,7 +130,7 @@ pub(super) fn may_search(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refus
 pub(super) fn read_searches(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Refusal> {
     let mut searches = 0_u64;
     let mut loops = false;
-    if fields.given("web_search_options").is_some() {
+    if fields.is_given("web_search_options") {
         loops = true;
         searches = 1;
     }

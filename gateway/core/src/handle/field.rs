@@ -133,7 +133,7 @@ fn in_json<'a>(body: &'a [u8], pointer: &JsonPointer) -> Result<Option<Value<'a>
     let Some(value) = only(&object, pointer.last())? else {
         return Ok(None);
     };
-    let Some(start) = offset(value, text) else {
+    let Some(start) = offset(value.as_bytes(), text.as_bytes()) else {
         return Ok(None);
     };
     let is_text = value.starts_with('"');

@@ -167,15 +167,19 @@ impl<'a> Glance<'a> {
     #[inline(never)]
     fn quoted_at_length(&mut self, inside: &'a [u8], rest: &'a [u8]) -> Option<Quoted<'a>> {
         self.rest = rest;
-        let mut saved = 0_usize;
+        let (mut saved, mut only_ascii) = (0_usize, !self.is_utf8);
         loop {
-            self.rest = after_plain(self.rest);
+            self.rest = if only_ascii {
+                after_plain_ascii(self.rest)
+            } else {
+                after_plain(self.rest)
+            };
             match self.rest {
                 [b'"', rest @ ..] => {
                     let length = inside.len().saturating_sub(self.rest.len());
                     self.rest = rest;
                     let written = inside.get(..length)?;
-                    if !self.is_utf8 {
+                    if !only_ascii && !self.is_utf8 {
                         str::from_utf8(written).ok()?;
                     }
                     return Some(Quoted {
@@ -188,6 +192,7 @@ impl<'a> Glance<'a> {
                     self.rest = self.rest.get(written..)?;
                     saved = saved.saturating_add(written.saturating_sub(meant));
                 }
+                [0x80..=0xff, ..] if only_ascii => only_ascii = false,
                 _ => return None,
             }
         }
@@ -277,7 +282,7 @@ fn plain_at_start(text: &[u8]) -> usize {
     let (words, _rest) = text.as_chunks::<8>();
     let mut plain = 0_usize;
     for word in words.iter().take(NEAR_WORDS) {
-        let found = ends_in(*word) | beyond_ascii_in(*word);
+        let found = ends_in::<ASCII>(*word);
         if found != 0 {
             return plain.saturating_add(first_marked(found));
         }
@@ -286,37 +291,54 @@ fn plain_at_start(text: &[u8]) -> usize {
     plain
 }
 
-/// What follows the bytes at the start that stand for themselves in a string. Escapes often come
-/// close together, so that large steps are not the first that are tried.
+/// What follows the bytes at the start that stand for themselves in a string.
 fn after_plain(text: &[u8]) -> &[u8] {
-    let (mut text, ended) = after_plain_words(text, NEAR_WORDS);
+    after_run::<ANY>(text)
+}
+
+/// The same for those of them that are ASCII.
+fn after_plain_ascii(text: &[u8]) -> &[u8] {
+    after_run::<ASCII>(text)
+}
+
+/// Which bytes stand for themselves: all that do in a string.
+const ANY: bool = false;
+/// Only those that are ASCII.
+const ASCII: bool = true;
+
+/// What follows a run of such bytes at the start. Escapes often come close together, so that large
+/// steps are not the first that are tried.
+#[inline]
+fn after_run<const OF: bool>(text: &[u8]) -> &[u8] {
+    let (mut text, ended) = after_words::<OF>(text, NEAR_WORDS);
     if ended {
         return text;
     }
     while let Some((chunk, rest)) = text.split_first_chunk::<STEP>() {
         let nearest = chunk
             .iter()
-            .fold(u8::MAX, |nearest, byte| nearest.min(from_end(*byte)));
+            .fold(u8::MAX, |nearest, byte| nearest.min(from_end::<OF>(*byte)));
         if nearest == 0 {
             break;
         }
         text = rest;
     }
-    let (text, ended) = after_plain_words(text, STEP);
+    let (text, ended) = after_words::<OF>(text, STEP);
     if ended {
         return text;
     }
-    let plain = text.iter().position(|byte| from_end(*byte) == 0);
+    let plain = text.iter().position(|byte| from_end::<OF>(*byte) == 0);
     text.get(plain.unwrap_or(text.len())..).unwrap_or_default()
 }
 
 /// The same within so many words of eight bytes, and whether the run ends in them.
-fn after_plain_words(mut text: &[u8], words: usize) -> (&[u8], bool) {
+#[inline]
+fn after_words<const OF: bool>(mut text: &[u8], words: usize) -> (&[u8], bool) {
     for _ in 0..words {
         let Some((word, rest)) = text.split_first_chunk::<8>() else {
             break;
         };
-        let found = ends_in(*word);
+        let found = ends_in::<OF>(*word);
         if found != 0 {
             let end = text.get(first_marked(found)..).unwrap_or_default();
             return (end, true);
@@ -331,44 +353,49 @@ pub(super) fn is_plain(text: &[u8]) -> bool {
     let (words, rest) = text.as_chunks::<8>();
     // The last eight bytes are the rest and some that are looked at twice.
     let rest_is_plain = match text.last_chunk::<8>() {
-        Some(last) => ends_in(*last) == 0,
-        None => rest.iter().all(|byte| from_end(*byte) != 0),
+        Some(last) => ends_in::<ANY>(*last) == 0,
+        None => rest.iter().all(|byte| from_end::<ANY>(*byte) != 0),
     };
-    rest_is_plain && words.iter().all(|word| ends_in(*word) == 0)
+    rest_is_plain && words.iter().all(|word| ends_in::<ANY>(*word) == 0)
 }
 
-/// Zero for a byte that does not stand for itself in a string: quotation mark, backslash, control
-/// character. The least of many is found without a branch.
+/// Zero for a byte that ends a run: quotation mark, backslash, control character. The least of
+/// many is found without a branch.
 #[inline]
-fn from_end(byte: u8) -> u8 {
-    let from_control = byte & !(b' ' - 1);
-    (byte ^ b'"').min(byte ^ b'\\').min(from_control)
+fn from_end<const OF: bool>(byte: u8) -> u8 {
+    let from_other = if OF == ASCII {
+        // The upper half comes first, then the control characters.
+        (byte ^ 0x80).saturating_sub(0x80 | (b' ' - 1))
+    } else {
+        byte & !(b' ' - 1)
+    };
+    (byte ^ b'"').min(byte ^ b'\\').min(from_other)
 }
 
 const EACH: u64 = u64::from_le_bytes([1; 8]);
 /// What is marked of a byte: its highest bit.
 const HIGHEST: u64 = EACH << 7;
 
-/// Marks the first of eight bytes that does not stand for itself in a string, and perhaps some
-/// behind it, without a branch.
+/// Marks the first of eight bytes that ends a run, and perhaps some behind it, without a branch.
 ///
-/// A byte below a bound of at most 128 is one whose highest bit is set by subtracting the bound
-/// and was not before. Borrowing disturbs only bytes behind the first such byte.
+/// An ASCII byte below a bound of at most 128 is one whose highest bit is set by subtracting the
+/// bound. Borrowing disturbs only bytes behind the first such byte.
 #[inline]
-const fn ends_in(bytes: [u8; 8]) -> u64 {
-    const fn below(bytes: u64, bound: u8) -> u64 {
-        bytes.wrapping_sub(EACH.wrapping_mul(bound as u64)) & !bytes & HIGHEST
+const fn ends_in<const OF: bool>(bytes: [u8; 8]) -> u64 {
+    const fn minus(bytes: u64, bound: u8) -> u64 {
+        bytes.wrapping_sub(EACH.wrapping_mul(bound as u64))
     }
     const fn equal(bytes: u64, byte: u8) -> u64 {
-        below(bytes ^ EACH.wrapping_mul(byte as u64), 1)
+        minus(bytes ^ EACH.wrapping_mul(byte as u64), 1)
     }
     let bytes = u64::from_le_bytes(bytes);
-    below(bytes, b' ') | equal(bytes, b'"') | equal(bytes, b'\\')
-}
-
-/// Marks those of eight bytes that are no ASCII.
-const fn beyond_ascii_in(bytes: [u8; 8]) -> u64 {
-    u64::from_le_bytes(bytes) & HIGHEST
+    let below = minus(bytes, b' ') | equal(bytes, b'"') | equal(bytes, b'\\');
+    let found = if OF == ASCII {
+        below | bytes
+    } else {
+        below & !bytes
+    };
+    found & HIGHEST
 }
 
 /// Which byte is the first that is marked.
