@@ -193,7 +193,7 @@ impl Ask {
         if request.content_type.is_some_and(names_another_charset) {
             return Err(read::invalid("the request body is in UTF-8"));
         }
-        let fields = Fields::scan(request.body)?;
+        let fields = Fields::scan_watching::<openai::Signs>(request.body)?;
         let mut ask = Self::of(operation, request, &fields)?;
         ask.max_tokens_alone = request.max_tokens_alone;
         ask.read(&fields, request)?;

@@ -19,7 +19,7 @@ use serde::de::{DeserializeSeed as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-pub(crate) use glance::{Glance, once};
+pub(crate) use glance::{Glance, Watch, once};
 
 /// The most fields an object may have. Provider APIs define fewer than a hundred; the bound keeps
 /// a body of nothing but fields from costing more memory than itself.
@@ -50,6 +50,7 @@ pub struct Fields<'a> {
     fields: Vec<Field<'a>>,
     /// The [`mark`]s of all names.
     marks: u64,
+    may_hold_watched: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -58,7 +59,7 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`JsonFault`]: the body is no JSON object, or could be read in two ways.
     pub fn scan(body: &'a [u8]) -> Result<Self, JsonFault> {
-        Self::of(body, glanced(Glance::at_bytes(body), body))
+        Self::of(body, Glance::at_bytes(body))
     }
 
     /// [`Fields::scan`] for text, such as the value of another object's field.
@@ -66,14 +67,18 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// As for [`Fields::scan`].
     pub fn scan_text(text: &'a str) -> Result<Self, JsonFault> {
-        Self::of(text.as_bytes(), glanced(Glance::at(text), text.as_bytes()))
+        Self::of(text.as_bytes(), Glance::at(text))
     }
 
-    /// Those of `text` that were found in it at a glance, or else all that are in it.
-    fn of(text: &'a [u8], glanced: Option<Vec<Field<'a>>>) -> Result<Self, JsonFault> {
-        let fields = match glanced {
-            Some(fields) => fields,
-            None => collected(text)?,
+    /// [`Fields::scan`] that also looks through all strings; see [`Fields::may_hold_watched`].
+    pub(crate) fn scan_watching<W: Watch>(body: &'a [u8]) -> Result<Self, JsonFault> {
+        Self::of(body, Glance::at_bytes(body).watching::<W>())
+    }
+
+    fn of(text: &'a [u8], mut glance: Glance<'a, impl Watch>) -> Result<Self, JsonFault> {
+        let (fields, may_hold_watched) = match glanced(&mut glance, text) {
+            Some(fields) => (fields, glance.has_noticed()),
+            None => (collected(text)?, true),
         };
         if fields.len() > MAX_FIELDS {
             return Err(JsonFault::TooManyFields);
@@ -86,7 +91,14 @@ impl<'a> Fields<'a> {
             text,
             fields,
             marks,
+            may_hold_watched,
         })
+    }
+
+    /// Whether anything was noticed that was watched for, or the text has a shape in which nobody
+    /// looked.
+    pub(crate) const fn may_hold_watched(&self) -> bool {
+        self.may_hold_watched
     }
 
     /// The JSON text of a field's value; `None` if there is no such field.
@@ -250,7 +262,7 @@ fn repeats_a_name(fields: &[Field<'_>]) -> bool {
 }
 
 /// The fields of an object of the usual shape, which has a usual number of them.
-fn glanced<'a>(mut glance: Glance<'a>, text: &'a [u8]) -> Option<Vec<Field<'a>>> {
+fn glanced<'a>(glance: &mut Glance<'a, impl Watch>, text: &'a [u8]) -> Option<Vec<Field<'a>>> {
     let mut fields = Vec::with_capacity(FEW_FIELDS);
     glance.object(|glance, name| {
         let name = str::from_utf8(name).ok()?;

@@ -5,9 +5,7 @@
 //! output raises the bound; it never lowers it.
 
 use std::borrow::Cow;
-use std::sync::OnceLock;
 
-use aho_corasick::packed::Searcher;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -15,7 +13,7 @@ use super::read::{
     count, elements, flag, invalid, length, object, output_bound, refuse_other_spellings, text,
 };
 use super::{Ask, Input, Terms, anthropic, tools};
-use crate::json::{Fields, Word, disguises_ascii, words};
+use crate::json::{Fields, Watch, Word, disguises_ascii, words};
 use crate::policy::{Dialect, Provider};
 use crate::refusal::Refusal;
 use crate::usage::Usage;
@@ -82,7 +80,8 @@ pub(super) fn read_chat(ask: &mut Ask, fields: &Fields<'_>, body: &[u8]) -> Resu
     ask.deferred = flag(fields, "deferred", "deferred must be a boolean")?;
     // Mistral puts prompts of its own before the others.
     ask.tools = given(&["functions", "safe_prompt", "prompt_mode"]);
-    let is_text = is_nothing_but_text(body);
+    // Most chats are seen to be nothing but text while they are scanned.
+    let is_text = !fields.may_hold_watched();
     // A template of the client's own may repeat what it is given.
     if (!is_text && refers_to_the_unseen(fields, body)) || given(&["chat_template"]) {
         ask.widen(Input::Referenced);
@@ -248,23 +247,22 @@ fn with_thinking(bound: Option<u64>, fields: &Fields<'_>) -> Result<Option<u64>,
 }
 
 /// What stands in every body that [`refers_to_the_unseen`], or has [`pictures`].
-const SIGNS: [&str; 6] = [
-    r"\u00",
-    "\"data:",
-    "\"file\"",
-    "_url\"",
-    "\"audio\"",
-    "\"cached_content\"",
-];
+pub(super) struct Signs;
 
-/// Whether a chat is seen to be nothing but text, in one pass; most are.
-fn is_nothing_but_text(body: &[u8]) -> bool {
-    static SEARCH: OnceLock<Option<Searcher>> = OnceLock::new();
-    // There is none on processors that cannot look for several words at once.
-    let search = SEARCH.get_or_init(|| Searcher::new(SIGNS));
-    search
-        .as_ref()
-        .is_some_and(|search| search.find(body).is_none())
+impl Watch for Signs {
+    fn string(written: &[u8]) -> bool {
+        matches!(written, b"file" | b"audio" | b"cached_content")
+            || written.starts_with(b"data:")
+            || written.ends_with(b"_url")
+    }
+
+    fn escape(text: &[u8]) -> bool {
+        // The words are looked for as bytes, whose first quotation mark may be an escaped one.
+        const QUOTED: [&[u8]; 4] = [b"data:", b"file\"", b"audio\"", b"cached_content\""];
+        let quoted = text.strip_prefix(b"\\\"");
+        quoted.is_some_and(|text| QUOTED.iter().any(|word| text.starts_with(word)))
+            || text.starts_with(br"\u00")
+    }
 }
 
 /// Whether the input holds what the gateway cannot see, or what is not billed by its bytes.
@@ -378,3 +376,6 @@ fn ends_in_url(body: &[u8]) -> bool {
 pub(super) fn add_searches(most: &mut Usage, searches: u64) {
     most.web_searches = most.web_searches.saturating_add(searches);
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //!
 //! It does not know what the text means. Worst case: unusual text is read twice.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// The deepest nesting that is usual.
@@ -23,7 +24,7 @@ const MAX_COUNT_DIGITS: usize = 15;
 
 /// A text that is being read, and how far.
 #[derive(Debug, Clone)]
-pub(crate) struct Glance<'a> {
+pub(crate) struct Glance<'a, W = Unwatched> {
     /// How many bytes it has.
     length: usize,
     /// What is left of it.
@@ -32,6 +33,31 @@ pub(crate) struct Glance<'a> {
     /// Whether it is known to be UTF-8, which else every string is shown to be: nothing but
     /// strings can hold other bytes than ASCII.
     is_utf8: bool,
+    has_noticed: bool,
+    watch: PhantomData<W>,
+}
+
+/// What is looked for in the strings of a text, names included, while it is read.
+pub(crate) trait Watch {
+    /// Whether a string is such a one, as it stands between its quotation marks.
+    fn string(written: &[u8]) -> bool;
+
+    /// Whether an escape is, given with all that follows it.
+    fn escape(text: &[u8]) -> bool;
+}
+
+/// Nothing is looked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Unwatched;
+
+impl Watch for Unwatched {
+    fn string(_: &[u8]) -> bool {
+        false
+    }
+
+    fn escape(_: &[u8]) -> bool {
+        false
+    }
 }
 
 /// A string.
@@ -65,7 +91,36 @@ impl<'a> Glance<'a> {
             rest: bytes,
             depth: 0,
             is_utf8: false,
+            has_noticed: false,
+            watch: PhantomData,
         }
+    }
+
+    /// The same with something to look for on the way.
+    pub(crate) fn watching<W: Watch>(self) -> Glance<'a, W> {
+        let Self {
+            length,
+            rest,
+            depth,
+            is_utf8,
+            has_noticed,
+            watch: PhantomData,
+        } = self;
+        Glance {
+            length,
+            rest,
+            depth,
+            is_utf8,
+            has_noticed,
+            watch: PhantomData,
+        }
+    }
+}
+
+impl<'a, W: Watch> Glance<'a, W> {
+    /// Whether anything that was watched for has been read.
+    pub(crate) const fn has_noticed(&self) -> bool {
+        self.has_noticed
     }
 
     /// Nothing but space is left.
@@ -156,6 +211,7 @@ impl<'a> Glance<'a> {
             return self.quoted_at_length(inside, rest);
         };
         self.rest = rest;
+        self.has_noticed |= W::string(written);
         Some(Quoted {
             written,
             bytes: plain,
@@ -182,14 +238,16 @@ impl<'a> Glance<'a> {
                     if !only_ascii && !self.is_utf8 {
                         str::from_utf8(written).ok()?;
                     }
+                    self.has_noticed |= W::string(written);
                     return Some(Quoted {
                         written,
                         bytes: length.saturating_sub(saved),
                     });
                 }
                 [b'\\', ..] => {
-                    let (written, meant) = escape(self.rest)?;
-                    self.rest = self.rest.get(written..)?;
+                    let (text, (written, meant)) = (self.rest, escape(self.rest)?);
+                    self.has_noticed |= W::escape(text);
+                    self.rest = text.get(written..)?;
                     saved = saved.saturating_add(written.saturating_sub(meant));
                 }
                 [0x80..=0xff, ..] if only_ascii => only_ascii = false,
