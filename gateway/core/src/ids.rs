@@ -8,11 +8,12 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use arrayvec::ArrayString;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::shared_str::SharedStr;
 
 /// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +42,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $form:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SharedStr);
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -69,7 +70,7 @@ macro_rules! name {
             fn from_str(text: &str) -> Result<Self, InvalidName> {
                 let valid: fn(&str) -> bool = $valid;
                 if valid(text) {
-                    Ok(Self(Arc::from(text)))
+                    Ok(Self(SharedStr::from(text)))
                 } else {
                     Err(InvalidName { what: $what, form: $form })
                 }
@@ -86,7 +87,7 @@ macro_rules! name {
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
+                name.as_str().to_owned()
             }
         }
 
@@ -166,7 +167,8 @@ impl TokenId {
     /// they were made. Its 32 hexadecimal digits are a name of every kind.
     #[must_use]
     pub fn new(id: uuid::Uuid) -> Self {
-        Self(Arc::from(id.simple().to_string()))
+        let mut digits = [0; uuid::fmt::Simple::LENGTH];
+        Self(SharedStr::from(&*id.simple().encode_lower(&mut digits)))
     }
 }
 
