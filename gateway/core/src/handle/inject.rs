@@ -93,7 +93,7 @@ impl Bound {
         match &credential.binding.place {
             Place::AwsSigv4 { .. } => return Err(InvalidSecret::Signs),
             Place::Header { name, prefix } => {
-                let value = header_value(&[prefix.as_bytes(), secret.expose()])?;
+                let value = header_value(prefix.as_bytes(), secret.expose())?;
                 self.put_header(headers, query, name, value);
             }
             Place::Basic => {
@@ -101,7 +101,7 @@ impl Bound {
                 pair.push(b':');
                 pair.extend_from_slice(secret.expose());
                 let encoded = Zeroizing::new(STANDARD.encode(&*pair));
-                let value = header_value(&[b"Basic ", encoded.as_bytes()])?;
+                let value = header_value(b"Basic ", encoded.as_bytes())?;
                 self.put_header(headers, query, &AUTHORIZATION, value);
             }
             Place::Query { name } => {
@@ -160,10 +160,15 @@ impl Bound {
     }
 }
 
-fn header_value(parts: &[&[u8]]) -> Result<HeaderValue, InvalidSecret> {
-    let bytes = Zeroizing::new(parts.concat());
-    let mut value =
-        HeaderValue::from_bytes(&bytes).map_err(|_not_visible| InvalidSecret::Unsendable)?;
+/// `secret` can be sent as it is. So once `prefix` can be too, the value takes the bytes over, and
+/// there is no other copy of them to wipe.
+fn header_value(prefix: &[u8], secret: &[u8]) -> Result<HeaderValue, InvalidSecret> {
+    let is_sendable = |byte: &u8| !byte.is_ascii_control() || *byte == b'\t';
+    if !prefix.iter().all(is_sendable) {
+        return Err(InvalidSecret::Unsendable);
+    }
+    let mut value = HeaderValue::try_from([prefix, secret].concat())
+        .map_err(|_not_sendable| InvalidSecret::Unsendable)?;
     value.set_sensitive(true);
     Ok(value)
 }
