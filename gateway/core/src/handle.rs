@@ -27,11 +27,17 @@ pub(crate) use search::decoded;
 
 use std::sync::OnceLock;
 
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 
 use crate::ids::HandleName;
 
 const MARK: &[u8] = b"CRED";
+
+/// What finds the next one.
+fn mark_finder() -> &'static Finder<'static> {
+    static FINDER: OnceLock<Finder<'static>> = OnceLock::new();
+    FINDER.get_or_init(|| Finder::new(MARK))
+}
 
 /// Where a text stands, which decides the forms a handle may take in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +70,7 @@ fn all(text: &[u8], surface: Surface) -> Handles {
         count: 0,
     };
     let mut rest = text;
-    while let Some(at) = memmem::find(rest, MARK) {
+    while let Some(at) = mark_finder().find(rest) {
         let (before, marked) = rest.split_at(at);
         let after = marked.strip_prefix(MARK).unwrap_or_default();
         let handle = if before.ends_with(b"$") {
@@ -132,18 +138,39 @@ fn near_miss(text: &[u8]) -> Option<&'static str> {
         })
 }
 
-/// Whether a text can be a handle or resemble one.
+/// Whether a text may be a handle or resemble one: all those do, and few others.
 fn holds_odd(text: &[u8]) -> bool {
-    // Without an early end, so that many bytes are looked at in one step.
-    text.iter().fold(false, |found, byte| found | is_odd(*byte))
+    // As many bytes as are looked at in one step.
+    const STEP: usize = 16;
+    let (steps, rest) = text.as_chunks::<STEP>();
+    // Zeros are not odd.
+    let mut last = [0; STEP];
+    if let Some(start) = last.get_mut(..rest.len()) {
+        start.copy_from_slice(rest);
+    }
+    let mut nearest = last.map(from_odd);
+    for step in steps {
+        for (nearest, byte) in nearest.iter_mut().zip(step) {
+            *nearest = (*nearest).min(from_odd(*byte));
+        }
+    }
+    nearest.into_iter().fold(u8::MAX, u8::min) == 0
 }
 
-const fn is_odd(byte: u8) -> bool {
-    !byte.is_ascii()
-        || matches!(
-            byte,
-            b'$' | b'{' | b'}' | b'<' | b'>' | b'[' | b']' | b'(' | b')' | b'~' | b'%'
-        )
+/// Zero for brackets, `$`, `%`, `~` and what is no ASCII; and for the bytes between them, for the
+/// sake of few comparisons.
+fn from_odd(byte: u8) -> u8 {
+    // Brackets and braces differ in this bit, and so do `^` and `~`.
+    let from_bracket = (byte & !0x20)
+        .wrapping_sub(b'[')
+        .saturating_sub(b'^' - b'[');
+    let from_dollar = byte.wrapping_sub(b'$').saturating_sub(b')' - b'$');
+    let from_angle = (byte & !2) ^ b'<';
+    let from_beyond_ascii = !byte & 0x80;
+    from_bracket
+        .min(from_dollar)
+        .min(from_angle)
+        .min(from_beyond_ascii)
 }
 
 /// `cred` in any case with a bracket or an escape behind it, or a `$` before it.
@@ -163,9 +190,7 @@ fn has_mark(text: &[u8]) -> bool {
 /// record: nothing in a body is ever resolved by it.
 #[must_use]
 pub fn mentions_handle(body: &[u8]) -> bool {
-    static FINDER: OnceLock<Finder<'static>> = OnceLock::new();
-    let finder = FINDER.get_or_init(|| Finder::new(MARK));
-    finder.find_iter(body).any(|at| {
+    mark_finder().find_iter(body).any(|at| {
         let (before, marked) = body.split_at(at);
         let after = marked.strip_prefix(MARK).unwrap_or_default();
         let dollar = before.ends_with(b"$") || before.ends_with(b"\\u0024");

@@ -46,18 +46,19 @@ pub(super) enum FoundPlace {
 
 /// The hunt for the one handle of a request.
 pub(super) struct Search<'a> {
-    tenant: &'a Tenant,
     provider: &'a Provider,
+    /// The tenant's credentials for this provider.
+    credentials: &'a [Arc<Credential>],
     pub(super) found: Option<Found>,
     /// The user name of Basic authentication.
     pub(super) user: Vec<u8>,
 }
 
 impl<'a> Search<'a> {
-    pub(super) const fn new(tenant: &'a Tenant, provider: &'a Provider) -> Self {
+    pub(super) fn new(tenant: &'a Tenant, provider: &'a Provider) -> Self {
         Self {
-            tenant,
             provider,
+            credentials: tenant.credentials.of(&provider.name),
             found: None,
             user: Vec::new(),
         }
@@ -174,7 +175,10 @@ impl<'a> Search<'a> {
     /// The fields of the body in which a handle may stand: those that are declared for this
     /// method and path and may be in a body of its type.
     pub(super) fn fields(&self, asked: &Asked<'_>) -> Result<Vec<Place>, Refusal> {
-        let bindings = self.credentials().map(|credential| &credential.binding);
+        let bindings = self
+            .credentials
+            .iter()
+            .map(|credential| &credential.binding);
         let bound = bindings
             .filter(|it| it.covers_method(asked.method) && it.covers_path(asked.path))
             .map(|binding| &binding.place);
@@ -199,14 +203,12 @@ impl<'a> Search<'a> {
         Ok(fields)
     }
 
-    /// The tenant's credentials for this provider.
-    fn credentials(&self) -> impl Iterator<Item = &Arc<Credential>> + Clone {
-        self.tenant.credentials.of(&self.provider.name).iter()
-    }
-
     /// The places credentials for this provider may go.
     fn places(&self) -> impl Iterator<Item = &Place> {
-        let bindings = self.credentials().map(|credential| &credential.binding);
+        let bindings = self
+            .credentials
+            .iter()
+            .map(|credential| &credential.binding);
         let own = bindings.map(|binding| &binding.place);
         self.provider.place.iter().chain(own)
     }

@@ -277,3 +277,18 @@ fn a_provider_that_takes_no_key_gets_none() {
     case.provider.place = None;
     assert_outcome(&case, Ok(""), "no credential");
 }
+
+#[test]
+fn a_byte_of_a_handle_or_its_like_is_seen_wherever_it_stands() {
+    let key = b"Bearer eyJhbGciOi-_0.+/=; application/json, */*:\"@!?#";
+    for length in 0..key.len() {
+        let plain = &key[..length];
+        assert!(!holds_odd(plain), "{length}");
+        for odd in (0x80..=0xff).chain(*b"$%(){}<>[]~") {
+            for at in 0..=length {
+                let text = [&plain[..at], &[odd], &plain[at..]].concat();
+                assert!(holds_odd(&text), "{odd} at {at} of {length}");
+            }
+        }
+    }
+}
