@@ -24,6 +24,8 @@ pub(super) struct Prices {
     prices: Vec<(Unit, Tiered)>,
     /// For each unit, how many prices stand before its own and that one; zero if it has none.
     places: [u8; Unit::COUNT],
+    /// The same of the price that a unit is charged at.
+    charged: [u8; Unit::COUNT],
 }
 
 impl Prices {
@@ -35,12 +37,33 @@ impl Prices {
                 *first = place;
             }
         }
-        Self { prices, places }
+        let mut charged = places;
+        for unit in Unit::all() {
+            let place_of = |unit: &Unit| places.get(*unit as usize).filter(|place| **place > 0);
+            let place = unit.chain().iter().find_map(place_of);
+            if let (Some(charged), Some(place)) = (charged.get_mut(unit as usize), place) {
+                *charged = *place;
+            }
+        }
+        Self {
+            prices,
+            places,
+            charged,
+        }
     }
 
     pub(super) fn get(&self, unit: Unit) -> Option<&Tiered> {
-        let place = self.places.get(unit as usize)?.checked_sub(1)?;
-        self.prices.get(usize::from(place)).map(|(_, price)| price)
+        self.at(self.places.get(unit as usize)?)
+    }
+
+    /// The price that a unit is charged at: the first that there is of its chain.
+    pub(super) fn charged(&self, unit: Unit) -> Option<&Tiered> {
+        self.at(self.charged.get(unit as usize)?)
+    }
+
+    fn at(&self, place: &u8) -> Option<&Tiered> {
+        let before = usize::from(place.checked_sub(1)?);
+        self.prices.get(before).map(|(_, price)| price)
     }
 
     pub(super) fn is_empty(&self) -> bool {

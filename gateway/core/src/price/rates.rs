@@ -59,12 +59,53 @@ impl<'a> Card<'a> {
         self.standard?.get(unit)
     }
 
+    /// Whether what this operation bills has a price.
+    fn covers(&self, operation: Operation) -> bool {
+        let text = self.has(Unit::Input) && self.has(Unit::Output);
+        match operation {
+            Operation::ChatCompletions
+            | Operation::Completions
+            | Operation::Responses
+            | Operation::ResponseStatus
+            | Operation::Messages
+            | Operation::GenerateContent
+            | Operation::Converse
+            | Operation::CohereChat
+            | Operation::OllamaChat => text,
+            Operation::Embeddings
+            | Operation::EmbedContent
+            | Operation::CohereEmbed
+            | Operation::OllamaEmbed
+            | Operation::InvokeModel => self.has(Unit::Input),
+            Operation::ImageGenerations | Operation::ImageEdits => {
+                self.has(Unit::Input) && self.charged(Unit::OutputImage).is_some()
+            }
+            Operation::Transcriptions => text || self.charged(Unit::InputAudioHours).is_some(),
+            Operation::Speech => text || self.has(Unit::Characters),
+            Operation::Ocr => self.has(Unit::Pages),
+            Operation::Rerank => self.has(Unit::Rerank) || self.has(Unit::Input),
+            // Each line of a batch is a call of its own kind.
+            Operation::BatchInput
+            | Operation::Batch
+            | Operation::BatchStatus
+            | Operation::BatchOutput
+            | Operation::MessageBatch
+            | Operation::MessageBatchResults
+            | Operation::Free
+            | Operation::OauthToken
+            | Operation::Tool => true,
+        }
+    }
+
     pub(super) fn has(&self, unit: Unit) -> bool {
         self.price(unit).is_some()
     }
 
     /// What a unit is charged at, if anything.
     pub(super) fn charged(&self, unit: Unit) -> Option<&'a Tiered> {
+        if self.variants == 0 {
+            return self.standard?.charged(unit);
+        }
         unit.chain().iter().find_map(|&unit| self.price(unit))
     }
 
@@ -133,41 +174,14 @@ impl Rates {
     /// a model priced by the hour of audio says nothing about what a chat with it costs.
     #[must_use]
     pub fn covers(&self, operation: Operation) -> bool {
-        let card = self.card(&Terms::default());
-        let text = card.has(Unit::Input) && card.has(Unit::Output);
-        match operation {
-            Operation::ChatCompletions
-            | Operation::Completions
-            | Operation::Responses
-            | Operation::ResponseStatus
-            | Operation::Messages
-            | Operation::GenerateContent
-            | Operation::Converse
-            | Operation::CohereChat
-            | Operation::OllamaChat => text,
-            Operation::Embeddings
-            | Operation::EmbedContent
-            | Operation::CohereEmbed
-            | Operation::OllamaEmbed
-            | Operation::InvokeModel => card.has(Unit::Input),
-            Operation::ImageGenerations | Operation::ImageEdits => {
-                card.has(Unit::Input) && card.charged(Unit::OutputImage).is_some()
-            }
-            Operation::Transcriptions => text || card.charged(Unit::InputAudioHours).is_some(),
-            Operation::Speech => text || card.has(Unit::Characters),
-            Operation::Ocr => card.has(Unit::Pages),
-            Operation::Rerank => card.has(Unit::Rerank) || card.has(Unit::Input),
-            // Each line of a batch is a call of its own kind.
-            Operation::BatchInput
-            | Operation::Batch
-            | Operation::BatchStatus
-            | Operation::BatchOutput
-            | Operation::MessageBatch
-            | Operation::MessageBatchResults
-            | Operation::Free
-            | Operation::OauthToken
-            | Operation::Tool => true,
-        }
+        // Other prices only come on top, and mostly the standard ones say enough.
+        let standard = Card {
+            model: &self.model,
+            standard: self.standard_prices(),
+            variants: 0,
+            factor: Factor::ONE,
+        };
+        standard.covers(operation) || self.card(&Terms::default()).covers(operation)
     }
 
     /// What `usage` costs under `terms`, rounded half to even. What was used and has no price is
@@ -227,6 +241,11 @@ impl Rates {
         self.card_where(terms, |_, variant| variant.holds(terms))
     }
 
+    fn standard_prices(&self) -> Option<&Prices> {
+        let (_, prices) = self.model.dated.get(self.standard)?;
+        Some(prices)
+    }
+
     fn card_where(
         &self,
         terms: &Terms,
@@ -244,10 +263,9 @@ impl Rates {
         let factor = multipliers
             .find(|multiplier| !self.resold && multiplier.when.holds(terms))
             .map_or(Factor::ONE, |multiplier| multiplier.factor);
-        let standard = self.model.dated.get(self.standard);
         Card {
             model: &self.model,
-            standard: standard.map(|(_, prices)| prices),
+            standard: self.standard_prices(),
             variants,
             factor,
         }

@@ -104,6 +104,11 @@ impl Unit {
         Input, Output, AudioHours, Characters, Pages, Rerank, WebSearch, FileSearch, Request,
     ];
 
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        KEYS.iter().map(|&(unit, ..)| unit)
+    }
+
     /// The unit whose price has this name.
     pub(super) fn of_key(key: &str) -> Option<Self> {
         let mut keys = KEYS.iter();
