@@ -236,7 +236,7 @@ fn is_plain(path: &str) -> bool {
 
 fn split_provider(path: &str) -> Option<(&str, &str)> {
     let inner = path.strip_prefix('/')?;
-    let slash = inner.find('/')?;
+    let slash = memchr::memchr(b'/', inner.as_bytes())?;
     inner.split_at_checked(slash)
 }
 

@@ -44,8 +44,9 @@ impl PathTree {
             self.here.iter().copied().for_each(visit);
             return;
         };
-        let (segment, rest) = match path.split_once('/') {
-            Some((segment, rest)) => (segment, Some(rest)),
+        let slash = memchr::memchr(b'/', path.as_bytes());
+        let (segment, rest) = match slash.and_then(|at| path.split_at_checked(at)) {
+            Some((segment, rest)) => (segment, rest.strip_prefix('/')),
             None => (path, None),
         };
         if let Some(branch) = self.literals.get(segment) {
