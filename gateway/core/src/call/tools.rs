@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::media::image_tokens;
 use super::openai::add_searches;
-use super::read::{count, elements, invalid, object, plain_count, text};
+use super::read::{count, elements, holds, invalid, object, plain_count, text};
 use super::{Ask, Input};
 use crate::ids::ModelName;
 use crate::json::Fields;
@@ -152,7 +152,8 @@ pub(super) fn read_searches(ask: &mut Ask, fields: &Fields<'_>) -> Result<(), Re
         loops = true;
         searches = searches.saturating_add(UNSTATED_TOOL_CALLS);
     }
-    if ask.model.as_str().contains(":online") {
+    let model = ask.model.as_str();
+    if holds(model, b':') && model.contains(":online") {
         loops = true;
         searches = searches.saturating_add(UNSTATED_RESULTS);
     }
