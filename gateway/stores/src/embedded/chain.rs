@@ -99,6 +99,8 @@ pub(crate) struct Chains {
     /// Segments that were made read-only since the last checkpoint.
     locked: Vec<Name>,
     line: Vec<u8>,
+    /// Empty; memory for the lines of whichever segment is next.
+    spare: Vec<u8>,
     pub(crate) counts: Counts,
 }
 
@@ -131,6 +133,7 @@ impl Chains {
             objects_written: Vec::new(),
             locked: lock_all(data_dir, db.unlocked()?.iter()),
             line: Vec::new(),
+            spare: Vec::new(),
             counts: Counts::default(),
         };
         chains.load_unsigned(db, now)?;
@@ -200,11 +203,11 @@ impl Chains {
             _ => {
                 let segment = chain.segment(db, &self.root, place.day(), replica, seq)?;
                 if segment.is_full(*segment_bytes) {
-                    segment.write()?;
+                    segment.write(&mut self.spare)?;
                     segment.sync()?;
                     segment.begin(seq);
                 }
-                segment.push(&self.line);
+                segment.push(&self.line, &mut self.spare);
             }
         }
         chain.head.seq = seq;
@@ -218,7 +221,7 @@ impl Chains {
     pub(crate) fn write(&mut self) -> io::Result<()> {
         for chain in self.chains.values_mut() {
             for segment in chain.days.values_mut() {
-                segment.write()?;
+                segment.write(&mut self.spare)?;
             }
         }
         while let Some(object) = self.objects.last_mut() {

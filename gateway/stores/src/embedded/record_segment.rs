@@ -15,6 +15,10 @@ use tollgate_core::audit::{Item, Link, Name};
 
 use super::db::SegmentEnd;
 
+/// Memory of written lines that is kept for others, in bytes. Enough for what the shipper reads at
+/// once, however the buffer grows to hold it.
+const MOST_SPARE: usize = 1 << 20;
+
 /// The segment of one partition and day that is being written.
 pub(crate) struct RecordSegment {
     /// What names are below: the data directory.
@@ -72,8 +76,11 @@ impl RecordSegment {
         self.moved = false;
     }
 
-    /// Takes a line, to be written soon.
-    pub(crate) fn push(&mut self, line: &[u8]) {
+    /// Takes a line, to be written soon. The first one goes into the memory of `spare`.
+    pub(crate) fn push(&mut self, line: &[u8], spare: &mut Vec<u8>) {
+        if self.pending.is_empty() {
+            self.pending = std::mem::take(spare);
+        }
         self.pending.extend_from_slice(line);
         self.pending.push(b'\n');
     }
@@ -101,8 +108,8 @@ impl RecordSegment {
         self.moved = true;
     }
 
-    /// Writes the lines taken.
-    pub(crate) fn write(&mut self) -> io::Result<()> {
+    /// Writes the lines taken. Their memory becomes `spare`, unless that is more or this too much.
+    pub(crate) fn write(&mut self, spare: &mut Vec<u8>) -> io::Result<()> {
         while !self.pending.is_empty() {
             let opened = match self.file.take() {
                 Some(opened) => opened,
@@ -112,8 +119,12 @@ impl RecordSegment {
                 Placed::Whole => {
                     self.file = Some(opened);
                     self.length += self.pending.len() as u64;
-                    // Not kept for the next: there is one for each partition.
-                    self.pending = Vec::new();
+                    // Not kept for the next here: there is one for each partition.
+                    let mut memory = std::mem::take(&mut self.pending);
+                    if (spare.capacity()..MOST_SPARE).contains(&memory.capacity()) {
+                        memory.clear();
+                        *spare = memory;
+                    }
                     self.unsynced = true;
                     self.moved = true;
                 }

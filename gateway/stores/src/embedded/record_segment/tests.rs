@@ -37,10 +37,43 @@ fn files(dir: &Path) -> usize {
 }
 
 fn write(segment: &mut RecordSegment, seqs: std::ops::RangeInclusive<u64>) {
+    let mut spare = Vec::new();
     for seq in seqs {
-        segment.push(line(seq).as_bytes());
+        segment.push(line(seq).as_bytes(), &mut spare);
     }
-    segment.write().expect("the directory is writable");
+    segment
+        .write(&mut spare)
+        .expect("the directory is writable");
+}
+
+#[test]
+fn memory_of_written_lines_goes_to_whoever_writes_next() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut first = RecordSegment::new(dir.path(), name(NAME), 0);
+    let other = "audit/globex/date=2026-11-18/r1-000000000001.jsonl";
+    let mut second = RecordSegment::new(dir.path(), name(other), 0);
+    let mut spare = Vec::new();
+    for seq in 1..=3 {
+        first.push(line(seq).as_bytes(), &mut spare);
+    }
+    first.write(&mut spare).expect("writable");
+    let memory = spare.capacity();
+    assert!(spare.is_empty() && memory >= lines(1..=3).len());
+
+    second.push(line(1).as_bytes(), &mut spare);
+    first.push(line(4).as_bytes(), &mut spare);
+    first.write(&mut spare).expect("writable");
+    second.write(&mut spare).expect("writable");
+    assert_eq!(spare.capacity(), memory, "the larger of both is kept");
+
+    first.push(&vec![b' '; MOST_SPARE], &mut spare);
+    first.write(&mut spare).expect("writable");
+    assert_eq!(
+        spare.capacity(),
+        0,
+        "a line that is far too long keeps none"
+    );
+    assert_eq!(read(dir.path(), other), lines(1..=1));
 }
 
 #[test]
