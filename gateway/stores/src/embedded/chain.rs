@@ -179,12 +179,12 @@ impl Chains {
             layout,
             segment_bytes,
         } = &self.style;
-        if !self.chains.contains_key(partition) {
-            let chain = Chain::load(db, partition.parse()?, replica)?;
-            self.chains.insert(partition.to_owned(), chain);
-        }
-        let Some(chain) = self.chains.get_mut(partition) else {
-            return Ok(());
+        let chain = match self.chains.get_mut(partition) {
+            Some(chain) => chain,
+            None => {
+                let chain = Chain::load(db, partition.parse()?, replica)?;
+                self.chains.entry(partition.to_owned()).or_insert(chain)
+            }
         };
         let seq = chain.head.seq + 1;
         write_line(&mut self.line, replica, seq, &chain.head.hash, parts);
