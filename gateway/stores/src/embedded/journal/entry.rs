@@ -320,21 +320,17 @@ impl Cost {
 impl<'a> Entry<'a> {
     /// Reads what [`checked`] has let through.
     pub(crate) fn parse(body: &'a [u8]) -> serde_json::Result<Self> {
-        let (head, parts) = split_at_tab(body);
-        if let Some((place, taken)) = read::intent(head) {
+        if let Some((place, taken, subject)) = read::intent(body) {
             return Ok(Self::Intent {
                 place,
                 taken,
-                subject: parts,
+                subject,
             });
         }
-        if let Some((id, cost)) = read::outcome(head) {
-            return Ok(Self::Outcome {
-                id,
-                cost,
-                ending: parts,
-            });
+        if let Some((id, cost, ending)) = read::outcome(body) {
+            return Ok(Self::Outcome { id, cost, ending });
         }
+        let (head, parts) = split_at_tab(body);
         Ok(match serde_json::from_slice(head)? {
             ReadHead::Segment { previous } => Self::Segment { previous },
             ReadHead::Synced(end) => Self::Synced(end),

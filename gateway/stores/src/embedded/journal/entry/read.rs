@@ -1,31 +1,32 @@
-//! Reads the heads of intents and outcomes back, in the form in which `json.rs` writes them.
+//! Reads intents and outcomes back, in the form in which `json.rs` writes them.
 //!
 //! Every call's lines pass here, in a fixed order of members and without escapes. A head that
 //! differs in anything is left to `serde`. Worst case: a head is read twice.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use tollgate_core::ids::RecordId;
+use uuid::Uuid;
+use uuid::fmt::Simple;
 
 use super::{Cost, Place, Taken};
 
-/// The head of an intent.
-pub(super) fn intent(head: &[u8]) -> Option<(Place<'_>, Taken<'_>)> {
-    let mut rest = Rest::behind(r#"{"intent":[{"id":""#, head)?;
-    let id = rest.parsed(b'"')?;
-    rest.skip(r#","at":"#)?;
-    let at = rest.parsed(b',')?;
-    rest.skip(r#""tenant":""#)?;
+/// An intent, with its part.
+pub(super) fn intent(body: &[u8]) -> Option<(Place<'_>, Taken<'_>, &[u8])> {
+    let mut rest = Rest::behind(br#"{"intent":[{"id":""#, body)?;
+    let id = rest.id()?;
+    rest.skip(br#","at":"#)?;
+    let at = rest.number()?;
+    rest.skip(br#","tenant":""#)?;
     let partition = rest.text()?;
-    rest.skip(r#","agent":""#)?;
+    rest.skip(br#","agent":""#)?;
     let agent = rest.text()?;
-    let elevated = rest.skip(r#","elevated":true"#).is_some();
-    rest.skip(r#"},{"keys":""#)?;
+    let elevated = rest.skip(br#","elevated":true"#).is_some();
+    rest.skip(br#"},{"keys":""#)?;
     let keys = rest.text()?;
-    rest.skip(r#","pico":"#)?;
-    let pico: i64 = rest.parsed(b'}')?;
-    rest.end("]}")?;
+    rest.skip(br#","pico":"#)?;
+    let pico = rest.number()?;
+    rest.skip(b"}]}\t")?;
     let place = Place {
         id,
         at,
@@ -33,57 +34,66 @@ pub(super) fn intent(head: &[u8]) -> Option<(Place<'_>, Taken<'_>)> {
         agent: Some(agent),
         elevated,
     };
-    let keys = Cow::Borrowed(keys);
-    let pico = pico.into();
-    Some((place, Taken { keys, pico }))
+    let taken = Taken {
+        keys: Cow::Borrowed(keys),
+        pico: pico.into(),
+    };
+    Some((place, taken, rest.0))
 }
 
-/// The head of an outcome.
-pub(super) fn outcome(head: &[u8]) -> Option<(RecordId, Cost)> {
-    let mut rest = Rest::behind(r#"{"outcome":[""#, head)?;
-    let id = rest.parsed(b'"')?;
-    rest.skip(r#",{"pico":"#)?;
-    let pico: i64 = rest.parsed(b',')?;
-    rest.skip(r#""at":"#)?;
-    let at = rest.parsed(b'}')?;
-    rest.end("]}")?;
+/// An outcome, with its part.
+pub(super) fn outcome(body: &[u8]) -> Option<(RecordId, Cost, &[u8])> {
+    let mut rest = Rest::behind(br#"{"outcome":[""#, body)?;
+    let id = rest.id()?;
+    rest.skip(br#",{"pico":"#)?;
+    let pico = rest.number()?;
+    rest.skip(br#","at":"#)?;
+    let at = rest.number()?;
+    rest.skip(b"}]}\t")?;
     let pico = pico.into();
-    Some((id, Cost { pico, at }))
+    Some((id, Cost { pico, at }, rest.0))
 }
 
-/// What has not been read yet; nothing in it is escaped.
-struct Rest<'a>(&'a str);
+/// What has not been read yet.
+struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
-    fn behind(beginning: &str, head: &'a [u8]) -> Option<Self> {
-        let rest = head.strip_prefix(beginning.as_bytes())?;
-        let plain = memchr::memchr(b'\\', rest).is_none();
-        plain.then(|| str::from_utf8(rest).ok()).flatten().map(Self)
+    fn behind(beginning: &[u8], body: &'a [u8]) -> Option<Self> {
+        body.strip_prefix(beginning).map(Self)
     }
 
-    fn skip(&mut self, expected: &str) -> Option<()> {
+    fn skip(&mut self, expected: &[u8]) -> Option<()> {
         self.0 = self.0.strip_prefix(expected)?;
         Some(())
     }
 
-    fn end(&self, expected: &str) -> Option<()> {
-        (self.0 == expected).then_some(())
-    }
-
-    /// Up to `end`, which is skipped. It is ASCII.
-    fn until(&mut self, end: u8) -> Option<&'a str> {
-        let place = memchr::memchr(end, self.0.as_bytes())?;
-        let (text, rest) = self.0.split_at_checked(place)?;
-        self.0 = rest.get(1..)?;
-        Some(text)
-    }
-
-    fn parsed<T: FromStr>(&mut self, end: u8) -> Option<T> {
-        self.until(end)?.parse().ok()
-    }
-
-    /// The rest of a string.
+    /// The rest of a string, with its quote.
     fn text(&mut self) -> Option<&'a str> {
-        self.until(b'"')
+        // A head ends at its tab, and what is escaped is not borrowed.
+        let end = memchr::memchr3(b'"', b'\\', b'\t', self.0)?;
+        let (text, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
+        self.skip(b"\"")?;
+        str::from_utf8(text).ok()
+    }
+
+    /// The same of an id's 32 digits.
+    fn id(&mut self) -> Option<RecordId> {
+        let (digits, rest) = self.0.split_at_checked(Simple::LENGTH)?;
+        self.0 = rest;
+        self.skip(b"\"")?;
+        Uuid::try_parse_ascii(digits).ok().map(RecordId::new)
+    }
+
+    fn number(&mut self) -> Option<i64> {
+        let negative = self.skip(b"-").is_some();
+        let mut number = 0_i64;
+        let mut digits = 0;
+        while let Some((digit @ b'0'..=b'9', rest)) = self.0.split_first() {
+            number = number.checked_mul(10)?.checked_add((digit - b'0').into())?;
+            digits += 1;
+            self.0 = rest;
+        }
+        (digits > 0).then_some(if negative { -number } else { number })
     }
 }

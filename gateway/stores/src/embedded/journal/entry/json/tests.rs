@@ -244,15 +244,16 @@ proptest! {
 /// Where the head of a line is read without `serde`, both make the same of it; where it is not,
 /// `serde` can read it.
 fn is_read_alike(line: &str) -> bool {
-    let (head, _) = split_at_tab(line.as_bytes());
+    let body = line.as_bytes();
+    let (head, part) = split_at_tab(body);
     match serde_json::from_slice(head) {
         Ok(ReadHead::Intent(place, taken)) => {
-            read::intent(head).is_none_or(|read| read == (place, taken))
+            read::intent(body).is_none_or(|read| read == (place, taken, part))
         }
         Ok(ReadHead::Outcome(id, cost)) => {
-            read::outcome(head).is_none_or(|read| read == (id, cost))
+            read::outcome(body).is_none_or(|read| read == (id, cost, part))
         }
-        Ok(_) => read::intent(head).is_none() && read::outcome(head).is_none(),
+        Ok(_) => read::intent(body).is_none() && read::outcome(body).is_none(),
         Err(_) => false,
     }
 }
@@ -268,9 +269,36 @@ proptest! {
         for line in [&intent, &outcome, &refused] {
             prop_assert!(is_read_alike(line), "{line}");
             let (head, _) = split_at_tab(line.as_bytes());
-            let cut = &head[..cut.min(head.len() - 1)];
+            let cut = &head[..cut.min(head.len())];
             prop_assert!(read::intent(cut).is_none() && read::outcome(cut).is_none());
         }
+    }
+}
+
+#[test]
+fn an_intent_whose_head_is_no_json_is_read_in_neither_way() {
+    let subject = tollgate_testkit::contract::subject(record_id(1), "acme", "bot");
+    let hold = Hold {
+        id: subject.id,
+        keys: vec![name("acme/tenant/day:2026-11-18")].into(),
+        amount: PicoUsd::new(1_500_000),
+    };
+    let line = written(&Written::Intent {
+        subject: &subject,
+        hold: &hold,
+    });
+    for (part, bad) in [
+        (r#""pico":1500000}"#, r#""pico":}"#),
+        (r#""pico":1500000}"#, r#""pico":-}"#),
+        (r#""pico":1500000}"#, r#""pico":1500000 0}"#),
+        (r#""tenant":"acme""#, "\"tenant\":\"ac\tme\""),
+        (r#""agent":"bot""#, r#""agent":"bot"#),
+        (r#""id":"01"#, r#""id":"0g"#),
+        ("}]}\t", "}]\t"),
+    ] {
+        let bad = line.replacen(part, bad, 1);
+        assert_ne!(bad, line, "{part}");
+        assert!(Entry::parse(bad.as_bytes()).is_err(), "{bad}");
     }
 }
 
@@ -288,8 +316,7 @@ fn an_ordinary_call_needs_no_serde_and_a_quote_in_a_pattern_does() {
             subject: &subject,
             hold: &hold,
         });
-        let (head, _) = split_at_tab(line.as_bytes());
-        assert_eq!(read::intent(head).is_some(), plain, "{line}");
+        assert_eq!(read::intent(line.as_bytes()).is_some(), plain, "{line}");
         let Ok(Entry::Intent { taken, .. }) = Entry::parse(line.as_bytes()) else {
             panic!("it was an intent: {line}");
         };
@@ -301,6 +328,5 @@ fn an_ordinary_call_needs_no_serde_and_a_quote_in_a_pattern_does() {
         id: subject.id,
         ending: &ending,
     });
-    let (head, _) = split_at_tab(line.as_bytes());
-    assert!(read::outcome(head).is_some(), "{line}");
+    assert!(read::outcome(line.as_bytes()).is_some(), "{line}");
 }
