@@ -443,11 +443,8 @@ impl Shipper {
         let sealed = self.chains.seal(&self.db, which, now)?;
         self.chains.sync().map_err(ShipError::Write)?;
         let segment = self.position.segment;
-        let to_park = |waiting: &&mut Waiting| !waiting.parked && waiting.segment < segment;
-        let parked = self
-            .open
-            .iter()
-            .filter(|(_, waiting)| !waiting.parked && waiting.segment < segment);
+        let to_park = |waiting: &Waiting| !waiting.parked && waiting.segment < segment;
+        let parked = self.open.iter().filter(|(_, waiting)| to_park(waiting));
         let checkpoint = Checkpoint {
             position: self.position,
             style: self.chains.style(),
@@ -473,7 +470,7 @@ impl Shipper {
         self.settled.clear();
         self.unparked.clear();
         self.deferred.clear();
-        for waiting in self.open.values_mut().filter(to_park) {
+        for waiting in self.open.values_mut().filter(|waiting| to_park(waiting)) {
             waiting.parked = true;
         }
         self.dirty = false;
