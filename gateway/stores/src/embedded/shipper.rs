@@ -264,8 +264,7 @@ impl Shipper {
     pub(crate) fn recall(&mut self, body: &[u8], segment: u64) -> Result<(), ShipError> {
         match self.parse(body)? {
             Entry::Intent { place, .. } | Entry::Action { place, .. } => {
-                let id = place.id;
-                self.open(id, body, segment);
+                self.open(place.id, body, segment);
             }
             Entry::Outcome { id, .. }
             | Entry::Correction { id, .. }
@@ -289,11 +288,15 @@ impl Shipper {
     /// Changes nothing if it fails.
     fn apply(&mut self, db: &Db, body: &[u8]) -> Result<(), ShipError> {
         self.dirty = true;
+        // A call's intent is read in full once, for its record.
+        if let Some(id) = entry::id_of_intent(body) {
+            self.open(id, body, self.position.segment);
+            return Ok(());
+        }
         match self.parse(body)? {
             Entry::Segment { .. } | Entry::Synced(_) => {}
             Entry::Intent { place, .. } | Entry::Action { place, .. } => {
-                let id = place.id;
-                self.open(id, body, self.position.segment);
+                self.open(place.id, body, self.position.segment);
             }
             Entry::Outcome { id, cost, ending } => {
                 self.conclude(db, id, Some(Settled { cost, to: None }), ending)?;

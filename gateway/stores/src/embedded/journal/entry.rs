@@ -25,6 +25,7 @@ use tollgate_core::notice::Notice;
 use tollgate_core::record::{Ending, Stranger, Subject};
 use tollgate_core::time::Timestamp;
 
+pub(crate) use read::id_of_intent;
 use write::write_body;
 
 /// What is written.

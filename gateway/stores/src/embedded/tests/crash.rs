@@ -5,7 +5,7 @@ use super::*;
 use crate::embedded::chain::Which;
 use crate::embedded::journal::Journal;
 use crate::embedded::outbox::Waiting;
-use crate::embedded::shipper::Shipper;
+use crate::embedded::shipper::{ShipError, Shipper};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -408,4 +408,24 @@ async fn a_damaged_journal_is_a_loud_error() {
     fs::write(&path, bytes).expect("writable");
     let error = Embedded::open(&config(crashed.path()), now());
     assert!(matches!(error, Err(OpenError::Recovery(_))));
+}
+
+#[test]
+fn an_intent_that_is_no_json_stops_the_shipper_at_its_record_every_time() {
+    let mut stepped = Stepped::new();
+    let id = record_id(1);
+    let intent = format!(r#"{{"intent":[{{"id":"{}","at":"#, &*id.text());
+    let outcome = format!(
+        "{{\"outcome\":[\"{}\",{{\"pico\":1,\"at\":1}}]}}\t{{}}",
+        &*id.text()
+    );
+    let end = stepped.shipper.position();
+    let begun = stepped.shipper.replay(intent.as_bytes(), end);
+    begun.expect("it is kept until it ends");
+    for _attempt in 0..2 {
+        let ended = stepped.shipper.replay(outcome.as_bytes(), end);
+        assert!(matches!(ended, Err(ShipError::Foreign { .. })), "{ended:?}");
+    }
+    assert!(stepped.shipper.unended().is_err(), "it has not ended");
+    assert_eq!(stepped.shipper.counts().records, 0);
 }

@@ -11,9 +11,16 @@ use uuid::fmt::Simple;
 
 use super::{Cost, Place, Taken};
 
+const INTENT: &[u8] = br#"{"intent":[{"id":""#;
+
+/// The id of an intent; whether the rest can be read is not looked at.
+pub(crate) fn id_of_intent(body: &[u8]) -> Option<RecordId> {
+    Rest::behind(INTENT, body)?.id()
+}
+
 /// An intent, with its part.
 pub(super) fn intent(body: &[u8]) -> Option<(Place<'_>, Taken<'_>, &[u8])> {
-    let mut rest = Rest::behind(br#"{"intent":[{"id":""#, body)?;
+    let mut rest = Rest::behind(INTENT, body)?;
     let id = rest.id()?;
     rest.skip(br#","at":"#)?;
     let at = rest.number()?;
