@@ -17,7 +17,7 @@ use super::db::SegmentEnd;
 
 /// Memory of written lines that is kept for others, in bytes. Enough for what the shipper reads at
 /// once, however the buffer grows to hold it.
-const MOST_SPARE: usize = 1 << 20;
+const MOST_SPARE: usize = 2 << 20;
 
 /// The segment of one partition and day that is being written.
 pub(crate) struct RecordSegment {

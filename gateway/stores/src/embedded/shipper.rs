@@ -24,8 +24,9 @@ use super::journal::entry::{self, Cost, End, Entry};
 use super::journal::{Journal, Readable, segment};
 use super::outbox::Waiting as InOutbox;
 
-/// Read at once from the journal: little enough to stay in the processor's cache throughout.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Read at once from the journal. Each partition's records of it are one write, so the more the
+/// fewer; little enough to stay in the processor's cache throughout.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Lines of intents whose memory is kept, at some 1,500 bytes each.
 const MOST_SPARE: usize = 256;
