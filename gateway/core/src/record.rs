@@ -224,12 +224,12 @@ pub trait CallLog: Send + Sync {
 }
 
 /// What is written, durably, before the upstream is contacted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Intent {
+#[derive(Clone, Copy, Debug)]
+pub struct Intent<'a> {
     /// Whom and what it is about.
-    pub subject: Subject,
+    pub subject: &'a Subject,
     /// The money taken for it. Settled at its amount if no outcome ever follows.
-    pub hold: Hold,
+    pub hold: &'a Hold,
 }
 
 /// What is known once a call is over.
@@ -398,12 +398,7 @@ pub struct Stranger {
 #[async_trait]
 pub trait RecordLog: Send + Sync {
     /// Keeps the intent. When this returns, killing the process no longer loses it.
-    async fn intend(&self, intent: &Intent) -> Result<(), StoreError>;
-
-    /// The same where nothing has to be waited for, and `None` where something may have to be.
-    fn intend_now(&self, _intent: &Intent) -> Option<Result<(), StoreError>> {
-        None
-    }
+    async fn intend(&self, intent: Intent<'_>) -> Result<(), StoreError>;
 
     /// Keeps the outcome of an intent. Does not wait: if it is lost in a crash, the intent is
     /// settled at its reservation.
@@ -414,15 +409,4 @@ pub trait RecordLog: Send + Sync {
 
     /// Keeps a refusal that belongs to no tenant. At most a hundred a second are kept.
     fn turn_away(&self, stranger: &Stranger);
-}
-
-/// Keeps the intent, and waits only where that is needed.
-///
-/// # Errors
-/// Those of the log.
-pub async fn intend(log: &dyn RecordLog, intent: &Intent) -> Result<(), StoreError> {
-    match log.intend_now(intent) {
-        Some(kept) => kept,
-        None => log.intend(intent).await,
-    }
 }

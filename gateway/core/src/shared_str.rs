@@ -27,6 +27,12 @@ enum Kept {
     Shared(Arc<str>),
 }
 
+impl Default for SharedStr {
+    fn default() -> Self {
+        Self(Kept::InPlace(ArrayString::new()))
+    }
+}
+
 impl Deref for SharedStr {
     type Target = str;
 

@@ -23,7 +23,7 @@ use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::{PolicyFile, parse};
 use tollgate_core::price::PriceBook;
 use tollgate_core::rate::{Limit, Paced, Pass, RateKey, RateStore};
-use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger};
+use tollgate_core::record::{Ending, Intent, Record, RecordLog, Stranger, Subject};
 use tollgate_core::registry::{Liveness, Registered, Revocation, TokenRegistry};
 use tollgate_core::secret::Secret;
 use tollgate_core::time::Timestamp;
@@ -79,6 +79,13 @@ path = "/v1/files"
 operation = "tool"
 "#;
 
+/// An intent that was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Intended {
+    pub(crate) subject: Subject,
+    pub(crate) hold: Hold,
+}
+
 /// What the stores have been asked, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Asked {
@@ -87,7 +94,7 @@ pub(crate) enum Asked {
     Correct(Vec<BudgetKey>, PicoUsd),
     Take(RateKey),
     Release(RecordId, Option<u64>),
-    Intend(Box<Intent>),
+    Intend(Box<Intended>),
     Conclude(RecordId, Box<Ending>),
     Refuse(Box<Record>),
     TurnAway(Box<Stranger>),
@@ -248,8 +255,12 @@ impl TokenRegistry for Fakes {
 
 #[async_trait]
 impl RecordLog for Fakes {
-    async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
-        self.note(Asked::Intend(Box::new(intent.clone())));
+    async fn intend(&self, intent: Intent<'_>) -> Result<(), StoreError> {
+        let Intent { subject, hold } = intent;
+        self.note(Asked::Intend(Box::new(Intended {
+            subject: subject.clone(),
+            hold: hold.clone(),
+        })));
         if self.answers().intent_fails {
             return Err(down("keep an intent"));
         }

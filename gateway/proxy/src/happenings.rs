@@ -69,7 +69,7 @@ struct Waiting {
 
 impl Scene {
     /// A call has been let through. It is shown until the answer is dropped.
-    pub(crate) fn enters(&self, subject: &Subject, held: PicoUsd, stream: bool) -> Shown {
+    pub(crate) fn enters(&self, subject: Arc<Subject>, held: PicoUsd, stream: bool) -> Shown {
         self.open.add(Entry::of(subject, held, stream))
     }
 

@@ -55,6 +55,7 @@ const MALFORMED: &str = "malformed_request";
 const CLAIM_BYTES: usize = 128;
 
 /// A record in the making. Stages fill in what they learn.
+#[derive(Clone)]
 pub(crate) struct Draft {
     pub(crate) id: RecordId,
     pub(crate) started_at: Timestamp,
@@ -77,6 +78,8 @@ pub(crate) struct Draft {
     trace: Option<CallTrace>,
     untrusted: Vec<String>,
     notes: Vec<Cow<'static, str>>,
+    /// What was made of it, once the call is let through.
+    written: Option<Arc<Subject>>,
 }
 
 impl Draft {
@@ -103,6 +106,7 @@ impl Draft {
             trace: None,
             untrusted: claims(head),
             notes: Vec::new(),
+            written: None,
         }
     }
 
@@ -209,7 +213,22 @@ impl Draft {
 
     /// Everything known about a call of `caller`, as the record keeps it.
     pub(crate) fn subject(&self, caller: &Caller) -> Subject {
+        match &self.written {
+            Some(subject) => Subject::clone(subject),
+            None => self.clone().give(caller),
+        }
+    }
+
+    /// The same for a call that is let through: the draft has no more use for its parts.
+    pub(crate) fn let_through(&mut self, caller: &Caller) -> Arc<Subject> {
+        let subject = Arc::new(self.give(caller));
+        self.written = Some(Arc::clone(&subject));
+        subject
+    }
+
+    fn give(&mut self, caller: &Caller) -> Subject {
         let (trace, span) = self.trace.map(|own| (own.trace, own.server)).unzip();
+        let (credential, credential_version) = self.credential.take().unzip();
         Subject {
             id: self.id,
             started_at: self.started_at,
@@ -218,22 +237,22 @@ impl Draft {
             task: caller.task.clone(),
             token: caller.token.clone(),
             certificate: self.certificate,
-            provider: self.provider.clone(),
+            provider: self.provider.take(),
             operation: self.operation.map(Cow::Borrowed),
-            request_model: self.request_model.clone(),
-            method: self.method.clone(),
-            path: self.path.clone(),
-            upstream: self.upstream.clone(),
-            credential: self.credential.as_ref().map(|(name, _)| name.clone()),
-            credential_version: self.credential.as_ref().map(|(_, version)| *version),
-            price_provider: self.price_provider.clone(),
-            price_version: self.price_version.clone(),
+            request_model: self.request_model.take(),
+            method: std::mem::take(&mut self.method),
+            path: std::mem::take(&mut self.path),
+            upstream: self.upstream.take(),
+            credential,
+            credential_version,
+            price_provider: self.price_provider.take(),
+            price_version: self.price_version.take(),
             reserved: self.reserved,
             elevated: self.elevated,
             trace: trace.or(self.parent.map(|parent| parent.trace)),
             span: span.or(self.parent.map(|parent| parent.span)),
-            untrusted: self.untrusted.clone(),
-            notes: self.notes.clone(),
+            untrusted: std::mem::take(&mut self.untrusted),
+            notes: std::mem::take(&mut self.notes),
         }
     }
 }
@@ -415,7 +434,12 @@ fn method(method: &Method) -> Cow<'static, str> {
 
 fn claims(head: &Parts) -> Vec<String> {
     let mut claims = Vec::new();
-    for name in &CLAIM_HEADERS {
+    // A head has few headers, and hardly ever one of these.
+    for name in head
+        .headers
+        .keys()
+        .filter(|name| CLAIM_HEADERS.contains(name))
+    {
         if let Some(value) = head.headers.get(name) {
             claims.push(format!("{name}: {}", shorten(value)));
         }

@@ -19,7 +19,7 @@ use tollgate_core::money::PicoUsd;
 use tollgate_core::policy::Unreported;
 use tollgate_core::price::{PriceBook, Rates};
 use tollgate_core::rate::Pass;
-use tollgate_core::record::{self, Ending, Intent, Outcome, Subject, UsageSource};
+use tollgate_core::record::{Ending, Intent, Outcome, Subject, UsageSource};
 use tollgate_core::shared_str::SharedStr;
 use tollgate_core::time::Timestamp;
 use tollgate_core::trace::CallTrace;
@@ -223,7 +223,7 @@ enum Stage {
     /// Money is held; nothing is written, nothing has left.
     Held,
     /// The intent is durable; bytes may have left.
-    Intended(Box<Subject>),
+    Intended(Arc<Subject>),
     /// Settled.
     Closed,
 }
@@ -322,20 +322,19 @@ impl Settlement {
     }
 
     /// Makes the intent durable: from here on the call has a record, come what may.
-    pub(crate) async fn intend(&mut self, subject: Subject) -> Result<(), StoreError> {
-        let intent = Intent {
-            subject,
-            hold: self.hold.clone(),
-        };
-        let kept = record::intend(self.gw.stores.records.as_ref(), &intent);
+    pub(crate) async fn intend(&mut self, subject: Arc<Subject>) -> Result<(), StoreError> {
+        let kept = self.gw.stores.records.intend(Intent {
+            subject: &subject,
+            hold: &self.hold,
+        });
         self.gw.metrics.stores.timed(Asked::Intend, kept).await?;
-        if intent.subject.elevated {
+        if subject.elevated {
             self.gw.metrics.security.elevated(Elevated::Made);
         }
         let stream = self.tariff.ask().is_some_and(|ask| ask.stream);
-        let held = self.hold.amount;
-        self.shown = Some(self.gw.scene.enters(&intent.subject, held, stream));
-        self.stage = Stage::Intended(Box::new(intent.subject));
+        let shown = Arc::clone(&subject);
+        self.shown = Some(self.gw.scene.enters(shown, self.hold.amount, stream));
+        self.stage = Stage::Intended(subject);
         Ok(())
     }
 

@@ -99,7 +99,7 @@ pub(crate) async fn unseal(
         None
     };
     recheck(gw, &permit.caller)?;
-    let subject = draft.subject(&permit.caller);
+    let subject = draft.let_through(&permit.caller);
     settlement.intend(subject).await.map_err(Failure::Ledger)?;
     if let Some(trace) = draft.trace() {
         settlement.traced(trace);

@@ -414,10 +414,10 @@ pub async fn records_read_back_as_they_were_kept(stores: &dyn Stores) {
                 amount: PicoUsd::new(1000),
             };
             let intent = Intent {
-                subject: record.subject.clone(),
-                hold,
+                subject: &record.subject,
+                hold: &hold,
             };
-            log.intend(&intent).await.expect("the store is up");
+            log.intend(intent).await.expect("the store is up");
             log.conclude(record.subject.id, &record.ending);
         }
         expected.push(record);

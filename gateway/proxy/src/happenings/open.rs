@@ -26,30 +26,20 @@ pub(super) struct Book {
 
 /// One call.
 pub(super) struct Entry {
-    /// As it came; the status and the count of bytes are kept beside it.
-    call: OpenCall,
+    subject: Arc<Subject>,
+    held: PicoUsd,
+    stream: bool,
     /// Zero while there is no answer.
     status: AtomicU16,
     bytes: AtomicU64,
 }
 
 impl Entry {
-    pub(super) fn of(subject: &Subject, held: PicoUsd, stream: bool) -> Self {
+    pub(super) const fn of(subject: Arc<Subject>, held: PicoUsd, stream: bool) -> Self {
         Self {
-            call: OpenCall {
-                id: subject.id,
-                started_at: subject.started_at,
-                tenant: subject.tenant.clone(),
-                agent: subject.agent.clone(),
-                task: subject.task.clone(),
-                token: subject.token.clone(),
-                provider: subject.provider.clone(),
-                model: subject.request_model.clone(),
-                stream,
-                reserved_usd: held,
-                status: None,
-                answer_bytes: 0,
-            },
+            subject,
+            held,
+            stream,
             status: AtomicU16::new(0),
             bytes: AtomicU64::new(0),
         }
@@ -57,10 +47,20 @@ impl Entry {
 
     fn as_seen(&self) -> OpenCall {
         let status = self.status.load(Ordering::Relaxed);
+        let subject = &self.subject;
         OpenCall {
+            id: subject.id,
+            started_at: subject.started_at,
+            tenant: subject.tenant.clone(),
+            agent: subject.agent.clone(),
+            task: subject.task.clone(),
+            token: subject.token.clone(),
+            provider: subject.provider.clone(),
+            model: subject.request_model.clone(),
+            stream: self.stream,
+            reserved_usd: self.held,
             status: (status != 0).then_some(status),
             answer_bytes: self.bytes.load(Ordering::Relaxed),
-            ..self.call.clone()
         }
     }
 }
@@ -70,7 +70,8 @@ impl Book {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         let part = usize::try_from(next).unwrap_or_default() % PARTS;
         let entry = Arc::new(entry);
-        self.part(part).insert(entry.call.id, Arc::clone(&entry));
+        let id = entry.subject.id;
+        self.part(part).insert(id, Arc::clone(&entry));
         Shown {
             book: Arc::clone(self),
             part,
@@ -85,11 +86,11 @@ impl Book {
             let entries = part.values();
             seen.extend(
                 entries
-                    .filter(|entry| audience.sees(Some(&entry.call.tenant)))
+                    .filter(|entry| audience.sees(Some(&entry.subject.tenant)))
                     .cloned(),
             );
         }
-        seen.sort_unstable_by_key(|entry| (entry.call.started_at, entry.call.id));
+        seen.sort_unstable_by_key(|entry| (entry.subject.started_at, entry.subject.id));
         let left_out = seen.len().saturating_sub(most);
         seen.truncate(most);
         OpenCalls {
@@ -126,6 +127,6 @@ impl Shown {
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        self.book.part(self.part).remove(&self.entry.call.id);
+        self.book.part(self.part).remove(&self.entry.subject.id);
     }
 }

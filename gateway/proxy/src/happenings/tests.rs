@@ -70,7 +70,10 @@ async fn a_call_is_shown_to_its_tenant_and_to_operators_until_it_is_settled() {
         scene.open_calls(&Audience::Operators, 9),
         OpenCalls::default()
     );
-    settlement.intend(subject()).await.expect("written");
+    settlement
+        .intend(Arc::new(subject()))
+        .await
+        .expect("written");
     let open = scene.open_calls(&of("acme"), 9);
     let [call] = &open.calls[..] else {
         panic!("one call: {open:?}");

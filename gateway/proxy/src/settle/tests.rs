@@ -64,7 +64,10 @@ async fn held(tariff: Tariff) -> (Box<Settlement>, Arc<Fakes>) {
 async fn intended(tariff: Tariff) -> (Box<Settlement>, Arc<Fakes>) {
     let (mut settlement, fakes) = held(tariff).await;
     let draft = draft(&head(Method::POST, "/openai/v1/chat/completions", &[]));
-    settlement.intend(draft.subject(&caller())).await.unwrap();
+    settlement
+        .intend(Arc::new(draft.subject(&caller())))
+        .await
+        .unwrap();
     assert!(matches!(&fakes.asked()[..], [Asked::Intend(_)]));
     (settlement, fakes)
 }
@@ -234,7 +237,7 @@ async fn a_call_whose_intent_fails_gives_everything_back() {
     let (mut settlement, fakes) = held(metered(100)).await;
     fakes.answers().intent_fails = true;
     let draft = draft(&head(Method::POST, "/openai/v1/chat/completions", &[]));
-    let intended = settlement.intend(draft.subject(&caller())).await;
+    let intended = settlement.intend(Arc::new(draft.subject(&caller()))).await;
     assert!(intended.is_err());
     drop(settlement);
     let asked = fakes.asked();

@@ -2,6 +2,8 @@
 //!
 //! Decides nothing. Worst case: a call that is dropped in between counts as ended when it was.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 use tollgate_core::record::{Ending, Subject};
 
@@ -50,7 +52,7 @@ impl Settlement {
         self.shown = None;
         self.gw.scene.ended(&subject, &ending);
         if let (Some(traces), Some(at)) = (&self.gw.traces, &self.trace) {
-            traces.ended(at, *subject, ending);
+            traces.ended(at, Arc::unwrap_or_clone(subject), ending);
         }
     }
 

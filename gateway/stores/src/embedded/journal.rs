@@ -1,12 +1,14 @@
 //! The append journal on the call's path: what must survive the process is written here first.
 //!
-//! An intent costs one `write(2)`, which carries along the outcomes that came since the last one;
-//! everything else waits in memory for that write, or for the flusher's (5 ms). The journal knows
-//! lines and segments, not what they mean. Worst case: killing the process loses the outcomes of
-//! the last 5 ms, a power cut loses what came after the last sync (none of the intents with
-//! [`Fsync::Always`]); a full disk refuses intents and keeps outcomes in memory.
+//! An intent waits for a `write(2)`, which it shares with those that come in the same turn of the
+//! event loop, and which carries along the outcomes since the last one; everything else waits in
+//! memory for that write, or for the flusher's (5 ms). The journal knows lines and segments, not
+//! what they mean. Worst case: killing the process loses the outcomes of the last 5 ms, a power cut
+//! loses what came after the last sync (none of the intents with [`Fsync::Always`]); a full disk
+//! refuses intents and keeps outcomes in memory.
 
 pub(crate) mod entry;
+mod group;
 pub(crate) mod segment;
 
 use std::cell::RefCell;
@@ -19,10 +21,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tollgate_core::ids::RecordId;
 use tollgate_core::latency::Latencies;
 
 use entry::{End, Written};
+use group::Group;
 
 /// When written bytes are forced to the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +78,10 @@ struct State {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
+    /// Intents, which go behind them.
+    intents: Vec<u8>,
+    /// What becomes of these.
+    group: Arc<Group>,
     /// The flusher sleeps until lines wait. Waking it costs a system call, so it is woken only
     /// then.
     flusher_sleeps: bool,
@@ -151,41 +157,11 @@ impl Journal {
         })
     }
 
-    /// Writes `entry` now. When this returns `Ok`, the line survives the process, and with
-    /// [`Fsync::Always`] the machine. Otherwise the line is not there, or is taken back.
-    pub(crate) async fn append(&self, id: RecordId, entry: &Written<'_>) -> io::Result<()> {
-        if let Some(written) = self.append_now(entry) {
-            return written;
-        }
-        let ticket = with_line(entry, |line| self.write_now(line))??;
-        // Also runs when the caller stops waiting: a call that is not made has no intent.
-        let mut withdrawal = Withdrawal {
-            journal: self,
-            id: Some(id),
-        };
-        let mut progress = self.progress.subscribe();
-        let synced = progress
-            .wait_for(|p| p.done >= ticket || p.covers(ticket))
-            .await
-            .map_err(io::Error::other)?
-            .to_owned();
-        if synced.covers(ticket) {
-            return Err(io::Error::other("the journal could not be synced"));
-        }
-        withdrawal.id = None;
-        Ok(())
-    }
-
-    /// What [`append`](Self::append) does, where no sync has to be waited for.
-    pub(crate) fn append_now(&self, entry: &Written<'_>) -> Option<io::Result<()>> {
-        (self.fsync != Fsync::Always).then(|| self.append_unsynced(entry))
-    }
-
     /// Writes `entry` now. When this returns `Ok`, the line survives the process; whether it also
     /// survives the machine is not waited for.
     pub(crate) fn append_unsynced(&self, entry: &Written<'_>) -> io::Result<()> {
         let written = with_line(entry, |line| self.write_now(line));
-        written.map_err(io::Error::from).flatten().map(drop)
+        written.map_err(io::Error::from).flatten()
     }
 
     /// Writes `entry` together with the next intent, or soon. A `droppable` one is given up if
@@ -213,7 +189,9 @@ impl Journal {
     /// Writes what waits in memory.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let mut state = self.lock();
-        let lines_wait = !self.waiting().lines.is_empty();
+        let waiting = self.waiting();
+        let lines_wait = !waiting.lines.is_empty() || !waiting.intents.is_empty();
+        drop(waiting);
         if lines_wait {
             self.write(&mut state, &[])?;
         }
@@ -355,46 +333,58 @@ impl Journal {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the waiting lines and `line` in one go; returns the bytes written since start.
-    fn write_now(&self, line: &[u8]) -> io::Result<u64> {
-        let mut state = self.lock();
-        self.write(&mut state, line)?;
-        Ok(state.total)
+    /// Writes `line` together with what waits.
+    fn write_now(&self, line: &[u8]) -> io::Result<()> {
+        self.write(&mut self.lock(), line)
     }
 
-    /// Writes a mark if one is due, the waiting lines, and `line` behind them. If that fails, the
-    /// caller of `line` is told so and the lines before it wait for the next write.
+    /// Writes a mark if one is due, the waiting lines, the intents, and `line` behind them. If that
+    /// fails, whoever waits for an intent, or has given `line`, is told so; the lines before them
+    /// wait for the next write.
     fn write(&self, state: &mut State, line: &[u8]) -> io::Result<()> {
-        if state.closed {
-            return Err(io::Error::other("the journal has been handed over"));
-        }
         let idle = state.is_synced();
-        if state.spoilt {
-            self.next_segment(state)?;
-        }
+        let ready = self.make_ready(state);
         let mut batch = std::mem::take(&mut state.batch);
-        let marked = state.mark_due && state.synced.segment == state.segment;
+        let marked = ready.is_ok() && state.mark_due && state.synced.segment == state.segment;
         if marked {
             entry::write_line(&mut batch, &Written::Synced(state.synced))?;
         }
-        state.mark_due = false;
+        state.mark_due &= ready.is_err();
         let others = batch.len();
-        batch.append(&mut self.waiting().lines);
+        let mut waiting = self.waiting();
+        batch.append(&mut waiting.lines);
         let own = batch.len();
-        // The caller's own line must be the last one, so that a write that fails half-way never
-        // leaves that line whole.
+        let group = (!waiting.intents.is_empty()).then(|| std::mem::take(&mut waiting.group));
+        batch.append(&mut waiting.intents);
+        drop(waiting);
+        // What somebody waits for goes last, so that a write that fails half-way leaves the least
+        // of it.
         batch.extend_from_slice(line);
-        let written = self.write_batch(state, &batch);
+        let written = ready.and_then(|()| self.write_batch(state, &batch));
         if written.is_err() {
-            state.mark_due = marked;
+            state.mark_due |= marked;
             let kept = batch.drain(others..own);
             drop(self.waiting().lines.splice(0..0, kept));
         } else if idle && !batch.is_empty() {
             self.written.notify_one();
         }
+        if let Some(group) = group {
+            group.ends(&written, state.total);
+        }
         batch.clear();
         state.batch = batch;
         written
+    }
+
+    /// A file that takes lines.
+    fn make_ready(&self, state: &mut State) -> io::Result<()> {
+        if state.closed {
+            return Err(io::Error::other("the journal has been handed over"));
+        }
+        if state.spoilt {
+            self.next_segment(state)?;
+        }
+        Ok(())
     }
 
     fn write_batch(&self, state: &mut State, batch: &[u8]) -> io::Result<()> {
@@ -463,19 +453,6 @@ impl Progress {
 
     const fn covers(&self, ticket: u64) -> bool {
         self.doubtful.0 < ticket && ticket <= self.doubtful.1
-    }
-}
-
-struct Withdrawal<'a> {
-    journal: &'a Journal,
-    id: Option<RecordId>,
-}
-
-impl Drop for Withdrawal<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.journal.append_later(&Written::Withdrawn(id), false);
-        }
     }
 }
 

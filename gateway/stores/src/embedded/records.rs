@@ -49,6 +49,16 @@ impl Records {
         self.unrecorded_strangers.load(Ordering::Relaxed)
     }
 
+    /// What [`intend`](RecordLog::intend) does, for whoever knows where it is kept.
+    pub(crate) async fn keep(&self, intent: Intent<'_>) -> Result<(), StoreError> {
+        if self.outbox.is_full() {
+            return Err(not_kept(TooMuchWaits));
+        }
+        let entry = written(intent);
+        let appended = self.journal.append(intent.subject.id, &entry);
+        appended.await.map_err(not_kept)
+    }
+
     /// Writes now; if the disk takes nothing, later, as long as there is room for it.
     fn write_or_keep(&self, entry: &Written<'_>) {
         if self.journal.append_unsynced(entry).is_err() {
@@ -84,27 +94,14 @@ fn not_kept(cause: impl Error + Send + Sync + 'static) -> StoreError {
     }
 }
 
-const fn written(Intent { subject, hold }: &Intent) -> Written<'_> {
+const fn written(Intent { subject, hold }: Intent<'_>) -> Written<'_> {
     Written::Intent { subject, hold }
 }
 
 #[async_trait]
 impl RecordLog for Records {
-    async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
-        if self.outbox.is_full() {
-            return Err(not_kept(TooMuchWaits));
-        }
-        let entry = written(intent);
-        let appended = self.journal.append(intent.subject.id, &entry);
-        appended.await.map_err(not_kept)
-    }
-
-    fn intend_now(&self, intent: &Intent) -> Option<Result<(), StoreError>> {
-        if self.outbox.is_full() {
-            return Some(Err(not_kept(TooMuchWaits)));
-        }
-        let appended = self.journal.append_now(&written(intent))?;
-        Some(appended.map_err(not_kept))
+    async fn intend(&self, intent: Intent<'_>) -> Result<(), StoreError> {
+        self.keep(intent).await
     }
 
     fn conclude(&self, id: RecordId, ending: &Ending) {

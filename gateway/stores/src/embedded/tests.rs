@@ -140,12 +140,12 @@ async fn begin_with(
         panic!("no limit was set");
     };
     let intent = Intent {
-        subject,
-        hold: hold.clone(),
+        subject: &subject,
+        hold: &hold,
     };
     stores
         .records
-        .intend(&intent)
+        .intend(intent)
         .await
         .expect("the disk takes it");
     hold

@@ -1,7 +1,7 @@
 //! What a tenant with `[clamp]` has written into its requests, and what it is told.
 
+use crate::fakes::Intended;
 use tollgate_core::budget::Balance;
-use tollgate_core::record::Intent;
 
 use super::*;
 
@@ -16,7 +16,7 @@ struct Clamped {
     body: String,
     /// The amounts asked for, one by one.
     reserved: Vec<PicoUsd>,
-    intent: Option<Box<Intent>>,
+    intent: Option<Box<Intended>>,
 }
 
 /// A call of a tenant with `rules`, whose first reservations find so much `left` under its cap.

@@ -38,15 +38,16 @@ fn ending(cost: i128) -> Ending {
 
 /// A call of `tenant` with nothing reserved, about to be made.
 async fn intend(stores: &Embedded, record: RecordId, tenant: &str, amount: i128) {
-    let intent = Intent {
-        subject: subject(record, tenant, "bot"),
-        hold: tollgate_core::budget::Hold {
-            id: record,
-            keys: vec![name(&format!("{tenant}/tenant/day:2026-11-19"))].into(),
-            amount: PicoUsd::new(amount),
-        },
+    let hold = tollgate_core::budget::Hold {
+        id: record,
+        keys: vec![name(&format!("{tenant}/tenant/day:2026-11-19"))].into(),
+        amount: PicoUsd::new(amount),
     };
-    stores.records.intend(&intent).await.expect("kept");
+    let intent = Intent {
+        subject: &subject(record, tenant, "bot"),
+        hold: &hold,
+    };
+    stores.records.intend(intent).await.expect("kept");
 }
 
 fn open(dir: &tempfile::TempDir) -> Embedded {

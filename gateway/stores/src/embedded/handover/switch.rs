@@ -244,17 +244,10 @@ impl TokenRegistry for Switch {
 
 #[async_trait]
 impl RecordLog for Switch {
-    async fn intend(&self, intent: &Intent) -> Result<(), StoreError> {
+    async fn intend(&self, intent: Intent<'_>) -> Result<(), StoreError> {
         let stores = self.stores();
         let stores = stores.ok_or_else(|| handed_over("keep an intent", "record"))?;
-        stores.records.intend(intent).await
-    }
-
-    fn intend_now(&self, intent: &Intent) -> Option<Result<(), StoreError>> {
-        match self.stores() {
-            Some(stores) => stores.records.intend_now(intent),
-            None => Some(Err(handed_over("keep an intent", "record"))),
-        }
+        stores.records.keep(intent).await
     }
 
     fn conclude(&self, id: RecordId, ending: &Ending) {

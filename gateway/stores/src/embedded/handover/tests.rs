@@ -60,10 +60,10 @@ async fn begin(switch: &Switch, n: u32, tenant: &str, cap: i128, amount: i128) -
         return None;
     };
     let intent = Intent {
-        subject: subject(id, tenant, "bot"),
-        hold: hold.clone(),
+        subject: &subject(id, tenant, "bot"),
+        hold: &hold,
     };
-    switch.intend(&intent).await.expect("kept");
+    switch.intend(intent).await.expect("kept");
     Some(hold)
 }
 
@@ -162,11 +162,11 @@ async fn away_nothing_is_admitted_and_nobody_writes_into_the_successors_director
         amount: PicoUsd::ZERO,
     };
     let intent = Intent {
-        subject: subject(record_id(1), "acme", "bot"),
-        hold: held,
+        subject: &subject(record_id(1), "acme", "bot"),
+        hold: &held,
     };
-    assert!(switch.intend(&intent).await.is_err());
-    let kept = left_behind.records.intend(&intent).await;
+    assert!(switch.intend(intent).await.is_err());
+    let kept = left_behind.records.intend(intent).await;
     assert!(
         kept.is_err(),
         "the journal is closed to whoever still holds it"

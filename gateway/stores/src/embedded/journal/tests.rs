@@ -2,8 +2,10 @@ use super::entry::Entry;
 use super::*;
 use std::fs::OpenOptions;
 use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use tollgate_core::budget::{Counters, Hold};
+use tollgate_core::ids::RecordId;
 use tollgate_core::money::PicoUsd;
 use tollgate_testkit::contract::{completed, record_id, subject};
 
@@ -29,25 +31,37 @@ fn interval() -> Fsync {
     Fsync::Interval(Duration::from_millis(50))
 }
 
-/// Polls once; with an interval that is all it takes.
-fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
+type Appending<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
+
+/// An intent that is left for the next write, as in one turn of an event loop; polled once more it
+/// is written, which with an interval is all it takes.
+fn left(journal: &Journal, n: u32) -> Appending<'_> {
+    let mut append: Appending<'_> = Box::pin(async move {
+        let id = record_id(n);
+        let subject = subject(id, "acme", "bot");
+        let hold = Hold {
+            id,
+            keys: Counters::default(),
+            amount: PicoUsd::ZERO,
+        };
+        let entry = Written::Intent {
+            subject: &subject,
+            hold: &hold,
+        };
+        journal.append(id, &entry).await
+    });
+    assert!(poll(&mut append).is_pending());
+    append
+}
+
+fn poll(append: &mut Appending<'_>) -> Poll<io::Result<()>> {
+    append
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
 }
 
 fn intend(journal: &Journal, n: u32) -> io::Result<()> {
-    let id = record_id(n);
-    let subject = subject(id, "acme", "bot");
-    let hold = Hold {
-        id,
-        keys: Counters::default(),
-        amount: PicoUsd::ZERO,
-    };
-    let entry = Written::Intent {
-        subject: &subject,
-        hold: &hold,
-    };
-    let append = std::pin::pin!(journal.append(id, &entry));
-    match poll(append) {
+    match poll(&mut left(journal, n)) {
         Poll::Ready(result) => result,
         Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
@@ -109,6 +123,40 @@ fn an_intent_is_in_the_file_when_it_returns_and_carries_outcomes_along() {
 }
 
 #[test]
+fn intents_of_one_turn_share_a_write_and_its_failure() {
+    let Fixture { journal, dir } = journal(interval());
+    let mut turn: Vec<_> = (1..=3).map(|n| left(&journal, n)).collect();
+    assert_eq!(words(dir.path(), 1), ["segment"]);
+    assert!(matches!(poll(&mut turn[1]), Poll::Ready(Ok(()))));
+    let expected = ["segment", "intent 01", "intent 02", "intent 03"];
+    assert_eq!(words(dir.path(), 1), expected);
+    for n in [0, 2] {
+        assert!(matches!(poll(&mut turn[n]), Poll::Ready(Ok(()))));
+    }
+    assert_eq!(words(dir.path(), 1), expected, "nothing is written twice");
+
+    let mut turn: Vec<_> = (4..=5).map(|n| left(&journal, n)).collect();
+    break_disk(&journal);
+    for append in &mut turn {
+        assert!(matches!(poll(append), Poll::Ready(Err(_))));
+    }
+    drop(turn);
+    intend(&journal, 6).expect("a new segment is begun where there is room");
+    assert_eq!(words(dir.path(), 2), ["segment", "intent 06"]);
+}
+
+#[test]
+fn an_intent_whose_caller_leaves_before_the_write_is_taken_back_behind_it() {
+    let Fixture { journal, dir } = journal(interval());
+    let mut stays = left(&journal, 1);
+    drop(left(&journal, 2));
+    assert!(matches!(poll(&mut stays), Poll::Ready(Ok(()))));
+    journal.flush().expect("writable");
+    let expected = ["segment", "intent 01", "intent 02", "withdrawn 02"];
+    assert_eq!(words(dir.path(), 1), expected);
+}
+
+#[test]
 fn a_full_disk_refuses_intents_and_keeps_outcomes() {
     let Fixture { journal, dir } = journal(interval());
     intend(&journal, 1).expect("writable");
@@ -166,20 +214,10 @@ fn refusals_are_given_up_before_memory_is_and_outcomes_never() {
 #[test]
 fn with_fsync_always_an_intent_returns_after_the_sync_and_not_before() {
     let Fixture { journal, .. } = journal(Fsync::Always);
-    let (id, subject) = (record_id(1), subject(record_id(1), "acme", "bot"));
-    let hold = Hold {
-        id,
-        keys: Counters::default(),
-        amount: PicoUsd::ZERO,
-    };
-    let entry = Written::Intent {
-        subject: &subject,
-        hold: &hold,
-    };
-    let mut append = std::pin::pin!(journal.append(id, &entry));
-    assert!(poll(append.as_mut()).is_pending());
+    let mut append = left(&journal, 1);
+    assert!(poll(&mut append).is_pending());
     journal.sync().expect("the disk syncs");
-    assert!(matches!(poll(append), Poll::Ready(Ok(()))));
+    assert!(matches!(poll(&mut append), Poll::Ready(Ok(()))));
 }
 
 #[test]
@@ -191,21 +229,11 @@ fn an_intent_whose_caller_left_or_whose_sync_failed_is_withdrawn() {
     let expected = ["segment", "intent 01", "withdrawn 01"];
     assert_eq!(words(dir.path(), 1), expected);
 
-    let (id, subject) = (record_id(2), subject(record_id(2), "acme", "bot"));
-    let hold = Hold {
-        id,
-        keys: Counters::default(),
-        amount: PicoUsd::ZERO,
-    };
-    let entry = Written::Intent {
-        subject: &subject,
-        hold: &hold,
-    };
-    let mut append = std::pin::pin!(journal.append(id, &entry));
-    assert!(poll(append.as_mut()).is_pending());
+    let mut append = left(&journal, 2);
+    assert!(poll(&mut append).is_pending());
     break_disk(&journal);
     assert!(journal.sync().is_err());
-    assert!(matches!(poll(append), Poll::Ready(Err(_))));
+    assert!(matches!(poll(&mut append), Poll::Ready(Err(_))));
     assert!(!journal.healthy());
     journal.flush().expect("a new segment is begun");
     assert_eq!(words(dir.path(), 2), ["segment", "withdrawn 02"]);

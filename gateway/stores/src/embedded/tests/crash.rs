@@ -111,15 +111,16 @@ impl Stepped {
                 let id = self.begin(TENANTS[*tenant]);
                 let mut subject = subject(id, TENANTS[*tenant], "bot");
                 subject.elevated = self.next.is_multiple_of(5);
-                let intent = Intent {
-                    subject,
-                    hold: Hold {
-                        id,
-                        keys: vec![daily(TENANTS[*tenant], None).key].into(),
-                        amount: PicoUsd::new(100),
-                    },
+                let hold = Hold {
+                    id,
+                    keys: vec![daily(TENANTS[*tenant], None).key].into(),
+                    amount: PicoUsd::new(100),
                 };
-                self.records.intend(&intent).await.expect("writable");
+                let intent = Intent {
+                    subject: &subject,
+                    hold: &hold,
+                };
+                self.records.intend(intent).await.expect("writable");
                 self.open.push(id);
             }
             Step::End { pick, cost } if !self.open.is_empty() => {

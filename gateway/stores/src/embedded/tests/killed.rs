@@ -71,10 +71,10 @@ async fn make_calls(stores: Arc<Embedded>, first: u32) {
         let mut subject = subject(id, tenant, "bot");
         subject.elevated = n % 50 == 0;
         let intent = Intent {
-            subject,
-            hold: hold.clone(),
+            subject: &subject,
+            hold: &hold,
         };
-        if stores.records.intend(&intent).await.is_err() {
+        if stores.records.intend(intent).await.is_err() {
             say(&format!("refused {id}"));
             stores.budgets.settle(&hold, PicoUsd::ZERO);
             if open.len() > 40 {

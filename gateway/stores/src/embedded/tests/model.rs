@@ -167,10 +167,10 @@ impl Model {
         let mut subject = subject(id, tenant, agent);
         subject.started_at = self.now;
         let intent = Intent {
-            subject,
-            hold: hold.clone(),
+            subject: &subject,
+            hold: &hold,
         };
-        let kept = stores.records.intend(&intent).await;
+        let kept = stores.records.intend(intent).await;
         kept.expect("the disk takes it");
         self.begun.insert(id, hold.keys.to_vec());
         Some(hold)

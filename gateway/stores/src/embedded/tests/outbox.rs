@@ -176,18 +176,19 @@ async fn with_a_full_outbox_no_call_is_kept_refusals_are_and_it_ends_by_itself()
     run(&config, 1, &["acme"]).await;
     let stores = Embedded::open(&config, now()).expect("opens");
     assert!(stores.is_backlogged(), "also after a restart");
-    let intent = |n| {
+    let intend = async |n| {
         let id = record_id(n);
-        Intent {
-            subject: subject(id, "acme", "bot"),
-            hold: Hold {
+        let intent = Intent {
+            subject: &subject(id, "acme", "bot"),
+            hold: &Hold {
                 id,
                 keys: Vec::new().into(),
                 amount: PicoUsd::ZERO,
             },
-        }
+        };
+        stores.records.intend(intent).await
     };
-    let refusal = stores.records.intend(&intent(2)).await;
+    let refusal = intend(2).await;
     let refusal = refusal.expect_err("nothing more is kept");
     let cause = std::error::Error::source(&refusal).map(ToString::to_string);
     assert_eq!(
@@ -206,5 +207,5 @@ async fn with_a_full_outbox_no_call_is_kept_refusals_are_and_it_ends_by_itself()
     let all: Vec<Name> = parcels.into_iter().map(|parcel| parcel.name).collect();
     outbox.arrived(STORE, &all).expect("writable");
     assert!(!stores.is_backlogged());
-    stores.records.intend(&intent(4)).await.expect("kept");
+    intend(4).await.expect("kept");
 }
