@@ -4,7 +4,6 @@
 //! upstream within bounds, and the settlement closes on every path.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -30,7 +29,7 @@ use crate::live::Snapshot;
 use crate::meter::MeterTap;
 use crate::metrics::Timing;
 use crate::oauth;
-use crate::pool::UpstreamAnswer;
+use crate::pool::{UpstreamAnswer, UpstreamError};
 use crate::record::{Draft, keep_rejected, keep_unread, log_failure};
 use crate::relay::Relay;
 use crate::respond::{Failure, Verdict, id_value, respond};
@@ -44,9 +43,6 @@ use crate::unseal::Admitted;
 
 /// Tells a client whose output bound was lowered, or set where there was none, what it is now.
 const MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
-
-/// Time between two looks at whether a caller who waits for an answer has been cut off.
-const RECHECK: Duration = Duration::from_secs(1);
 
 impl Handler for Gateway {
     async fn handle(
@@ -164,16 +160,16 @@ async fn forward(
         }
     };
     settlement.sends(timing);
-    let answer = tokio::select! {
-        answer = gw.upstreams.send(&provider.upstream, request) => answer,
-        () = cut_off(gw, &caller) => {
+    let goes_on = || !is_cut_off(gw, &caller);
+    let upstreams = &gw.upstreams;
+    let answer = upstreams.send_while(&provider.upstream, request, &goes_on);
+    let answer = match answer.await {
+        Ok(answer) => answer,
+        Err(UpstreamError::GivenUp { sent }) => {
             gw.metrics.cut_off(&caller, (gw.clock)());
             let refusal = Refusal::Unauthenticated(TokenFault::Revoked);
-            return Err(fail(settlement, Outcome::Revoked, refusal.into(), true));
+            return Err(fail(settlement, Outcome::Revoked, refusal.into(), sent));
         }
-    };
-    let answer = match answer {
-        Ok(answer) => answer,
         Err(error) => {
             let sent = error.may_have_been_sent();
             let failure = Failure::Upstream(error);
@@ -267,13 +263,7 @@ fn relay(
     }
     settlement.hands_on();
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, watch, scrub, settlement);
-    let relay = Relay::new(
-        incoming,
-        answer.lease,
-        Box::new(tap),
-        gw.tracker.clone(),
-        &gw.engine,
-    );
+    let relay = Relay::new(incoming, Box::new(tap), gw.tracker.clone(), &gw.engine);
     Response::from_parts(head, AnswerBody::Relay(Box::new(relay)))
 }
 
@@ -287,16 +277,6 @@ fn fail(
 ) -> Rejected {
     settlement.fail(outcome, &Verdict::of(&rejected, dialect), sent);
     rejected
-}
-
-/// Returns once the caller has been cut off; as with streams, it is asked every second.
-async fn cut_off(gw: &Gateway, caller: &Caller) {
-    loop {
-        tokio::time::sleep(RECHECK).await;
-        if is_cut_off(gw, caller) {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

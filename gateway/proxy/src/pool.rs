@@ -6,13 +6,19 @@
 //! an upstream that reads a request, acts on it and dies without answering sees it twice.
 
 mod peer;
+mod spare;
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::{PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use foldhash::HashMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, uri};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::runtime;
 use tokio::time::timeout;
@@ -21,9 +27,11 @@ use tollgate_core::policy::Upstream;
 use crate::body::{RequestBody, UploadFault};
 use crate::dial::Dialer;
 use crate::engine::EngineConfig;
-use peer::{Connection, Peer, Sent};
+use peer::{Connection, Lease, Peer, Sent};
+use spare::Spare;
 
-pub use peer::Lease;
+/// Time between two looks at whether an answer is still waited for.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// The part of an exchange that took too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +70,12 @@ pub enum UpstreamError {
     /// The client's upload ended early, and with it the request.
     #[error("the upload ended early: {0}")]
     Upload(UploadFault),
+    /// Whoever asked waits for the answer no longer.
+    #[error("the answer is no longer waited for")]
+    GivenUp {
+        /// Whether the upstream may have seen, and acted on, the request.
+        sent: bool,
+    },
 }
 
 impl UpstreamError {
@@ -71,21 +85,54 @@ impl UpstreamError {
         match self {
             Self::Connect(_) | Self::Tls(_) => false,
             Self::Timeout { stage } => matches!(stage, Stage::FirstByte),
-            Self::Protocol { sent, .. } => *sent,
+            Self::Protocol { sent, .. } | Self::GivenUp { sent } => *sent,
             Self::Upload(_) => true,
         }
     }
 }
 
-/// An upstream's answer, and the connection it comes over.
+/// An upstream's answer.
 #[derive(Debug)]
 pub struct UpstreamAnswer {
     /// The head, and the body still to be read.
-    pub response: Response<Incoming>,
-    /// Has to live until the body is read; see [`Lease::finish`].
-    pub lease: Lease,
+    pub response: Response<UpstreamBody>,
     /// Whether the connection had been used before.
     pub reused: bool,
+}
+
+/// An answer's body, and the connection it comes over, which is closed when this is dropped.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    incoming: Incoming,
+    lease: Lease,
+}
+
+impl UpstreamBody {
+    /// It has been read whole: others may use the connection.
+    pub fn finish(self) {
+        self.lease.finish();
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Self { incoming, lease } = self.get_mut();
+        lease.poll_frame(incoming, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
 }
 
 /// Every upstream's connections. Each runtime has its own: a connection is a task of the runtime that
@@ -111,8 +158,8 @@ impl Upstreams {
     /// Sends `request` and waits for the head of the answer.
     ///
     /// The URI of `request` is a path with an optional query; `Host` or `:authority` is set here,
-    /// and so is the body's framing. Other hop-by-hop headers are the caller's to remove. Dropping the future closes the connection or
-    /// resets the stream.
+    /// and so is the body's framing. Other hop-by-hop headers are the caller's to remove. Dropping
+    /// the future closes the connection or resets the stream.
     ///
     /// # Errors
     /// [`UpstreamError`]; [`UpstreamError::may_have_been_sent`] says whether money is at stake.
@@ -121,32 +168,47 @@ impl Upstreams {
         upstream: &Upstream,
         request: Request<RequestBody>,
     ) -> Result<UpstreamAnswer, UpstreamError> {
+        self.send_while(upstream, request, &|| true).await
+    }
+
+    /// As [`send`](Self::send), for as long as `goes_on` says so: it is asked before a request goes
+    /// out over a new connection, and then every second.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`UpstreamError::GivenUp`].
+    pub async fn send_while(
+        &self,
+        upstream: &Upstream,
+        request: Request<RequestBody>,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<UpstreamAnswer, UpstreamError> {
         let peer = self.peer(upstream);
         let (mut request, mut spare) = (Some(request), None);
         let mut fresh = false;
         loop {
             let connection = peer.connection(&self.dialer, fresh).await?;
-            let Some(request) = request.take().or_else(|| spare.take()) else {
+            let again = || spare.take().and_then(Spare::request);
+            let Some(sent) = request.take().or_else(again) else {
                 return Err(UpstreamError::Protocol {
                     sent: true,
                     detail: "the request cannot be sent again".to_owned(),
                 });
             };
             let reused = connection.reused();
-            if reused {
-                spare = again(&request);
+            if !reused && !goes_on() {
+                return Err(UpstreamError::GivenUp { sent: fresh });
             }
-            match self.attempt(&peer, connection, request).await {
+            if reused {
+                spare = Spare::of(&sent);
+            }
+            match self.attempt(&peer, connection, sent, goes_on).await {
                 Ok((response, lease)) => {
-                    return Ok(UpstreamAnswer {
-                        response,
-                        lease,
-                        reused,
-                    });
+                    let response = response.map(|incoming| UpstreamBody { incoming, lease });
+                    return Ok(UpstreamAnswer { response, reused });
                 }
                 Err(Failed::Repeatable(error, returned)) => {
-                    spare = returned.map(|request| *request).or(spare);
-                    if !reused || spare.is_none() {
+                    request = returned.map(|request| *request);
+                    if !reused || (request.is_none() && spare.is_none()) {
                         return Err(error);
                     }
                     fresh = true;
@@ -161,18 +223,15 @@ impl Upstreams {
         peer: &Peer,
         connection: Connection,
         mut request: Request<RequestBody>,
+        goes_on: &(dyn Fn() -> bool + Sync),
     ) -> Result<(Response<Incoming>, Lease), Failed> {
         address(peer, &mut request, connection.http2())
             .map_err(|error| Failed::Final(protocol(false, &error)))?;
         frame(&mut request);
         let upload = request.body().upload_state();
-        let within = self.config.first_byte_deadline;
-        let sent = timeout(within, connection.send(request, upload.clone())).await;
-        let sent = sent.map_err(|_elapsed| {
-            Failed::Final(UpstreamError::Timeout {
-                stage: Stage::FirstByte,
-            })
-        })?;
+        let sent = connection.send(request, upload.clone());
+        let sent = patiently(sent, self.config.first_byte_deadline, goes_on).await;
+        let sent = sent.map_err(Failed::Final)?;
         match sent {
             Sent::Answer(response, lease) => match distrust(&response) {
                 None => Ok((response, lease)),
@@ -216,6 +275,30 @@ impl Upstreams {
     }
 }
 
+/// Waits for an answer `within` some time and while somebody wants it. Both have one timer.
+async fn patiently<T>(
+    answer: impl Future<Output = T>,
+    within: Duration,
+    goes_on: &(dyn Fn() -> bool + Sync),
+) -> Result<T, UpstreamError> {
+    let mut answer = pin!(answer);
+    let mut left = within;
+    loop {
+        let part = left.min(RECHECK);
+        if let Ok(answer) = timeout(part, answer.as_mut()).await {
+            return Ok(answer);
+        }
+        if !goes_on() {
+            return Err(UpstreamError::GivenUp { sent: true });
+        }
+        left -= part;
+        if left.is_zero() {
+            let stage = Stage::FirstByte;
+            return Err(UpstreamError::Timeout { stage });
+        }
+    }
+}
+
 enum Failed {
     /// The upstream has not acted on the request, which is returned if it was never written.
     Repeatable(UpstreamError, Option<Box<Request<RequestBody>>>),
@@ -241,16 +324,6 @@ fn distrust(response: &Response<Incoming>) -> Option<&'static str> {
     let headers = response.headers();
     (headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH))
         .then_some("the answer has two lengths")
-}
-
-/// The same request once more, unless its body is a stream.
-fn again(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let body = request.body().again()?;
-    let mut copy = Request::new(body);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
 }
 
 /// Puts the upstream's name where the protocol wants it.

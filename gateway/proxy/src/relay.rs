@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::body::AnswerCut;
 use crate::engine::EngineConfig;
-use crate::pool::Lease;
+use crate::pool::UpstreamBody;
 use crate::tracker::Tracker;
 
 /// Time between two ticks of a tap.
@@ -67,8 +66,7 @@ pub struct Relay {
 }
 
 struct Flow {
-    incoming: Incoming,
-    lease: Lease,
+    answer: UpstreamBody,
     tap: TapGuard,
     limits: Limits,
     timer: Option<Pin<Box<Sleep>>>,
@@ -123,11 +121,10 @@ enum Heard {
 }
 
 impl Relay {
-    /// Relays `incoming`, which came over `lease`, past `tap`.
+    /// Relays `answer` past `tap`.
     #[must_use]
     pub fn new(
-        incoming: Incoming,
-        lease: Lease,
+        answer: UpstreamBody,
         tap: Box<dyn Tap>,
         tracker: Tracker,
         config: &EngineConfig,
@@ -135,8 +132,7 @@ impl Relay {
         let now = Instant::now();
         Self {
             flow: Some(Flow {
-                incoming,
-                lease,
+                answer,
                 tap: TapGuard(Some(tap)),
                 limits: Limits {
                     idle: config.answer_idle,
@@ -196,7 +192,7 @@ impl Relay {
                         return self.cut(RelayEnd::Cut, AnswerCut::Cut);
                     };
                     // A codec that knows the length does not ask again after the last byte.
-                    if flow.incoming.is_end_stream() {
+                    if flow.answer.is_end_stream() {
                         self.complete();
                     }
                     if !bytes.is_empty() {
@@ -211,7 +207,7 @@ impl Relay {
 impl Flow {
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         loop {
-            return match Pin::new(&mut self.incoming).poll_frame(cx) {
+            return match Pin::new(&mut self.answer).poll_frame(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(None) => Poll::Ready(Heard::Done),
                 Poll::Ready(Some(Err(_))) => Poll::Ready(Heard::Broken),
@@ -282,13 +278,13 @@ impl Flow {
 
     /// The answer has been read whole: its connection is free again.
     fn release(self, how: RelayEnd) {
-        self.lease.finish();
+        self.answer.finish();
         self.tap.end(how);
     }
 
     /// The rest of the answer is of no use: its connection or stream is closed.
     fn abandon(self, how: RelayEnd) {
-        drop((self.incoming, self.lease));
+        drop(self.answer);
         self.tap.end(how);
     }
 }
@@ -299,7 +295,7 @@ impl Drop for Relay {
         if self
             .flow
             .as_ref()
-            .is_some_and(|flow| flow.incoming.is_end_stream())
+            .is_some_and(|flow| flow.answer.is_end_stream())
         {
             self.complete();
         }

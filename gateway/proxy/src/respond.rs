@@ -107,7 +107,7 @@ impl Failure {
                 UpstreamError::Connect(_) => "upstream_unreachable",
                 UpstreamError::Tls(_) => "upstream_tls",
                 UpstreamError::Timeout { .. } => "upstream_timeout",
-                UpstreamError::Protocol { .. } => "upstream_failed",
+                UpstreamError::Protocol { .. } | UpstreamError::GivenUp { .. } => "upstream_failed",
                 UpstreamError::Upload(UploadFault::TooLarge) => "body_too_large",
                 UpstreamError::Upload(UploadFault::Stalled) => "request_timeout",
                 UpstreamError::Upload(UploadFault::ClientGone) => "client_gone",

@@ -14,7 +14,6 @@ use http::header::{
 };
 use http::{HeaderMap, Response, response};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use tollgate_core::credential::MAX_LIFE;
 use tollgate_core::handle::check_sendable;
@@ -31,7 +30,7 @@ use crate::authenticate::is_cut_off;
 use crate::body::AnswerBody;
 use crate::forward::{incoming_head, is_plain};
 use crate::gateway::Gateway;
-use crate::pool::UpstreamAnswer;
+use crate::pool::{UpstreamAnswer, UpstreamBody};
 use crate::respond::{Failure, id_value};
 use crate::scrub::Scrub;
 use crate::sealed::{Target, new_name};
@@ -118,12 +117,12 @@ async fn read_sealed(
     sealing: &Sealing<'_>,
     answer: UpstreamAnswer,
 ) -> Result<(response::Parts, Bytes), (Outcome, Rejected)> {
-    let (mut head, incoming) = answer.response.into_parts();
+    let (mut head, mut answer) = answer.response.into_parts();
     if !is_plain(&head.headers) {
         return Err(withheld());
     }
-    let body = collect(incoming).await.ok_or_else(withheld)?;
-    answer.lease.finish();
+    let body = collect(&mut answer).await.ok_or_else(withheld)?;
+    answer.finish();
     if is_cut_off(gw, sealing.caller) {
         let refusal = Refusal::Unauthenticated(TokenFault::Revoked);
         return Err((Outcome::Revoked, refusal.into()));
@@ -141,8 +140,8 @@ async fn read_sealed(
     Ok((head, sealed))
 }
 
-async fn collect(incoming: Incoming) -> Option<Bytes> {
-    let body = Limited::new(incoming, ANSWER_BYTES).collect();
+async fn collect(answer: &mut UpstreamBody) -> Option<Bytes> {
+    let body = Limited::new(answer, ANSWER_BYTES).collect();
     let body = timeout(DEADLINE, body).await.ok()?.ok()?;
     Some(body.to_bytes())
 }

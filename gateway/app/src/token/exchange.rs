@@ -143,9 +143,10 @@ impl Endpoint {
             .body(RequestBody::buffered(form.as_bytes().to_vec()))?;
         let answer = self.upstreams.send(&self.gateway, request).await?;
         let status = answer.response.status();
-        let body = Limited::new(answer.response.into_body(), MAX_ANSWER_BYTES);
+        let mut answer = answer.response.into_body();
+        let body = Limited::new(&mut answer, MAX_ANSWER_BYTES);
         let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
-        answer.lease.finish();
+        answer.finish();
         let said: Value = serde_json::from_slice(&body.to_bytes())
             .with_context(|| format!("the gateway answered {status}, not in JSON"))?;
         if status.is_success() {

@@ -163,9 +163,10 @@ async fn post(gw: &Gateway, webhook: &Webhook, notice: &Notice) -> Result<(), St
     let answer = answer.map_err(|error| error.to_string())?;
     let status = answer.response.status();
     // Read to its end, so that the connection can be used again.
-    let body = Limited::new(answer.response.into_body(), ANSWER_BYTES);
+    let mut answer = answer.response.into_body();
+    let body = Limited::new(&mut answer, ANSWER_BYTES);
     if body.collect().await.is_ok() {
-        answer.lease.finish();
+        answer.finish();
     }
     if status.is_success() {
         Ok(())

@@ -88,9 +88,10 @@ async fn exchange(
         return Err(KeysError::Status(status));
     }
     // Read to its end, so that the connection can be used again.
-    let body = Limited::new(answer.response.into_body(), MAX_BYTES);
+    let mut answer = answer.response.into_body();
+    let body = Limited::new(&mut answer, MAX_BYTES);
     let body = body.collect().await.map_err(|_cut| KeysError::Body)?;
-    answer.lease.finish();
+    answer.finish();
     Ok(Jwks::parse(&body.to_bytes())?)
 }
 

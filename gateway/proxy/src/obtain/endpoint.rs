@@ -32,12 +32,13 @@ pub(super) async fn ask(
     if !is_plain(answer.response.headers()) {
         return Err(Unobtained::Unreadable);
     }
-    let body = Limited::new(answer.response.into_body(), ANSWER_BYTES);
+    let mut answer = answer.response.into_body();
+    let body = Limited::new(&mut answer, ANSWER_BYTES);
     let body = body
         .collect()
         .await
         .map_err(|_broken_or_long| Unobtained::Unreadable)?;
-    answer.lease.finish();
+    answer.finish();
     let body = Zeroizing::new(body.to_bytes().to_vec());
     token_reply(status, &body).map_err(Unobtained::Refused)
 }

@@ -1,22 +1,28 @@
 //! The connections to one origin: unused HTTP/1 ones, and the shared HTTP/2 ones.
 //!
-//! Each connection is driven by a task of its own, so that an upstream that closes an unused one
-//! is noticed at once; dropping the connection aborts that task and closes the socket. Worst
-//! case: a burst opens one connection per call, of which a bounded number is kept.
+//! An HTTP/1 connection is driven by the call that uses it (`http1`), an HTTP/2 one by a task of its
+//! own; dropping the connection closes the socket. Worst case: a burst opens one connection per
+//! call, of which a bounded number is kept.
+
+mod http1;
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tollgate_core::policy::Upstream;
 
 use super::UpstreamError;
@@ -24,10 +30,10 @@ use crate::body::{RequestBody, UploadState};
 use crate::dial::{Dialed, Dialer};
 use crate::engine::EngineConfig;
 use crate::io::{Upstreamed, Wire};
+use http1::Http1;
 
-/// How long a used connection gets to become ready after its last answer. It is ready as soon as
-/// its task has run once more.
-const SETTLE: Duration = Duration::from_millis(50);
+/// Time between two looks at whether unused connections are still of use.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Most streams on one HTTP/2 connection: what RFC 9113 (section 6.5.2) asks every peer to allow
 /// at least. Where an upstream allows fewer, the codec queues the rest.
@@ -58,7 +64,7 @@ struct Idle {
     connection: Http1,
 }
 
-/// Ends a connection's task, and with it the connection.
+/// Ends the task that drives a connection, and with it the connection.
 #[derive(Debug)]
 struct AbortOnDrop(AbortHandle);
 
@@ -66,13 +72,6 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-#[derive(Debug)]
-struct Http1 {
-    sender: http1::SendRequest<RequestBody>,
-    bytes_read: Arc<AtomicU64>,
-    task: AbortOnDrop,
 }
 
 #[derive(Debug, Clone)]
@@ -122,32 +121,30 @@ pub(super) enum Sent {
 
 /// The right to read one answer from a connection. Dropping it closes the connection or stream.
 #[derive(Debug)]
-pub struct Lease(Held);
+pub(super) struct Lease(Held);
 
 #[derive(Debug)]
 enum Held {
-    Http1 {
-        connection: Http1,
-        peer: Arc<Peer>,
-        upload: Option<Arc<UploadState>>,
-    },
-    Http2 {
-        _stream: Stream,
-    },
+    Http1 { connection: Http1, peer: Arc<Peer> },
+    Http2 { _stream: Stream },
 }
 
 impl Lease {
+    /// Reads on in the answer.
+    pub(super) fn poll_frame(
+        &mut self,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.0 {
+            Held::Http1 { connection, .. } => connection.poll_frame(incoming, cx),
+            Held::Http2 { .. } => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
     /// The answer has been read whole: others may use the connection.
-    ///
-    /// Not if the upload it answers is still going on: the upstream may never read the rest.
-    pub fn finish(self) {
-        if let Held::Http1 {
-            connection,
-            peer,
-            upload,
-        } = self.0
-            && upload.is_none_or(|upload| upload.finished())
-        {
+    pub(super) fn finish(self) {
+        if let Held::Http1 { connection, peer } = self.0 {
             peer.keep(connection);
         }
     }
@@ -178,7 +175,7 @@ impl Peer {
         if may_share && !self.http1_only.load(Ordering::Acquire) {
             return self.shared_connection(dialer, fresh).await;
         }
-        if !fresh && let Some(connection) = self.take_idle().await {
+        if !fresh && let Some(connection) = self.take_idle() {
             return Ok(self.connected(Kind::Http1(connection), true));
         }
         // Few calls need a new one, and all would carry its state along.
@@ -227,31 +224,21 @@ impl Peer {
         if dialed.http2 {
             return Ok(http2(dialed.wire).await.map_err(failed)?.enter());
         }
-        Ok(Kind::Http1(http1(dialed.wire).await.map_err(failed)?))
+        Ok(Kind::Http1(Http1::open(dialed.wire).await.map_err(failed)?))
     }
 
     /// The connection used last that is still open; the others may have been closed for idling.
-    async fn take_idle(&self) -> Option<Http1> {
+    fn take_idle(&self) -> Option<Http1> {
         loop {
-            let idle = self.idle().pop_back()?;
-            let mut connection = idle.connection;
-            if idle.since.elapsed() >= self.config.upstream_idle || connection.sender.is_closed() {
-                continue;
-            }
-            if connection.sender.is_ready() {
-                return Some(connection);
-            }
-            match timeout(SETTLE, connection.sender.ready()).await {
-                Ok(Ok(())) => return Some(connection),
-                Ok(Err(_closed)) => {}
-                // Waiting for others in turn could take longer than a new connection.
-                Err(_elapsed) => return None,
+            let mut idle = self.idle().pop_back()?;
+            if idle.since.elapsed() < self.config.upstream_idle && idle.connection.is_ready() {
+                return Some(idle.connection);
             }
         }
     }
 
-    fn keep(self: &Arc<Self>, connection: Http1) {
-        if connection.sender.is_closed() {
+    fn keep(self: &Arc<Self>, mut connection: Http1) {
+        if !connection.is_ready() {
             return;
         }
         let mut idle = self.idle();
@@ -264,7 +251,7 @@ impl Peer {
         });
         drop(idle);
         if !self.reaping.swap(true, Ordering::AcqRel) {
-            reap(Arc::downgrade(self), self.config.upstream_idle);
+            reap(Arc::downgrade(self), LOOK.min(self.config.upstream_idle));
         }
     }
 
@@ -272,15 +259,13 @@ impl Peer {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes what has been unused for too long; false if nothing is left.
+    /// Closes what has been unused for too long, or closed by the upstream; false if nothing is
+    /// left.
     fn close_unused(&self) -> bool {
         let mut idle = self.idle();
-        while idle
-            .front()
-            .is_some_and(|idle| idle.since.elapsed() >= self.config.upstream_idle)
-        {
-            idle.pop_front();
-        }
+        idle.retain_mut(|idle| {
+            idle.since.elapsed() < self.config.upstream_idle && idle.connection.is_ready()
+        });
         if idle.is_empty() {
             self.reaping.store(false, Ordering::Release);
             return false;
@@ -290,26 +275,15 @@ impl Peer {
 }
 
 /// Watches the unused connections of one origin for as long as there are any.
-fn reap(peer: Weak<Peer>, idle: Duration) {
+fn reap(peer: Weak<Peer>, every: Duration) {
     tokio::spawn(async move {
         loop {
-            sleep(idle).await;
+            sleep(every).await;
             if !peer.upgrade().is_some_and(|peer| peer.close_unused()) {
                 return;
             }
         }
     });
-}
-
-async fn http1(wire: Wire) -> hyper::Result<Http1> {
-    let bytes_read = Arc::new(AtomicU64::new(0));
-    let io = TokioIo::new(Upstreamed::new(wire, Arc::clone(&bytes_read)));
-    let (sender, connection) = http1::Builder::new().handshake(io).await?;
-    Ok(Http1 {
-        sender,
-        bytes_read,
-        task: drive(connection),
-    })
 }
 
 async fn http2(wire: Wire) -> hyper::Result<Http2> {
@@ -371,20 +345,18 @@ impl Connection {
     ) -> Sent {
         match self.kind {
             Kind::Http1(mut connection) => {
-                let before = connection.bytes_read.load(Ordering::Acquire);
-                match connection.sender.try_send_request(request).await {
-                    Ok(response) => Sent::Answer(
-                        response,
-                        Lease(Held::Http1 {
-                            connection,
-                            peer: self.peer,
-                            upload,
-                        }),
-                    ),
+                let before = connection.bytes_read();
+                match connection.send(request).await {
+                    Ok(response) => {
+                        if upload.is_some_and(|upload| !upload.finished()) {
+                            connection.runs_by_itself();
+                        }
+                        let peer = self.peer;
+                        Sent::Answer(response, Lease(Held::Http1 { connection, peer }))
+                    }
                     Err(mut failure) => {
-                        let silent = connection.bytes_read.load(Ordering::Acquire) == before;
+                        let silent = connection.bytes_read() == before;
                         let returned = failure.take_message();
-                        connection.task.0.abort();
                         Sent::Failed {
                             unseen: returned.is_some()
                                 || (self.reused && silent && upload.is_none()),

@@ -143,11 +143,9 @@ impl Handler for Proxy {
                     live: Arc::clone(&self.live),
                     ended: self.ended.clone(),
                 };
-                let lease = answer.lease;
                 answer.response.map(|incoming| {
                     AnswerBody::Relay(Box::new(Relay::new(
                         incoming,
-                        lease,
                         Box::new(tap),
                         self.tracker.clone(),
                         &self.config,

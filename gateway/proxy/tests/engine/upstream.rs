@@ -46,6 +46,42 @@ async fn upstream_answer_before_the_upload_ends_is_relayed() {
     upstream.rest().await;
 }
 
+/// More than all the buffers between an upstream and its client hold.
+const LARGE_BYTES: usize = 48 << 20;
+
+#[tokio::test]
+async fn an_upload_goes_on_while_its_client_reads_nothing_of_the_answer() {
+    let fake = Fake::new().await;
+    let gateway = Gateway::start(Plan {
+        stream_body: true,
+        ..to(&fake.upstream)
+    })
+    .await;
+    let large = vec![b'x'; LARGE_BYTES];
+    let mut client = gateway.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE_BYTES}\r\n\r\n");
+    client.send(head.as_bytes()).await;
+    client.send(b"x").await;
+    let mut upstream = fake.accept().await;
+    upstream.until("\r\n\r\nx").await;
+    let (mut reads, mut writes) = upstream.0.into_split();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE_BYTES}\r\n\r\n");
+    let answers = async {
+        writes.write_all(answer.as_bytes()).await.unwrap();
+        writes.write_all(&large).await.unwrap();
+    };
+    let uploads = async {
+        let mut upload = vec![0; LARGE_BYTES - 1];
+        soon(reads.read_exact(&mut upload)).await.unwrap();
+    };
+    let calls = async {
+        client.send(&large[1..]).await;
+        client.message().await.1.len()
+    };
+    let ((), (), read) = tokio::join!(answers, uploads, calls);
+    assert_eq!(read, LARGE_BYTES);
+}
+
 #[tokio::test]
 async fn a_streamed_upload_arrives_whole_and_its_connection_is_used_again() {
     let fake = Fake::new().await;
