@@ -5,7 +5,6 @@
 
 use http::request::Parts;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 use tollgate_core::call::{Ask, Request, bounds_by_max_tokens_alone};
 use tollgate_core::policy::shared;
 use tollgate_core::refusal::Refusal;
@@ -15,6 +14,7 @@ use crate::bind::{BoundCall, HeadBoundCall};
 use crate::collect::{Collected, collect};
 use crate::deferred::Work;
 use crate::gateway::{CallLimits, Gateway};
+use crate::metrics::waited;
 use crate::record::Draft;
 use crate::respond::Failure;
 
@@ -47,9 +47,9 @@ pub(crate) async fn read_ask<'r>(
     }
     let limit = gw.limits.inspected_body_bytes;
     let incoming = body.as_mut().ok_or(Failure::ClientGone)?;
-    let start = Instant::now();
-    let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline).await;
-    draft.timing.waited(start.elapsed());
+    let collected = collect(incoming, limit, &gw.memory, gw.limits.body_deadline);
+    let (collected, wait) = waited(collected).await;
+    draft.timing.waited(wait);
     let collected = collected.map_err(|error| Rejected::from_collect(error, limit))?;
     let bound = bound.with_body(head, &collected.bytes)?;
     Ok(judge(bound, head, collected, draft)?)

@@ -40,7 +40,7 @@ use times::Times;
 
 pub(crate) use gen_ai::Kind;
 pub(crate) use security::{Elevated, Where};
-pub(crate) use stores::Asked;
+pub(crate) use stores::{Asked, waited};
 pub(crate) use tenants::UnderWay;
 pub use tenants::{OTHERS, Tenants};
 pub(crate) use times::Timing;

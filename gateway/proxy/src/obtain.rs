@@ -30,7 +30,7 @@ use tollgate_core::sigv4::AccessKey;
 use tollgate_core::vault::{ReplaceError, SecretName, SecretVersion, VaultError};
 
 use crate::gateway::Gateway;
-use crate::metrics::Asked;
+use crate::metrics::{Asked, waited};
 use crate::pool::UpstreamError;
 use crate::respond::Failure;
 use endpoint::ask;
@@ -264,12 +264,11 @@ pub(crate) async fn obtain(
 }
 
 async fn fetch(gw: &Gateway, credential: &Credential) -> Result<SecretVersion, Failure> {
-    let start = Instant::now();
-    let fetched = gw.stores.vault.fetch(&credential.secret).await;
+    let (fetched, wait) = waited(gw.stores.vault.fetch(&credential.secret)).await;
     // That there is none is an answer, too.
     let failed = matches!(&fetched, Err(error) if !matches!(error, VaultError::Missing(_)));
     let times = &gw.metrics.stores;
-    times.took(Asked::Fetch, start.elapsed(), failed);
+    times.took(Asked::Fetch, wait, failed);
     fetched.map_err(|error| {
         if matches!(error, VaultError::Missing(_)) {
             gw.obtainer.forget(&credential.secret);

@@ -9,7 +9,6 @@ mod scopes;
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tollgate_core::admission::{self, Admission, Demand, Taken};
 use tollgate_core::budget::Hold;
 use tollgate_core::deferred::DeferredCharges;
@@ -23,7 +22,7 @@ use crate::ask::{Call, Payload};
 use crate::deferred::{Later, later};
 use crate::gateway::Gateway;
 use crate::live::Snapshot;
-use crate::metrics::Asked;
+use crate::metrics::{Asked, waited};
 use crate::record::Draft;
 use crate::respond::Failure;
 use crate::settle::{Metering, Settlement, Tariff};
@@ -51,18 +50,17 @@ pub(crate) async fn reserve<'r>(
     let stores = &gw.stores;
     let deferred = stores.deferred.as_ref();
     let mut quote = quote(live, Some(&gw.accounts), deferred, &mut call, draft, now)?;
-    let start = Instant::now();
     let fitted = fit(
         stores.admission.as_ref(),
         &mut quote,
         &mut call.payload,
         draft,
         now,
-    )
-    .await;
+    );
+    let (fitted, wait) = waited(fitted).await;
     let failed = matches!(&fitted, Err(Rejected::Failed(Failure::Ledger(_))));
     let times = &gw.metrics.stores;
-    times.took(Asked::Reserve, start.elapsed(), failed);
+    times.took(Asked::Reserve, wait, failed);
     let (hold, pass) = fitted?;
     let Quote {
         tariff, clamping, ..

@@ -13,8 +13,6 @@ use tollgate_proxy::call_log::{TARGET, took_us};
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::json::now;
-
 thread_local! {
     /// The line that was written last, for its memory.
     static LINE: Cell<String> = const { Cell::new(String::new()) };
@@ -48,7 +46,7 @@ struct Line(String);
 impl Line {
     fn call(&mut self, subject: &Subject, ending: &Ending) {
         self.0.push_str(r#"{"timestamp":""#);
-        self.0.push_str(&now().text());
+        self.0.push_str(&ending.ended_at.text());
         self.0
             .push_str(r#"","level":"INFO","message":"call ended","request":""#);
         self.0.push_str(&subject.id.text());

@@ -57,15 +57,8 @@ pub(super) struct Guarded {
     head_timer: Option<Pin<Box<Sleep>>>,
     client_idle: Duration,
     idle_timer: Option<Pin<Box<Sleep>>>,
-    /// How the wait began that the timer is set for; the timer itself is kept for the next.
-    idling: Option<Began>,
-}
-
-/// Whether a request was under way when a connection began to wait for the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Began {
-    Busy,
-    Free,
+    /// Nothing was under way when that timer was set, and nothing has come since.
+    quiet: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +79,7 @@ impl Guarded {
             head_timer: None,
             client_idle: config.client_idle,
             idle_timer: None,
-            idling: None,
+            quiet: false,
         }
     }
 
@@ -97,7 +90,7 @@ impl Guarded {
 
     /// The client has sent something.
     pub(super) const fn hears(&mut self) {
-        self.idling = None;
+        self.quiet = false;
     }
 
     fn stop(&mut self, fault: Fault) {
@@ -171,19 +164,21 @@ impl Guarded {
     /// answer no other than its upstream's.
     pub(super) fn await_request(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let idle = self.client_idle;
-        let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep(idle)));
+        let is_busy = || self.guard.mid_message() || self.verdict.requests.under_way();
+        let timer = self.idle_timer.get_or_insert_with(|| {
+            self.quiet = !is_busy();
+            Box::pin(sleep(idle))
+        });
         loop {
-            let busy = self.guard.mid_message() || self.verdict.requests.under_way();
-            if let Some(began) = self.idling {
-                ready!(timer.as_mut().poll(cx));
-                if began == Began::Free && !busy {
-                    return Poll::Ready(());
-                }
+            ready!(timer.as_mut().poll(cx));
+            let quiet = !is_busy();
+            if self.quiet && quiet {
+                return Poll::Ready(());
             }
-            // Nobody tells when an answer has been sent, so that a wait which has begun under one
-            // is followed by another.
+            // To set the timer for every request would cost each of them something. Nobody tells
+            // when an answer has been sent either, so that one wait is followed by another.
             timer.as_mut().reset(Instant::now() + idle);
-            self.idling = Some(if busy { Began::Busy } else { Began::Free });
+            self.quiet = quiet;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! How long the stores take and how often they fail, by what was asked of them.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,9 +96,8 @@ impl StoreTimes {
         asked: Asked,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let start = Instant::now();
-        let answer = answer.await;
-        self.took(asked, start.elapsed(), answer.is_err());
+        let (answer, wait) = waited(answer).await;
+        self.took(asked, wait, answer.is_err());
         answer
     }
 
@@ -110,6 +111,23 @@ impl StoreTimes {
             errors.inc();
         }
     }
+}
+
+/// Waits for `answer`, and says how long that took: no time, if it was there at once. Most answers are,
+/// and to look at the clock takes longer than they do.
+pub(crate) async fn waited<F: Future>(answer: F) -> (F::Output, Duration) {
+    let mut answer = pin!(answer);
+    let mut since = None;
+    let answer = poll_fn(|cx| {
+        let polled = answer.as_mut().poll(cx);
+        if polled.is_pending() {
+            since.get_or_insert_with(Instant::now);
+        }
+        polled
+    })
+    .await;
+    let wait = since.map_or(Duration::ZERO, |since| since.elapsed());
+    (answer, wait)
 }
 
 /// A table of tokens, with figures of what is asked of it beside the calls, and of revocations.
