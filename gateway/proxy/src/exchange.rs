@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tollgate_core::identity::{Caller, TokenFault};
 use tollgate_core::ids::RecordId;
 use tollgate_core::policy::Dialect;
@@ -45,6 +46,8 @@ use crate::unseal::Admitted;
 const MAX_OUTPUT_TOKENS: HeaderName = HeaderName::from_static("x-tollgate-max-output-tokens");
 
 impl Handler for Gateway {
+    // Inlined, it is made in its box; otherwise its five kilobytes are moved there.
+    #[inline]
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
@@ -261,9 +264,10 @@ fn relay(
     if let Some(tokens) = settlement.clamped_to() {
         head.headers.insert(MAX_OUTPUT_TOKENS, tokens.into());
     }
-    settlement.hands_on();
+    let now = Instant::now();
+    settlement.hands_on(now);
     let tap = MeterTap::new(Arc::clone(gw), caller, meter, watch, scrub, settlement);
-    let relay = Relay::new(incoming, Box::new(tap), gw.tracker.clone(), &gw.engine);
+    let relay = Relay::new(incoming, Box::new(tap), gw.tracker.clone(), &gw.engine, now);
     Response::from_parts(head, AnswerBody::Relay(Box::new(relay)))
 }
 

@@ -121,15 +121,15 @@ enum Heard {
 }
 
 impl Relay {
-    /// Relays `answer` past `tap`.
+    /// Relays `answer`, whose head is handed on `now`, past `tap`.
     #[must_use]
     pub fn new(
         answer: UpstreamBody,
         tap: Box<dyn Tap>,
         tracker: Tracker,
         config: &EngineConfig,
+        now: Instant,
     ) -> Self {
-        let now = Instant::now();
         Self {
             flow: Some(Flow {
                 answer,

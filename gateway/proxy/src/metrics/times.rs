@@ -64,10 +64,10 @@ impl Timing {
         self.answered = Some(Instant::now());
     }
 
-    /// The head of the answer is handed on.
-    pub(crate) fn hands_on(&mut self) {
+    /// The head of the answer is handed on `now`.
+    pub(crate) fn hands_on(&mut self, now: Instant) {
         if let Some(answered) = self.answered {
-            self.own = self.own.saturating_add(answered.elapsed());
+            self.own = self.own.saturating_add(now.duration_since(answered));
         }
     }
 
@@ -163,7 +163,7 @@ mod tests {
         pass(400).await;
         timing.answered();
         pass(3).await;
-        timing.hands_on();
+        timing.hands_on(Instant::now());
         pass(1_000).await;
         let ended = Instant::now();
         pass(2).await;

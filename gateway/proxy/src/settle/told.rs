@@ -17,10 +17,10 @@ impl Settlement {
         self.timing.insert(timing).sends();
     }
 
-    /// The head of the answer is handed on.
-    pub(crate) fn hands_on(&mut self) {
+    /// The head of the answer is handed on `now`.
+    pub(crate) fn hands_on(&mut self, now: Instant) {
         if let Some(timing) = &mut self.timing {
-            timing.hands_on();
+            timing.hands_on(now);
         }
     }
 

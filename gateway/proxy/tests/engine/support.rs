@@ -149,6 +149,7 @@ impl Handler for Proxy {
                         Box::new(tap),
                         self.tracker.clone(),
                         &self.config,
+                        tokio::time::Instant::now(),
                     )))
                 })
             }
