@@ -62,6 +62,8 @@ pub trait Tap: Send + 'static {
 pub struct Relay {
     flow: Option<Flow>,
     last: Option<Bytes>,
+    /// Why it ends early, once that is settled and the client is about to see it.
+    cut: Option<AnswerCut>,
     tracker: Tracker,
 }
 
@@ -144,12 +146,13 @@ impl Relay {
                 heard: now,
             }),
             last: None,
+            cut: None,
             tracker,
         }
     }
 
     pub(crate) const fn has_ended(&self) -> bool {
-        self.flow.is_none() && self.last.is_none()
+        self.flow.is_none() && self.last.is_none() && self.cut.is_none()
     }
 
     /// The upstream is done: only what the tap has held back is left.
@@ -160,11 +163,20 @@ impl Relay {
         }
     }
 
-    fn cut(&mut self, how: RelayEnd, cut: AnswerCut) -> Poll<Option<Result<Bytes, AnswerCut>>> {
+    /// Ends early. The client sees it at the next look: a codec throws away what it has not written
+    /// when an answer fails, and writes it when there is nothing more for now.
+    fn cut(
+        &mut self,
+        how: RelayEnd,
+        cut: AnswerCut,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Result<Bytes, AnswerCut>>> {
         if let Some(flow) = self.flow.take() {
             flow.abandon(how);
         }
-        Poll::Ready(Some(Err(cut)))
+        self.cut = Some(cut);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     pub(crate) fn poll_piece(
@@ -173,23 +185,24 @@ impl Relay {
     ) -> Poll<Option<Result<Bytes, AnswerCut>>> {
         loop {
             let Some(flow) = &mut self.flow else {
-                return Poll::Ready(self.last.take().map(Ok));
+                let last = self.last.take().map(Ok);
+                return Poll::Ready(last.or_else(|| self.cut.take().map(Err)));
             };
             match flow.poll_hear(cx) {
                 Poll::Pending => match flow.poll_timer(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(RelayEnd::Idle) => {
-                        return self.cut(RelayEnd::Idle, AnswerCut::Idle);
+                        return self.cut(RelayEnd::Idle, AnswerCut::Idle, cx);
                     }
-                    Poll::Ready(_) => return self.cut(RelayEnd::Cut, AnswerCut::Cut),
+                    Poll::Ready(_) => return self.cut(RelayEnd::Cut, AnswerCut::Cut, cx),
                 },
                 Poll::Ready(Heard::Broken) => {
-                    return self.cut(RelayEnd::UpstreamFailed, AnswerCut::UpstreamFailed);
+                    return self.cut(RelayEnd::UpstreamFailed, AnswerCut::UpstreamFailed, cx);
                 }
                 Poll::Ready(Heard::Done) => self.complete(),
                 Poll::Ready(Heard::Bytes(bytes)) => {
                     let Tapped::Pass(bytes) = flow.pass(bytes) else {
-                        return self.cut(RelayEnd::Cut, AnswerCut::Cut);
+                        return self.cut(RelayEnd::Cut, AnswerCut::Cut, cx);
                     };
                     // A codec that knows the length does not ask again after the last byte.
                     if flow.answer.is_end_stream() {

@@ -223,6 +223,28 @@ async fn an_upstream_that_breaks_off_is_seen_by_client_and_tap() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_sent_before_it_broke_off_reaches_the_client() {
+    let fake = Fake::new().await;
+    let mut gateway = Gateway::start(to(&fake.upstream)).await;
+    let mut client = gateway.connect().await;
+    client.send(ASK).await;
+    let mut upstream = fake.accept().await;
+    upstream.message().await;
+    upstream.send(&[STREAM, b"3\r\nabc\r\n"].concat()).await;
+    drop(upstream);
+    let all = client.rest().await;
+    assert!(
+        all.starts_with("HTTP/1.1 200 ") && all.contains("abc"),
+        "{all:?}"
+    );
+    assert!(
+        !all.contains("0\r\n\r\n"),
+        "the answer looks whole: {all:?}"
+    );
+    assert_eq!(gateway.ended().await.how, RelayEnd::UpstreamFailed);
+}
+
+#[tokio::test]
 async fn a_tap_that_cuts_ends_the_answer_and_the_upstream_connection() {
     let fake = Fake::new().await;
     let mut gateway = Gateway::start(Plan {
