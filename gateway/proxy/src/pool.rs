@@ -19,6 +19,7 @@ use foldhash::HashMap;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, uri};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::runtime;
 use tokio::time::timeout;
@@ -109,8 +110,21 @@ pub struct UpstreamBody {
 
 impl UpstreamBody {
     /// It has been read whole: others may use the connection.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         self.lease.finish();
+    }
+
+    /// Reads it to its end, so that others may use the connection.
+    ///
+    /// # Errors
+    /// It is longer than `limit_bytes`, or breaks off.
+    pub async fn whole(
+        mut self,
+        limit_bytes: usize,
+    ) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+        let body = Limited::new(&mut self, limit_bytes).collect().await?;
+        self.finish();
+        Ok(body.to_bytes())
     }
 }
 
@@ -135,8 +149,8 @@ impl Body for UpstreamBody {
     }
 }
 
-/// Every upstream's connections. Each runtime has its own: a connection is a task of the runtime that
-/// opened it, and to use it from another thread would wake that thread for every piece of an answer.
+/// Every upstream's connections. Each runtime has its own: a connection's socket is watched by the
+/// runtime that opened it, and to use it from another would wake a thread for every piece of an answer.
 #[derive(Debug)]
 pub struct Upstreams {
     peers: RwLock<HashMap<runtime::Id, HashMap<Upstream, Arc<Peer>>>>,

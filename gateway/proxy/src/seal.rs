@@ -13,7 +13,6 @@ use http::header::{
     WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, Response, response};
-use http_body_util::{BodyExt as _, Limited};
 use tokio::time::timeout;
 use tollgate_core::credential::MAX_LIFE;
 use tollgate_core::handle::check_sendable;
@@ -30,7 +29,7 @@ use crate::authenticate::is_cut_off;
 use crate::body::AnswerBody;
 use crate::forward::{incoming_head, is_plain};
 use crate::gateway::Gateway;
-use crate::pool::{UpstreamAnswer, UpstreamBody};
+use crate::pool::UpstreamAnswer;
 use crate::respond::{Failure, id_value};
 use crate::scrub::Scrub;
 use crate::sealed::{Target, new_name};
@@ -117,12 +116,12 @@ async fn read_sealed(
     sealing: &Sealing<'_>,
     answer: UpstreamAnswer,
 ) -> Result<(response::Parts, Bytes), (Outcome, Rejected)> {
-    let (mut head, mut answer) = answer.response.into_parts();
+    let (mut head, answer) = answer.response.into_parts();
     if !is_plain(&head.headers) {
         return Err(withheld());
     }
-    let body = collect(&mut answer).await.ok_or_else(withheld)?;
-    answer.finish();
+    let body = timeout(DEADLINE, answer.whole(ANSWER_BYTES)).await;
+    let body = body.ok().and_then(Result::ok).ok_or_else(withheld)?;
     if is_cut_off(gw, sealing.caller) {
         let refusal = Refusal::Unauthenticated(TokenFault::Revoked);
         return Err((Outcome::Revoked, refusal.into()));
@@ -138,12 +137,6 @@ async fn read_sealed(
     }
     pass_head(&mut head.headers);
     Ok((head, sealed))
-}
-
-async fn collect(answer: &mut UpstreamBody) -> Option<Bytes> {
-    let body = Limited::new(answer, ANSWER_BYTES).collect();
-    let body = timeout(DEADLINE, body).await.ok()?.ok()?;
-    Some(body.to_bytes())
 }
 
 fn pass_head(headers: &mut HeaderMap) {

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use http_body_util::{BodyExt, Limited};
 use hyper::Request;
 use serde_json::Value;
 use tollgate_core::identity::MAX_EXTERNAL_BYTES;
@@ -143,11 +142,8 @@ impl Endpoint {
             .body(RequestBody::buffered(form.as_bytes().to_vec()))?;
         let answer = self.upstreams.send(&self.gateway, request).await?;
         let status = answer.response.status();
-        let mut answer = answer.response.into_body();
-        let body = Limited::new(&mut answer, MAX_ANSWER_BYTES);
-        let body = body.collect().await.map_err(anyhow::Error::from_boxed)?;
-        answer.finish();
-        let said: Value = serde_json::from_slice(&body.to_bytes())
+        let body = answer.response.into_body().whole(MAX_ANSWER_BYTES).await;
+        let said: Value = serde_json::from_slice(&body.map_err(anyhow::Error::from_boxed)?)
             .with_context(|| format!("the gateway answered {status}, not in JSON"))?;
         if status.is_success() {
             return Ok(said);

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use tollgate_core::identity::{InvalidJwks, Jwks};
 use tollgate_core::policy::Upstream;
 use zeroize::Zeroizing;
@@ -87,12 +86,8 @@ async fn exchange(
     if status != StatusCode::OK {
         return Err(KeysError::Status(status));
     }
-    // Read to its end, so that the connection can be used again.
-    let mut answer = answer.response.into_body();
-    let body = Limited::new(&mut answer, MAX_BYTES);
-    let body = body.collect().await.map_err(|_cut| KeysError::Body)?;
-    answer.finish();
-    Ok(Jwks::parse(&body.to_bytes())?)
+    let body = answer.response.into_body().whole(MAX_BYTES).await;
+    Ok(Jwks::parse(&body.map_err(|_cut| KeysError::Body)?)?)
 }
 
 /// The token in a file, as it is now: Kubernetes writes a new one every hour.

@@ -6,7 +6,6 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderValue, Method, Request};
-use http_body_util::{BodyExt as _, Limited};
 use tollgate_core::credential::{InvalidValue, Obtained, TokenRequest, token_reply};
 use tollgate_core::policy::TokenEndpoint;
 use zeroize::Zeroizing;
@@ -32,14 +31,9 @@ pub(super) async fn ask(
     if !is_plain(answer.response.headers()) {
         return Err(Unobtained::Unreadable);
     }
-    let mut answer = answer.response.into_body();
-    let body = Limited::new(&mut answer, ANSWER_BYTES);
-    let body = body
-        .collect()
-        .await
-        .map_err(|_broken_or_long| Unobtained::Unreadable)?;
-    answer.finish();
-    let body = Zeroizing::new(body.to_bytes().to_vec());
+    let body = answer.response.into_body().whole(ANSWER_BYTES).await;
+    let body = body.map_err(|_broken_or_long| Unobtained::Unreadable)?;
+    let body = Zeroizing::new(body.to_vec());
     token_reply(status, &body).map_err(Unobtained::Refused)
 }
 
