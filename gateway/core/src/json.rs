@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
 
     /// [`Fields::scan`] that also looks through all strings; see [`Fields::may_hold_watched`].
     pub(crate) fn scan_watching<W: Watch>(body: &'a [u8]) -> Result<Self, JsonFault> {
-        Self::of(body, Glance::at_bytes(body).watching::<W>())
+        Self::of(body, Glance::<W>::watching(body))
     }
 
     fn of(text: &'a [u8], mut glance: Glance<'a, impl Watch>) -> Result<Self, JsonFault> {

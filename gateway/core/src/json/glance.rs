@@ -86,6 +86,13 @@ impl<'a> Glance<'a> {
 
     /// The same for bytes that need not be UTF-8.
     pub(crate) const fn at_bytes(bytes: &'a [u8]) -> Self {
+        Self::watching(bytes)
+    }
+}
+
+impl<'a, W: Watch> Glance<'a, W> {
+    /// The same with something to look for on the way.
+    pub(crate) const fn watching(bytes: &'a [u8]) -> Self {
         Self {
             length: bytes.len(),
             rest: bytes,
@@ -96,28 +103,6 @@ impl<'a> Glance<'a> {
         }
     }
 
-    /// The same with something to look for on the way.
-    pub(crate) fn watching<W: Watch>(self) -> Glance<'a, W> {
-        let Self {
-            length,
-            rest,
-            depth,
-            is_utf8,
-            has_noticed,
-            watch: PhantomData,
-        } = self;
-        Glance {
-            length,
-            rest,
-            depth,
-            is_utf8,
-            has_noticed,
-            watch: PhantomData,
-        }
-    }
-}
-
-impl<'a, W: Watch> Glance<'a, W> {
     /// Whether anything that was watched for has been read.
     pub(crate) const fn has_noticed(&self) -> bool {
         self.has_noticed
