@@ -1,9 +1,9 @@
 //! What a tenant with `[clamp]` has written into its requests, and what it is told.
 
-use crate::fakes::Intended;
 use tollgate_core::budget::Balance;
 
 use super::*;
+use crate::fakes::Intended;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\
     x-tollgate-max-output-tokens: 5\r\n\r\n{}";

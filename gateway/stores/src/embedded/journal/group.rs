@@ -1,4 +1,8 @@
 //! Intents that are written together, and what came of it.
+//!
+//! Worst case: a write fails half-way, what it has left cannot be cut off, and the process dies
+//! before the next segment says where this one ends. Intents that were refused then count as
+//! interrupted calls.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
